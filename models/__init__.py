@@ -1,0 +1,1 @@
+"""Flax NNX networks, NHWC: config in, arrays through."""

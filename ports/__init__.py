@@ -1,0 +1,1 @@
+"""Foreign checkpoints in, Orbax checkpoints out; needs neither PyTorch nor a network."""

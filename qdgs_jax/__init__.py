@@ -1,0 +1,3 @@
+"""Quality-Diversity Generative Sampling (QDGS) on accelerators."""
+
+__version__ = "0.1.0"

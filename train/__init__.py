@@ -1,0 +1,1 @@
+"""Classifier training and evaluation on generated shards."""
