@@ -1,0 +1,266 @@
+"""Gradient arborescence: CMA-MEGA and CMA-MAEGA.
+
+A parent branches into its gradient span: theta + c J, where the rows of J are the normalised
+gradients of objective and measures. The coefficients c come from a CMA-ES in that small space,
+which learns how objective and measures trade off here; the parent then steps towards its best
+branches. Differentiable Quality Diversity (Fontaine & Nikolaidis 2021, arXiv:2106.03894, Algorithm
+1) ranks by (status, value) on an elitist archive: CMA-MEGA. Ranking by value alone on an annealed
+archive is CMA-MAEGA (Fontaine & Nikolaidis 2022, arXiv:2205.10752), the algorithm of QDGS.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from qdax.core.emitters.emitter import Emitter, EmitterState
+
+from qdgs_jax import cma_es
+from qdgs_jax.emitters import judging, restarts
+from qdgs_jax.optimizers import Optimizer, OptimizerState
+
+
+class GradientArborescenceState(EmitterState):
+    """E parents and their searches.
+
+    Attributes:
+        theta: Float[E, D], the parents.
+        gradients: Float[E, 1 + M, D], normalised gradient rows at theta.
+        optimizer: State of the parents' optimisers.
+        strategy: CMA-ES over coefficients.
+        age: Int[E], iterations since the last restart.
+        key: UInt32[2], for restarts when the driver passes no key.
+    """
+
+    theta: jax.Array
+    gradients: jax.Array
+    optimizer: OptimizerState
+    strategy: cma_es.CMAState
+    age: jax.Array
+    key: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class GradientArborescenceEmitter(Emitter):
+    """Branch E parents along their gradients.
+
+    Attributes:
+        num_emitters: Number E of parents.
+        branches: Branches B per parent and step.
+        num_measures: Number M of measures.
+        sigma0: Initial step size of the coefficients.
+        optimizer: Moves the parents.
+        ranking: "imp" (CMA-MAEGA) or "2imp" (CMA-MEGA).
+        parent_rule: "mu" (better half, at least one) or "accepted".
+        restart: "basic", "no_improvement" or a number of iterations.
+        objective_coefficient: "signed", or "nonnegative": branches use |c_0|, so that no branch
+            descends the objective. The CMA-ES learns from the unfolded c, of which it drew a true
+            Gaussian sample: learning from folded ones makes the mean drift upwards under random
+            ranking already.
+        normalize: Scale each gradient row to unit length.
+        epsilon: Added to a gradient's norm.
+        bounds: (low, high) of every component of a branch, or None.
+        variant: Of the CMA-ES update.
+        factor: Of the CMA-ES covariance; coefficients are few, so the symmetric root is cheap.
+        jacobian_function: latents Float[E, D] -> Float[E, 1 + M, D]. Only for drivers that do not
+            evaluate the parents themselves (QDax's `MAPElites`): `emit` then differentiates, and
+            its first E rows are the parents.
+    """
+
+    num_emitters: int
+    branches: int
+    num_measures: int
+    sigma0: float = 0.5
+    optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
+    ranking: judging.Ranking = "imp"
+    parent_rule: judging.ParentRule = "mu"
+    restart: restarts.RestartRule = "basic"
+    objective_coefficient: Literal["signed", "nonnegative"] = "signed"
+    normalize: bool = True
+    epsilon: float = 1e-8
+    bounds: tuple[float, float] | None = None
+    variant: Literal["textbook", "pyribs"] = "textbook"
+    factor: Literal["eigen", "cholesky"] = "eigen"
+    jacobian_function: Callable[[jax.Array], jax.Array] | None = None
+
+    def __post_init__(self) -> None:
+        judging.check_settings(self.num_emitters, self.ranking, self.parent_rule, self.bounds)
+        restarts.check_rule(self.restart)
+        if self.num_measures < 0:
+            raise ValueError(f"num_measures is {self.num_measures}: give the number of measures.")
+        if self.objective_coefficient not in ("signed", "nonnegative"):
+            raise ValueError(
+                f"objective_coefficient is {self.objective_coefficient!r}: choose 'signed' or "
+                "'nonnegative'."
+            )
+        _ = self.config  # validates branches, sigma0, variant and factor
+
+    @property
+    def config(self) -> cma_es.CMAConfig:
+        """Settings of the CMA-ES over coefficients."""
+        return cma_es.CMAConfig(
+            dim=1 + self.num_measures,
+            batch=self.branches,
+            sigma0=self.sigma0,
+            factor=self.factor,
+            variant=self.variant,
+        )
+
+    @property
+    def num_parents(self) -> int:
+        """Parents to evaluate with Jacobians before each `emit`."""
+        return self.num_emitters
+
+    @property
+    def batch_size(self) -> int:
+        """Candidates per `emit`."""
+        own_parents = self.jacobian_function is not None
+        return self.num_emitters * (self.branches + own_parents)
+
+    def init(
+        self,
+        key: jax.Array,
+        repertoire: Any,
+        genotypes: jax.Array,
+        fitnesses: jax.Array,
+        descriptors: jax.Array,
+        extra_scores: Mapping[str, jax.Array],
+    ) -> GradientArborescenceState:
+        """Start emitter e at genotypes[e % len(genotypes)]; genotypes Float[n, D], n >= 1."""
+        theta = judging.start_points(genotypes, self.num_emitters)
+        E, D = theta.shape
+        coefficients = jnp.zeros((E, 1 + self.num_measures), theta.dtype)
+        return GradientArborescenceState(
+            theta=theta,
+            gradients=jnp.zeros((E, 1 + self.num_measures, D), theta.dtype),
+            optimizer=self.optimizer.init(theta),
+            strategy=cma_es.init(self.config, coefficients),
+            age=jnp.zeros(E, jnp.int32),
+            key=restarts.raw_key(key),
+        )
+
+    def parents(self, state: GradientArborescenceState) -> jax.Array:
+        """Latents Float[E, D] to evaluate with Jacobians."""
+        return state.theta
+
+    def accept(
+        self, state: GradientArborescenceState, jacobian: jax.Array
+    ) -> GradientArborescenceState:
+        """Keep the parents' Jacobian Float[E, 1 + M, D] for the next `emit`.
+
+        A row that is not finite counts as zero, so its branches stay in the span of the others.
+
+        Raises:
+            ValueError: If the shape is another.
+        """
+        if jacobian.shape != state.gradients.shape:
+            raise ValueError(
+                f"jacobian has shape {jacobian.shape}, expected {state.gradients.shape}: one row "
+                "for the objective and one per measure, for each parent."
+            )
+        rows = jacobian.astype(state.theta.dtype)
+        rows = jnp.where(jnp.isfinite(rows).all(-1, keepdims=True), rows, 0)
+        if self.normalize:
+            rows = rows / (jnp.linalg.norm(rows, axis=-1, keepdims=True) + self.epsilon)
+        accepted: GradientArborescenceState = state.replace(gradients=rows)
+        return accepted
+
+    def emit(
+        self, repertoire: Any, emitter_state: GradientArborescenceState, key: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Branch the parents.
+
+        Returns:
+            Float[E * B, D] candidates, the branches of emitter e at e * B onwards (after the E
+            parents if there is a `jacobian_function`), and their coefficients Float[E * B, 1 + M]
+            under "coefficients".
+        """
+        if self.jacobian_function is not None:
+            jacobian = self.jacobian_function(emitter_state.theta)
+            emitter_state = self.accept(emitter_state, jacobian)
+        coefficients = cma_es.sample(self.config, emitter_state.strategy, key)
+        branches = self.branch(emitter_state, coefficients)
+        genotypes = branches.reshape(-1, branches.shape[-1])
+        if self.jacobian_function is not None:
+            genotypes = jnp.concatenate([emitter_state.theta, genotypes])
+        flat = coefficients.reshape(-1, coefficients.shape[-1])
+        return genotypes, {"coefficients": flat, **judging.snapshot(repertoire)}
+
+    def branch(self, state: GradientArborescenceState, coefficients: jax.Array) -> jax.Array:
+        """Candidates Float[E, B, D] for coefficients Float[E, B, 1 + M]."""
+        if self.objective_coefficient == "nonnegative":
+            coefficients = coefficients.at[..., 0].set(jnp.abs(coefficients[..., 0]))
+        steps = jnp.einsum("ebk,ekd->ebd", coefficients, state.gradients)
+        return judging.clip(state.theta[:, None] + steps, self.bounds)
+
+    def state_update(
+        self,
+        emitter_state: GradientArborescenceState,
+        repertoire: Any,
+        genotypes: jax.Array,
+        fitnesses: jax.Array,
+        descriptors: jax.Array,
+        extra_scores: Mapping[str, jax.Array],
+    ) -> GradientArborescenceState:
+        """Step the parents, adapt the coefficients, restart what is stuck.
+
+        Args:
+            emitter_state: State that emitted the candidates.
+            repertoire: After their insertion.
+            genotypes: Float[E * B, D] as emitted.
+            fitnesses: Float[E * B].
+            descriptors: Float[E * B, M].
+            extra_scores: "status" and "value" of AddInfo and what `emit` returned beside the
+                genotypes; "key" for restarts.
+        """
+        E, B = self.num_emitters, self.branches
+        verdict = judging.judge(repertoire, fitnesses, descriptors, extra_scores)
+        if self.jacobian_function is not None:
+            genotypes = genotypes[E:]
+            verdict = judging.Judgement(*(field[E:] for field in verdict))
+        verdict = judging.per_emitter(verdict, E)
+        order, flat = judging.rank(self.ranking, verdict)
+        order, num_parents = judging.select_parents(self.parent_rule, order, verdict.status)
+
+        coefficients = extra_scores["coefficients"].reshape(E, B, -1)
+        strategy, rates = cma_es.update(
+            self.config, emitter_state.strategy, judging.take(coefficients, order), num_parents
+        )
+        best = judging.take(genotypes.reshape(E, B, -1), order)
+        direction = jnp.einsum("ep,epd->ed", rates.weights, best) - emitter_state.theta
+        theta, optimizer = self.optimizer.step(
+            emitter_state.optimizer, emitter_state.theta, direction, num_parents > 0
+        )
+        age = emitter_state.age + 1
+        stop = flat | cma_es.should_stop(strategy) | ~jnp.isfinite(theta).all(-1)
+        stop |= restarts.rule_applies(self.restart, verdict.status, age)
+        key, carried = restarts.restart_key(emitter_state.key, extra_scores)
+        adapted: GradientArborescenceState = emitter_state.replace(
+            theta=theta, optimizer=optimizer, strategy=strategy, age=age, key=carried
+        )
+        continued: GradientArborescenceState = jax.lax.cond(
+            stop.any(), lambda: self._restart(adapted, repertoire, stop, key), lambda: adapted
+        )
+        strategy = cma_es.refresh(self.config, continued.strategy)
+        refreshed: GradientArborescenceState = continued.replace(strategy=strategy)
+        return refreshed
+
+    def _restart(
+        self,
+        state: GradientArborescenceState,
+        repertoire: Any,
+        where: jax.Array,
+        key: jax.Array,
+    ) -> GradientArborescenceState:
+        elites = restarts.random_elites(repertoire, key, state.theta)
+        centre = jnp.zeros_like(state.strategy.mean)
+        restarted: GradientArborescenceState = state.replace(
+            theta=jnp.where(where[:, None], elites, state.theta),
+            optimizer=self.optimizer.reset(state.optimizer, where),
+            strategy=cma_es.reset(self.config, state.strategy, where, centre),
+            age=jnp.where(where, 0, state.age),
+        )
+        return restarted

@@ -1,0 +1,167 @@
+"""What an insertion said of each candidate, and what an emitter makes of it.
+
+Our `Search` hands emitters the `AddInfo` of the insertion. QDax's own `MAPElites` does not, so
+emitters take a snapshot of the acceptance thresholds when they emit, from which the same verdict
+follows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from qdax.core.containers.mapelites_repertoire import get_cells_indices
+
+from qdgs_jax import archive
+
+Ranking = Literal["imp", "2imp", "obj", "2obj"]
+ParentRule = Literal["mu", "accepted"]
+RANKINGS = ("imp", "2imp", "obj", "2obj")
+PARENT_RULES = ("mu", "accepted")
+_FLAT = 1e-12
+
+
+class Judgement(NamedTuple):
+    """Verdict on B candidates.
+
+    Attributes:
+        status: Int[B], 0 rejected, 1 accepted, 2 first in its cell.
+        value: Float[B], fitness minus the cell's threshold (the fitness where that is -inf); -inf
+            for candidates that are not finite.
+        fitnesses: Float[B], -inf for candidates that are not finite.
+    """
+
+    status: jax.Array
+    value: jax.Array
+    fitnesses: jax.Array
+
+
+def snapshot(repertoire: Any) -> dict[str, jax.Array]:
+    """Thresholds as they are before an insertion; costs nothing where nobody reads it."""
+    thresholds = getattr(repertoire, "thresholds", None)
+    return {"thresholds": repertoire.fitnesses[:, 0] if thresholds is None else thresholds}
+
+
+def judge(
+    repertoire: Any,
+    fitnesses: jax.Array,
+    descriptors: jax.Array,
+    extra_scores: Mapping[str, jax.Array],
+) -> Judgement:
+    """Verdict on candidates from AddInfo, or from the snapshot that `emit` took.
+
+    Args:
+        repertoire: After the insertion; only its cells are used.
+        fitnesses: Float[B] or Float[B, 1].
+        descriptors: Float[B, M].
+        extra_scores: Holds "status" and "value", or else "thresholds" Float[C].
+
+    Raises:
+        ValueError: If neither is there.
+    """
+    fitnesses = jnp.asarray(fitnesses).reshape(-1)
+    finite = jnp.isfinite(fitnesses) & jnp.isfinite(descriptors).all(-1)
+    if "status" in extra_scores and "value" in extra_scores:
+        status, value = extra_scores["status"], extra_scores["value"]
+    elif "thresholds" in extra_scores:
+        thresholds = extra_scores["thresholds"]
+        if isinstance(repertoire, archive.Archive):
+            info = repertoire.judge(descriptors, fitnesses, thresholds)
+        else:
+            cell = get_cells_indices(descriptors, repertoire.centroids)
+            cell = jnp.where(finite, cell, thresholds.shape[0])
+            info = archive.judge(cell, fitnesses, thresholds, -math.inf)
+        status, value = info.status, info.value
+    else:
+        raise ValueError(
+            "extra_scores has neither 'status' and 'value' nor 'thresholds': pass what "
+            "add_with_info returned, or what emit returned beside the genotypes "
+            f"(got {sorted(extra_scores)})."
+        )
+    return Judgement(
+        status=status,
+        value=jnp.where(finite & ~jnp.isnan(value), value, -jnp.inf),
+        fitnesses=jnp.where(finite, fitnesses, -jnp.inf),
+    )
+
+
+def per_emitter(judgement: Judgement, num_emitters: int) -> Judgement:
+    """Give the fields a leading emitter axis: [E, B]."""
+    return Judgement(*(field.reshape(num_emitters, -1) for field in judgement))
+
+
+def rank(ranking: Ranking, judgement: Judgement) -> tuple[jax.Array, jax.Array]:
+    """Order candidates, best first.
+
+    Args:
+        ranking: By "imp" (value), "2imp" (status, then value), "obj" (fitness) or "2obj" (status,
+            then fitness).
+        judgement: Fields [E, B]. Equal candidates are ordered by descending index, as pyribs does.
+
+    Returns:
+        Int[E, B] indices, and Bool[E]: whether the best and the worst are equal (never with B = 1).
+    """
+    key = judgement.value if ranking.endswith("imp") else judgement.fitnesses
+    keys = (key, judgement.status) if ranking.startswith("2") else (key,)
+    order = jnp.lexsort(keys, axis=-1)[:, ::-1]
+    ordered = jnp.take_along_axis(key, order, axis=1)
+    best, worst = ordered[:, 0], ordered[:, -1]
+    flat = (best == worst) | (jnp.abs(best - worst) < _FLAT)  # -inf equals -inf
+    if ranking.startswith("2"):
+        flat &= judgement.status.min(-1) == judgement.status.max(-1)
+    return order, flat & (order.shape[1] > 1)
+
+
+def select_parents(
+    rule: ParentRule, order: jax.Array, status: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Select parents: their order Int[E, P], and how many of them count, Int[E].
+
+    "mu": the better half, at least one; P is that number. "accepted": all candidates that the
+    archive took; P = B, and an emitter may have none.
+    """
+    num_emitters, batch = order.shape
+    if rule == "accepted":
+        return order, (status > 0).sum(-1)
+    mu = max(1, batch // 2)
+    return order[:, :mu], jnp.full(num_emitters, mu)
+
+
+def take(candidates: jax.Array, order: jax.Array) -> jax.Array:
+    """Candidates Float[E, B, ...] in the given order Int[E, P]."""
+    return jnp.take_along_axis(candidates, order[..., None], axis=1)
+
+
+def start_points(genotypes: jax.Array, num_emitters: int) -> jax.Array:
+    """Spread start latents: Float[E, D] of at least single precision, genotypes[e % n] at e.
+
+    Raises:
+        ValueError: If genotypes is not Float[n, D] with n >= 1.
+    """
+    if getattr(genotypes, "ndim", 0) != 2 or genotypes.shape[0] < 1:
+        shape = getattr(genotypes, "shape", type(genotypes).__name__)
+        raise ValueError(f"genotypes has shape {shape}: give start latents Float[n, D], n >= 1.")
+    dtype = jnp.promote_types(genotypes.dtype, jnp.float32)
+    return jnp.asarray(genotypes, dtype)[jnp.arange(num_emitters) % genotypes.shape[0]]
+
+
+def clip(genotypes: jax.Array, bounds: tuple[float, float] | None) -> jax.Array:
+    """Genotypes inside `bounds`."""
+    return genotypes if bounds is None else jnp.clip(genotypes, *bounds)
+
+
+def check_settings(
+    num_emitters: int, ranking: str, parent_rule: str, bounds: tuple[float, float] | None
+) -> None:
+    """Raise ValueError unless the settings that adaptive emitters share are usable."""
+    if num_emitters < 1:
+        raise ValueError(f"num_emitters is {num_emitters}: give at least one.")
+    if ranking not in RANKINGS:
+        raise ValueError(f"ranking is {ranking!r}: choose one of {RANKINGS}.")
+    if parent_rule not in PARENT_RULES:
+        raise ValueError(f"parent_rule is {parent_rule!r}: choose one of {PARENT_RULES}.")
+    if bounds is not None and not bounds[0] < bounds[1]:
+        raise ValueError(f"bounds is {bounds}: give (low, high) with low < high, or None.")

@@ -1,0 +1,46 @@
+"""Random sampling from a prior: what a generator gives without any search.
+
+The baseline of every figure at equal numbers of evaluations.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from qdax.core.emitters.emitter import Emitter, EmitterState
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomEmitter(Emitter):
+    """Draw every batch afresh.
+
+    Attributes:
+        batch: Candidates B per step.
+        latent_dim: Length D of a latent.
+        prior: (key, n) -> latents Float[n, D]; the standard normal by default.
+    """
+
+    batch: int
+    latent_dim: int
+    prior: Callable[[jax.Array, int], jax.Array] | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("batch", self.batch), ("latent_dim", self.latent_dim)):
+            if value < 1:
+                raise ValueError(f"{name} is {value}: give at least 1.")
+
+    @property
+    def batch_size(self) -> int:
+        """Candidates per `emit`."""
+        return self.batch
+
+    def emit(
+        self, repertoire: Any, emitter_state: EmitterState | None, key: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Latents Float[B, D] from the prior."""
+        if self.prior is None:
+            return jax.random.normal(key, (self.batch, self.latent_dim)), {}
+        return self.prior(key, self.batch), {}
