@@ -80,7 +80,7 @@ class Archive(MapElitesRepertoire):
     def _empty(
         cls,
         genotype: Genotypes,
-        centroids: jax.Array | np.ndarray,
+        centroids: jax.Array,
         *,
         learning_rate: float,
         threshold_min: float,
@@ -432,13 +432,11 @@ class GridArchive(Archive):
         return jnp.where(finite, jnp.sum(index * strides, axis=-1), self.size).astype(jnp.int32)
 
 
-def _grid_centroids(dims: tuple[int, ...], ranges: tuple[tuple[float, float], ...]) -> np.ndarray:
+def _grid_centroids(dims: tuple[int, ...], ranges: tuple[tuple[float, float], ...]) -> jax.Array:
     """Centres of the cells, Float[C, M], the last measure varying fastest."""
-    axes = [
-        low + (high - low) * (np.arange(n) + 0.5) / n
-        for n, (low, high) in zip(dims, ranges, strict=True)
-    ]
-    return np.stack([x.ravel() for x in np.meshgrid(*axes, indexing="ij")], axis=-1)
+    index = jnp.stack(jnp.unravel_index(jnp.arange(math.prod(dims)), dims), axis=-1)
+    low, high = np.asarray(ranges, np.float32).T
+    return low + (high - low) * (index + 0.5) / np.asarray(dims, np.float32)
 
 
 def _is_float(x: Any) -> bool:
