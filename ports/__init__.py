@@ -1,1 +1,43 @@
 """Foreign checkpoints in, Orbax checkpoints out; needs neither PyTorch nor a network."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qdgs_jax.ports.checkpoint import load_config, load_model, save_model
+    from qdgs_jax.ports.convert import PortSummary, TensorInfo, convert, describe
+    from qdgs_jax.ports.errors import CheckpointError
+    from qdgs_jax.ports.torch_reader import read_checkpoint
+
+__all__ = [
+    "CheckpointError",
+    "PortSummary",
+    "TensorInfo",
+    "convert",
+    "describe",
+    "load_config",
+    "load_model",
+    "read_checkpoint",
+    "save_model",
+]
+
+_HOMES = {
+    "CheckpointError": "errors",
+    "PortSummary": "convert",
+    "TensorInfo": "convert",
+    "convert": "convert",
+    "describe": "convert",
+    "load_config": "checkpoint",
+    "load_model": "checkpoint",
+    "read_checkpoint": "torch_reader",
+    "save_model": "checkpoint",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the public names on first use: importing the models behind them takes seconds."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,124 @@
+"""`qdgs port` as functions: recognise a checkpoint, convert it, write it, read it back."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from qdgs_jax.ports.checkpoint import check_destination, save_model, verify_model
+from qdgs_jax.ports.errors import CheckpointError
+from qdgs_jax.ports.mapping import apply_rules, float_dtype, parameter_shapes
+from qdgs_jax.ports.source import Source, open_content
+from qdgs_jax.ports.torch_reader import named_tensors
+
+Progress = Callable[[str], None]
+KINDS = {"vae": "vae"}  # module with the function `recognise`
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorInfo:
+    """A tensor of a checkpoint.
+
+    Attributes:
+        name: its path in the checkpoint, with dots.
+        shape: sizes.
+        dtype: element type.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclasses.dataclass(frozen=True)
+class PortSummary:
+    """What a conversion did.
+
+    Attributes:
+        kind: the model, one of `KINDS`.
+        layout: the format that was recognised, in words.
+        parameters: number of parameters, counted in the written folder.
+        dtype: their element type.
+        details: settings worth knowing, such as the image size.
+        ignored: tensors of the checkpoint that the model does not need.
+        destination: the written folder.
+    """
+
+    kind: str
+    layout: str
+    parameters: int
+    dtype: str
+    details: Mapping[str, Any]
+    ignored: tuple[str, ...]
+    destination: Path
+
+
+def convert(
+    kind: str,
+    source: str | Path,
+    destination: str | Path,
+    dtype: str | None = None,
+    progress: Progress | None = None,
+) -> PortSummary:
+    """Convert a foreign checkpoint into a model folder, and read the folder back to verify it.
+
+    Args:
+        kind: the model, one of `KINDS`; the format of its file is recognised.
+        source: the checkpoint, a file or a folder.
+        destination: folder to be created; it may exist only if it is empty.
+        dtype: element type of the parameters: "float32" (None), "bfloat16" or "float16".
+        progress: called with a line per step.
+
+    Raises:
+        CheckpointError: if the checkpoint is broken, hostile, incomplete or another model, or the
+            destination is taken. Nothing is left at the destination.
+        OSError: if the disk is full.
+    """
+    say = progress or (lambda line: None)
+    dtype = dtype or "float32"
+    float_dtype(dtype)
+    check_destination(destination)
+    say(f"reading {source}")
+    with open_content(source) as content:
+        found = _recognise(kind, content)
+        shapes = parameter_shapes(found.build)
+        say(f"converting {len(found.tensors)} tensors of {found.layout}")
+        mapped = apply_rules(found.tensors, found.rules, found.ignored, shapes, dtype, say)
+    say(f"writing {destination}")
+    save_model(destination, found.config, mapped.params)
+    ignored = mapped.ignored
+    del mapped  # verification reads the parameters again
+    say(f"verifying {destination}")
+    return PortSummary(
+        kind=kind,
+        layout=found.layout,
+        parameters=verify_model(destination),
+        dtype=dtype,
+        details=found.details,
+        ignored=ignored,
+        destination=Path(destination),
+    )
+
+
+def describe(source: str | Path) -> list[TensorInfo]:
+    """List the tensors of a checkpoint, in the order of the file, without reading them.
+
+    Raises:
+        CheckpointError: if the checkpoint is broken, hostile or of an unknown format.
+    """
+    with open_content(source) as content:
+        return [
+            TensorInfo(name, tensor.shape, tensor.dtype.name)
+            for name, tensor in named_tensors(content.root)
+        ]
+
+
+def _recognise(kind: str, content: Any) -> Source:
+    if kind not in KINDS:
+        raise CheckpointError(f"There is no model {kind!r}: give one of {', '.join(KINDS)}.")
+    module = importlib.import_module(f"qdgs_jax.ports.{KINDS[kind]}")
+    found: Source = module.recognise(content)
+    return found

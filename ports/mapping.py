@@ -1,0 +1,267 @@
+"""Rule tables: which tensor of a checkpoint becomes which parameter of a model.
+
+A table is complete both ways: every tensor is mapped or listed as ignored, and every parameter is
+filled, with the right shape and a floating-point type. Otherwise nothing is converted and the error
+names the first few. All names and shapes are compared before any tensor is read, and each tensor is
+dropped once converted, so that the largest moment takes one model and one tensor.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+from flax import nnx
+from qdgs_jax.ports.checkpoint import Params, flatten, unflatten
+from qdgs_jax.ports.errors import CheckpointError, show
+
+
+@dataclasses.dataclass(frozen=True)
+class Regroup:
+    """Reshape a tensor to `split`, permute by `axes`, and give it the parameter's shape.
+
+    Attributes:
+        shape: the shape that the tensor must have.
+        split: shape with as many elements.
+        axes: permutation of the axes of `split`.
+    """
+
+    shape: tuple[int, ...]
+    split: tuple[int, ...]
+    axes: tuple[int, ...]
+
+
+# Regular expression of the tensor's name, parameter, permutation of axes. A parameter that is
+# joined from n tensors along its last axis is named for each of them, with "[k/n]" at the end.
+Transform = tuple[int, ...] | Regroup | None
+Rule = tuple[str, str, Transform]
+DTYPES = {
+    "float32": np.dtype(np.float32),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+    "float16": np.dtype(np.float16),
+}
+_NAMED = 4  # how many names an error lists
+_PART = re.compile(r"(.*?)(?:\[(\d+)/(\d+)\])?")
+
+
+class TensorLike(Protocol):
+    """What a rule needs of a tensor; the readers' tensors are still in their file."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Element type."""
+
+    def numpy(self) -> np.ndarray:
+        """Read the elements."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Mapped:
+    """A converted checkpoint.
+
+    Attributes:
+        params: nested dictionaries of arrays, as the model names them.
+        ignored: names of tensors that the table lists as not needed.
+    """
+
+    params: Params
+    ignored: tuple[str, ...]
+
+
+def parameter_shapes(build: Callable[[], nnx.Module]) -> dict[str, tuple[int, ...]]:
+    """Shape of every parameter of a model, by its path with dots, without allocating any.
+
+    Args:
+        build: makes the model, such as `lambda: VAE(config, rngs=nnx.Rngs(0))`.
+    """
+    state = nnx.state(nnx.eval_shape(build), nnx.Not(nnx.RngState))
+    leaves = jax.tree_util.tree_flatten_with_path(nnx.to_pure_dict(state))[0]
+    return {".".join(str(key.key) for key in path): tuple(leaf.shape) for path, leaf in leaves}
+
+
+def fill_model(build: Callable[[], nnx.Module], params: Params) -> nnx.Module:
+    """Make a model with these parameters instead of random ones.
+
+    Args:
+        build: as for `parameter_shapes`; it is only traced.
+        params: nested dictionaries of arrays, as `load_model` gives them.
+
+    Raises:
+        CheckpointError: if a parameter is missing, unknown or of the wrong shape.
+    """
+    leaves, shapes = dict(flatten(params)), parameter_shapes(build)
+    _complain(
+        [name for name in shapes if name not in leaves],
+        [name for name in leaves if name not in shapes],
+        [
+            f"{name} is {leaf.shape}, should be {shapes[name]}"
+            for name, leaf in leaves.items()
+            if leaf.shape != shapes.get(name, leaf.shape)
+        ],
+    )
+    graph, state = nnx.split(nnx.eval_shape(build))
+    nnx.replace_by_pure_dict(state, jax.tree.map(jnp.asarray, params))
+    return nnx.merge(graph, state)
+
+
+def apply_rules(
+    tensors: MutableMapping[str, Any],
+    rules: Sequence[Rule],
+    ignored: Sequence[str],
+    params: Mapping[str, tuple[int, ...]],
+    dtype: str = "float32",
+    progress: Callable[[str], None] | None = None,
+) -> Mapped:
+    """Convert a checkpoint's tensors to a model's parameters.
+
+    Args:
+        tensors: `TensorLike` by name; emptied on the way.
+        rules: the table; of several rules that match a name, the first counts.
+        ignored: regular expressions of tensors that are not needed.
+        params: shape of every parameter, by its path with dots (`parameter_shapes`).
+        dtype: element type of the parameters: "float32", "bfloat16" or "float16".
+        progress: called with the name of each parameter as it is converted.
+
+    Raises:
+        CheckpointError: if a tensor is unknown, a parameter is left over, a shape does not fit, or
+            a number is not finite in the element type.
+    """
+    target_dtype = float_dtype(dtype)
+    plan, skipped, unknown = _plan(tensors, rules, ignored)
+    missing = [name for name in params if not _complete(plan.get(name, []))]
+    unknown += [f"{ps[0].source} ({name})" for name, ps in plan.items() if name not in params]
+    _complain(missing, unknown, _misfits(tensors, plan, params))
+    for name in skipped:
+        del tensors[name]
+    leaves: dict[str, np.ndarray] = {}
+    for name, pieces in plan.items():
+        leaf = leaves[name] = np.empty(params[name], target_dtype)
+        for piece in pieces:
+            width = leaf.shape[-1] // piece.parts if leaf.ndim else 0
+            place = leaf[..., piece.part * width : (piece.part + 1) * width] if width else leaf
+            place[...] = piece.arrange(tensors.pop(piece.source).numpy()).reshape(place.shape)
+            if not np.isfinite(place).all():
+                raise CheckpointError(
+                    f"{piece.source} holds numbers that are not finite in {dtype}."
+                )
+        if progress is not None:
+            progress(name)
+    return Mapped(unflatten(leaves), tuple(skipped))
+
+
+def float_dtype(name: str) -> np.dtype:
+    """Look up the element type of this name.
+
+    Raises:
+        CheckpointError: if parameters cannot be of it.
+    """
+    if name not in DTYPES:
+        raise CheckpointError(f"dtype is {name!r}: give one of {', '.join(DTYPES)}.")
+    return DTYPES[name]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Piece:
+    """One tensor's share of a parameter: part `part` of `parts` along the last axis."""
+
+    source: str
+    transform: Transform
+    part: int
+    parts: int
+
+    def source_shape(self, parameter: tuple[int, ...]) -> tuple[int, ...] | None:
+        """Shape that the tensor must have; None if none would do."""
+        if self.parts > 1 and (not parameter or parameter[-1] % self.parts):
+            return None
+        wanted = parameter
+        if self.parts > 1:
+            wanted = (*parameter[:-1], parameter[-1] // self.parts)
+        if isinstance(self.transform, Regroup):
+            fits = math.prod(self.transform.split) == math.prod(wanted)
+            return self.transform.shape if fits else None
+        if self.transform is None:
+            return wanted
+        if sorted(self.transform) != list(range(len(wanted))):
+            return None
+        return tuple(wanted[self.transform.index(axis)] for axis in range(len(wanted)))
+
+    def arrange(self, array: np.ndarray) -> np.ndarray:
+        """Bring the axes of the tensor into the parameter's order."""
+        if isinstance(self.transform, Regroup):
+            return array.reshape(self.transform.split).transpose(self.transform.axes)
+        return array if self.transform is None else array.transpose(self.transform)
+
+
+def _complete(pieces: Sequence[_Piece]) -> bool:
+    return bool(pieces) and len(pieces) == pieces[0].parts
+
+
+def _plan(
+    tensors: Mapping[str, TensorLike], rules: Sequence[Rule], ignored: Sequence[str]
+) -> tuple[dict[str, list[_Piece]], list[str], list[str]]:
+    """Find what becomes of each tensor: pieces of each parameter, ignored and unknown names."""
+    table = [(re.compile(pattern), target, transform) for pattern, target, transform in rules]
+    needless = [re.compile(pattern) for pattern in ignored]
+    plan: dict[str, list[_Piece]] = {}
+    skipped, unknown = [], []
+    for name in tensors:
+        for pattern, target, transform in table:
+            if match := pattern.fullmatch(name):
+                parameter, part, parts = _PART.fullmatch(match.expand(target)).groups()
+                pieces = plan.setdefault(parameter, [])
+                piece = _Piece(name, transform, int(part or 0), int(parts or 1))
+                for other in pieces:
+                    if (other.part, other.parts) == (piece.part, piece.parts):
+                        raise CheckpointError(
+                            f"{show(name)} and {show(other.source)} both stand for {parameter}."
+                        )
+                pieces.append(piece)
+                break
+        else:
+            known = any(pattern.fullmatch(name) for pattern in needless)
+            (skipped if known else unknown).append(name)
+    return plan, skipped, unknown
+
+
+def _misfits(
+    tensors: Mapping[str, TensorLike],
+    plan: Mapping[str, Sequence[_Piece]],
+    params: Mapping[str, tuple[int, ...]],
+) -> list[str]:
+    """Tensors whose shape or type cannot become the parameter's."""
+    out = []
+    for name, pieces in plan.items():
+        for piece in pieces if name in params else ():
+            tensor, wanted = tensors[piece.source], piece.source_shape(params[name])
+            if tensor.dtype.kind != "f" and tensor.dtype not in DTYPES.values():
+                out.append(f"{piece.source} holds {tensor.dtype}, not floating-point numbers")
+            elif tuple(tensor.shape) != wanted:
+                should = f"should be {wanted}" if wanted else f"for {name} {params[name]}"
+                out.append(f"{piece.source} is {tuple(tensor.shape)}, {should}")
+    return out
+
+
+def _complain(missing: list[str], unknown: list[str], misfits: list[str]) -> None:
+    parts = []
+    for what, names in (
+        ("no tensor gives", missing),
+        ("nothing in the model takes", unknown),
+        ("wrong shape or type:", misfits),
+    ):
+        if names:
+            listed = ", ".join(name[:120] for name in names[:_NAMED])
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            parts.append(f"{what} {listed}{more}")
+    if parts:
+        raise CheckpointError(f"The checkpoint does not fit the model: {'; '.join(parts)}.")

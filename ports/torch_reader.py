@@ -1,0 +1,250 @@
+"""Reads PyTorch checkpoints without PyTorch, and without executing anything they contain.
+
+Three layouts share one pickle machine (`unpickle.py`) and one allow-list (`allowed.py`):
+
+- zip archives, written by `torch.save` since 1.6 and by `torch.jit.save`: a pickle, and one entry
+  per storage;
+- the older stream: five pickles in a row (magic number, version, system, content, storage keys),
+  then the storages;
+- a plain pickle that nests such streams as byte strings: NVIDIA's networks.
+
+Opening a checkpoint reads its pickles alone; tensors stay in the file until they are asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NoReturn
+
+import numpy as np
+from qdgs_jax.ports.allowed import Record, find_global, storage_dtype
+from qdgs_jax.ports.archive import Archive
+from qdgs_jax.ports.errors import CheckpointError, show
+from qdgs_jax.ports.region import Region
+from qdgs_jax.ports.tensors import Storage, Tensor
+from qdgs_jax.ports.unpickle import Budget, Data, Find, Global, Unpickler
+
+__all__ = ["CheckpointError", "open_checkpoint", "read_checkpoint"]
+
+_MAGIC = 0x1950A86A20F9469CFC6C
+_PROTOCOL = 1001
+_MAX_DEPTH = 64
+
+
+@contextlib.contextmanager
+def open_checkpoint(path: str | Path) -> Iterator[Data]:
+    """Open a checkpoint; its tensors stay in the file until they are asked for.
+
+    Args:
+        path: a file written by `torch.save` or `torch.jit.save`, or an NVIDIA network pickle.
+
+    Yields:
+        A finite tree of dictionaries, lists, tuples, sets, scalars, `Record` and lazy `Tensor`
+        leaves. Tensors can be read inside the `with` block.
+
+    Raises:
+        CheckpointError: if the file is broken, hostile or of another kind; the message says which.
+    """
+    path = Path(path)
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from None
+    with file:
+        try:
+            yield _read(file)
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from None
+
+
+def read_checkpoint(path: str | Path) -> Data:
+    """Read a checkpoint with NumPy arrays for tensors; see `open_checkpoint`.
+
+    Raises:
+        CheckpointError: as `open_checkpoint`, or if a tensor's bytes are damaged.
+    """
+    with open_checkpoint(path) as root:
+        return _materialise(root)
+
+
+def _read(file: BinaryIO) -> Data:
+    region = Region.of_file(file)
+    start = region.read(0, min(region.length, 4))
+    budget = Budget()
+    if start == b"PK\x03\x04":
+        root = _read_archive(Archive(file), budget)
+    elif start[:1] == b"\x80":
+        root = _read_stream(region, budget)
+    else:
+        _refuse_unknown(region)
+    _check_tree(root, region.length, budget)
+    return root
+
+
+def _refuse_unknown(region: Region) -> NoReturn:
+    if region.length > 262 and region.read(257, 5) == b"ustar":
+        raise CheckpointError(
+            "This is the tar format of PyTorch 0.1. Save it again with 0.4 or later."
+        )
+    if region.length > 8 and region.read(8, 1) == b"{":
+        raise CheckpointError("This is a safetensors file. Name the folder that holds it.")
+    raise CheckpointError("This is not a PyTorch checkpoint, or it is cut off at its start.")
+
+
+def _read_archive(archive: Archive, budget: Budget) -> Data:
+    if "byteorder" in archive:
+        order = archive.read("byteorder")
+        if order.read(0, order.length) != b"little":
+            raise CheckpointError("The checkpoint was saved on a big-endian machine.")
+    storages: dict[str, Storage] = {}
+
+    def persistent(pid: tuple[Data, ...]) -> Storage:
+        dtype, key, numel = _storage_id(pid, 5)
+        known = storages.get(key)
+        if known is None:
+            region, crc = archive.entry(f"data/{key}")
+            known = storages[key] = Storage(dtype, numel, region, crc)
+        return _same(known, dtype, numel)
+
+    machine = Unpickler(archive.read("data.pkl"), find_global, persistent, budget)
+    return _only_pickle(machine, archive.entry("data.pkl")[0].length)
+
+
+def _only_pickle(machine: Unpickler, length: int) -> Data:
+    root = machine.load()
+    if machine.at != length:
+        raise CheckpointError(f"{length - machine.at} bytes follow the end of the pickle.")
+    return root
+
+
+def _read_stream(region: Region, budget: Budget) -> Data:
+    """Read a legacy `torch.save` stream, or a plain pickle that nests some."""
+
+    def find(module: str, name: str) -> Global:
+        if (module, name) == ("torch.storage", "_load_from_bytes"):
+            return Global(f"{module}.{name}", load_nested)
+        return find_global(module, name)
+
+    def load_nested(arguments: tuple[Data, ...]) -> Data:
+        if len(arguments) != 1 or type(arguments[0]) is not Region:
+            raise CheckpointError("Refused: the pickle calls _load_from_bytes without bytes.")
+        inner = Unpickler(arguments[0], find_global, budget=budget)
+        if inner.load() != _MAGIC:
+            raise CheckpointError("The bytes nested in the pickle are not a saved storage.")
+        return _read_legacy(arguments[0], inner.at, find_global, budget)
+
+    machine = Unpickler(region, find, budget=budget)
+    first = machine.load()
+    if type(first) is int and first == _MAGIC:
+        return _read_legacy(region, machine.at, find, budget)
+    if machine.at != region.length:
+        raise CheckpointError(f"{region.length - machine.at} bytes follow the end of the pickle.")
+    return first
+
+
+def _read_legacy(region: Region, at: int, find: Find, budget: Budget) -> Data:
+    """Read what follows the magic number of a legacy stream."""
+    storages: dict[str, Storage] = {}
+
+    def persistent(pid: tuple[Data, ...]) -> Storage:
+        dtype, key, numel = _storage_id(pid, 6)
+        if pid[5] is not None:
+            raise CheckpointError("A storage is a view of another one. Save the file again.")
+        return _same(storages.setdefault(key, Storage(dtype, numel)), dtype, numel)
+
+    machine = Unpickler(region, find, persistent, budget, at)
+    version, system = machine.load(), machine.load()
+    if version != _PROTOCOL:
+        raise CheckpointError(f"Version {show(version)} of the legacy format is not supported.")
+    if type(system) is not dict or system.get("little_endian") is not True:
+        raise CheckpointError("The checkpoint was not saved on a little-endian machine.")
+    root, keys = machine.load(), machine.load()
+    if (
+        type(keys) is not list
+        or len(keys) != len(storages)
+        or any(type(key) is not str for key in keys)
+        or set(keys) != set(storages)
+    ):
+        raise CheckpointError("The checkpoint's list of storages does not match its tensors.")
+    at = machine.at
+    for key in keys:
+        storage = storages[key]
+        declared = int.from_bytes(region.read(at, 8), "little", signed=True)
+        if declared != storage.numel:
+            raise CheckpointError(
+                f"A storage is declared with {storage.numel} elements but stored with {declared}."
+            )
+        storage.place(region.part(at + 8, storage.nbytes))
+        at += 8 + storage.nbytes
+    if at != region.length:
+        raise CheckpointError(f"{region.length - at} bytes follow the last storage.")
+    return root
+
+
+def _storage_id(pid: tuple[Data, ...], length: int) -> tuple[np.dtype, str, int]:
+    """Element type, key and element count of ("storage", class, key, location, count, ...)."""
+    if len(pid) != length or pid[0] != "storage" or type(pid[2]) is not str:
+        raise CheckpointError("The pickle names external data that is not a storage.")
+    return storage_dtype(pid[1]), pid[2], pid[4]
+
+
+def _same(storage: Storage, dtype: np.dtype, numel: int) -> Storage:
+    if storage.dtype != dtype or storage.numel != numel:
+        raise CheckpointError("The pickle declares one storage in two ways.")
+    return storage
+
+
+def children(value: Data) -> list[tuple[str, Data]]:
+    """Named parts of a node of a checkpoint's tree; none for a leaf."""
+    if type(value) is Record:
+        return list(value.state.items())
+    if type(value) is dict:
+        return [(key if type(key) is str else show(key), item) for key, item in value.items()]
+    if type(value) in (list, tuple):
+        return [(str(index), item) for index, item in enumerate(value)]
+    return []
+
+
+def named_tensors(root: Data, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    """All tensors of a tree, named by their path with dots; in the order of the file."""
+    if type(root) is Tensor:
+        yield prefix, root
+    for name, item in children(root):
+        yield from named_tensors(item, f"{prefix}.{name}" if prefix else name)
+
+
+def _check_tree(root: Data, length: int, budget: Budget) -> None:
+    """Refuse cycles, deep nesting, and content that would unfold beyond the file's size."""
+    nbytes = 0
+    pending = [(root, 0)]
+    while pending:
+        value, depth = pending.pop()
+        budget.spend()
+        if depth > _MAX_DEPTH:
+            raise CheckpointError("The pickle's content is nested too deeply, or within itself.")
+        if type(value) is Tensor:
+            nbytes += value.nbytes
+        pending += [(item, depth + 1) for _, item in children(value)]
+    if nbytes > 2 * length:
+        raise CheckpointError(
+            f"The tensors take {nbytes} bytes but the file has only {length}: they share storages "
+            "more than any genuine checkpoint does."
+        )
+
+
+def _materialise(value: Data) -> Data:
+    if type(value) is Tensor:
+        return value.numpy()
+    if type(value) is Storage:
+        return value.raw().view(value.dtype)
+    if type(value) is Region:
+        return value.read(0, value.length)
+    if type(value) is Record:
+        return Record(value.class_name, {k: _materialise(v) for k, v in value.state.items()})
+    if type(value) is dict:
+        return {key: _materialise(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_materialise(item) for item in value)
+    return value

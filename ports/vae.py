@@ -1,0 +1,87 @@
+"""The shapes VAE of the published QDGS program: a state dict saved with `torch.save`.
+
+Sizes come from the tensors' shapes. PyTorch flattens feature maps channel first, our model channel
+last, so the linear layers beside the flattening are permuted along with their kernels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from flax import nnx
+from qdgs_jax.models.vae import VAE, VAEConfig
+from qdgs_jax.ports.errors import CheckpointError
+from qdgs_jax.ports.mapping import Regroup, Rule, TensorLike
+from qdgs_jax.ports.source import Content, Source
+
+
+def recognise(content: Content) -> Source:
+    """Recognise the VAE in an opened checkpoint.
+
+    Raises:
+        CheckpointError: if it is another model.
+    """
+    tensors = content.state_dict()
+    cfg = _sizes(tensors)
+    return Source(
+        layout="a shapes VAE state dict",
+        config=to_dict(cfg),
+        details={"image size": cfg.image_size, "latents": cfg.latent_dim},
+        build=lambda: VAE(cfg, rngs=nnx.Rngs(0)),
+        tensors=tensors,
+        rules=_rules(cfg),
+    )
+
+
+def _sizes(tensors: Mapping[str, TensorLike]) -> VAEConfig:
+    shapes = {}
+    for name, rank in (
+        ("encoder.conv1.weight", 4),
+        ("encoder.conv2.weight", 4),
+        ("encoder.conv3.weight", 4),
+        ("encoder.fc_mu.weight", 2),
+    ):
+        if name not in tensors:
+            raise CheckpointError(f"This is not the shapes VAE: {name} is missing.")
+        shapes[name] = tensors[name].shape
+        if len(shapes[name]) != rank:
+            raise CheckpointError(f"{name} has shape {shapes[name]}, should have {rank} axes.")
+    channels = [shapes[f"encoder.conv{i}.weight"][0] for i in (1, 2, 3)]
+    latent_dim, features = shapes["encoder.fc_mu.weight"]
+    grid = math.isqrt(features // max(channels[2], 1))
+    if grid * grid * channels[2] != features or not features or not latent_dim:
+        raise CheckpointError(
+            f"encoder.fc_mu.weight has shape {(latent_dim, features)}, which is no square of "
+            f"{channels[2]} channels."
+        )
+    return VAEConfig(latent_dim, 8 * grid, (channels[0], channels[1], channels[2]))
+
+
+def _rules(cfg: VAEConfig) -> tuple[Rule, ...]:
+    """Make the table for a VAE of these sizes."""
+    grid = (cfg.channels[2], cfg.image_size // 8, cfg.image_size // 8)
+    flat, latents = math.prod(grid), cfg.latent_dim
+    from_grid = Regroup((latents, flat), (latents, *grid), (2, 3, 1, 0))
+    to_grid = Regroup((flat, latents), (*grid, latents), (3, 1, 2, 0))
+    return (
+        (r"encoder\.conv(\d)\.weight", r"encoder.conv\1.kernel", (2, 3, 1, 0)),  # OIHW to HWIO
+        (r"encoder\.(fc_mu|fc_logvar)\.weight", r"encoder.\1.kernel", from_grid),
+        (r"decoder\.fc1\.weight", "decoder.fc1.kernel", to_grid),
+        (r"decoder\.fc1\.bias", "decoder.fc1.bias", Regroup((flat,), grid, (1, 2, 0))),
+        (r"decoder\.convT(\d)\.weight", r"decoder.convT\1.kernel", (2, 3, 0, 1)),  # IOHW to HWIO
+        (r"((?:en|de)coder\.\w+)\.bias", r"\1.bias", None),
+    )
+
+
+def to_dict(cfg: VAEConfig) -> dict[str, Any]:
+    """Give the settings for `config.json`."""
+    return {"kind": "vae", **dataclasses.asdict(cfg)}
+
+
+def from_dict(fields: Mapping[str, Any]) -> VAEConfig:
+    """Read what `to_dict` gave."""
+    values = {key: value for key, value in fields.items() if key != "kind"}
+    return VAEConfig(**{**values, "channels": tuple(values["channels"])})
