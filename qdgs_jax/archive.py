@@ -70,6 +70,10 @@ class Archive(MapElitesRepertoire):
         qd_score_offset: subtracted from every fitness in the QD-score.
     """
 
+    genotypes: Genotypes
+    fitnesses: jax.Array
+    descriptors: jax.Array
+    centroids: jax.Array
     thresholds: jax.Array
     occupied_cells: jax.Array
     learning_rate: float = dataclasses.field(metadata=STATIC)
@@ -221,14 +225,14 @@ class Archive(MapElitesRepertoire):
         # Leaving out candidates that change nothing also makes the first write depend on these
         # reads: unordered, they would cost a copy of the thresholds.
         changes = (info.status > 0) | (fitnesses > current)
-        cell = jnp.where(changes, info.cell, self.size)
+        cell = jnp.where(changes, info.cell, self.num_cells)
         scratch, group = first_in_cell(self.thresholds, cell)
 
         best = per_group(group, fitnesses, -jnp.inf, "max")
         wins = (fitnesses == best) & (fitnesses > current)
         wins &= position == per_group(group, jnp.where(wins, position, batch), batch, "min")
         # Losers get distinct indices beyond the archive, which scatters drop.
-        target = jnp.where(wins, cell, self.size + position)
+        target = jnp.where(wins, cell, self.num_cells + position)
 
         def write(stored: jax.Array, offered: jax.Array) -> jax.Array:
             offered = jnp.asarray(offered, stored.dtype).reshape(batch, *stored.shape[1:])
@@ -244,8 +248,8 @@ class Archive(MapElitesRepertoire):
             learning_rate=self.learning_rate,
             threshold_min=self.threshold_min,
         )
-        found = jnp.where(wins & (current == -jnp.inf), cell, self.size)
-        return self.replace(
+        found = jnp.where(wins & (current == -jnp.inf), cell, self.num_cells)
+        inserted: Self = self.replace(
             genotypes=jax.tree.map(write, self.genotypes, genotypes),
             fitnesses=write(self.fitnesses, fitnesses),
             descriptors=write(self.descriptors, descriptors),
@@ -253,6 +257,7 @@ class Archive(MapElitesRepertoire):
             thresholds=scratch.at[cell].set(moved, mode="drop"),
             occupied_cells=append_cells(self.occupied_cells, found),
         )
+        return inserted
 
     # Reading
 
@@ -267,9 +272,11 @@ class Archive(MapElitesRepertoire):
 
     def select(self, key: jax.Array, num_samples: int, selector: Any = None) -> Self:
         """QDax's selection: uniform with replacement unless a QDax `Selector` is given."""
-        if selector is not None:
-            return super().select(key, num_samples, selector)
-        return self._draw(key, num_samples, self)
+        if selector is None:
+            selected: Self = self._draw(key, num_samples, self)
+        else:
+            selected = super().select(key, num_samples, selector)
+        return selected
 
     def _draw(self, key: jax.Array, num_samples: int, tree: Any) -> Any:
         """Rows of the arrays in `tree` at cells drawn uniformly from the occupied ones."""
@@ -285,6 +292,11 @@ class Archive(MapElitesRepertoire):
         return jax.tree.map(rows, tree)
 
     @property
+    def num_cells(self) -> int:
+        """Number C of cells."""
+        return self.fitnesses.shape[0]
+
+    @property
     def occupied(self) -> jax.Array:
         """Bool[C], the cells that hold an elite."""
         return self.fitnesses[:, 0] > -jnp.inf
@@ -297,7 +309,7 @@ class Archive(MapElitesRepertoire):
     @property
     def coverage(self) -> jax.Array:
         """Share of cells that are occupied, in [0, 1]."""
-        return self.num_elites / self.size
+        return self.num_elites / self.num_cells
 
     @property
     def qd_score(self) -> jax.Array:
@@ -308,7 +320,7 @@ class Archive(MapElitesRepertoire):
     @property
     def norm_qd_score(self) -> jax.Array:
         """QD-score divided by the number of cells."""
-        return self.qd_score / self.size
+        return self.qd_score / self.num_cells
 
     @property
     def best(self) -> jax.Array:
@@ -429,14 +441,16 @@ class GridArchive(Archive):
         index = jnp.clip(scaled, 0, dims - 1).astype(jnp.int32)
         strides = np.cumprod((1, *self.dims[:0:-1]))[::-1].astype(np.int32)
         finite = jnp.all(jnp.isfinite(descriptors), axis=-1)
-        return jnp.where(finite, jnp.sum(index * strides, axis=-1), self.size).astype(jnp.int32)
+        return jnp.where(finite, jnp.sum(index * strides, axis=-1), self.num_cells).astype(
+            jnp.int32
+        )
 
 
 def _grid_centroids(dims: tuple[int, ...], ranges: tuple[tuple[float, float], ...]) -> jax.Array:
     """Centres of the cells, Float[C, M], the last measure varying fastest."""
     index = jnp.stack(jnp.unravel_index(jnp.arange(math.prod(dims)), dims), axis=-1)
     low, high = np.asarray(ranges, np.float32).T
-    return low + (high - low) * (index + 0.5) / np.asarray(dims, np.float32)
+    return jnp.asarray(low + (high - low) * (index + 0.5) / np.asarray(dims, np.float32))
 
 
 def _is_float(x: Any) -> bool:

@@ -14,13 +14,14 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from flax import struct
+import numpy as np
+from flax.struct import PyTreeNode
 
 # Batch positions pass through float32 in `first_in_cell`, exact up to here.
 MAX_BATCH = 2**24
 
 
-class AddInfo(struct.PyTreeNode):
+class AddInfo(PyTreeNode):  # type: ignore[no-untyped-call]
     """What an insertion did with each candidate.
 
     Attributes:
@@ -85,7 +86,7 @@ def per_group(
     order of the scatter: use `sum_in_any_order` for them.
     """
     table = jnp.full(values.shape, start, values.dtype)
-    reduced = getattr(table.at[group], reduction)(values, mode="drop")
+    reduced: jax.Array = getattr(table.at[group], reduction)(values, mode="drop")
     return reduced.at[group].get(mode="fill", fill_value=start)
 
 
@@ -102,7 +103,7 @@ def sum_in_any_order(group: jax.Array, values: jax.Array, largest: jax.Array) ->
             all of a group.
     """
     bits = 30 - math.ceil(math.log2(max(values.shape[0], 2)))
-    unit = jnp.where(largest > jnp.finfo(jnp.float32).tiny, largest, 1.0)
+    unit = jnp.where(largest > np.finfo(np.float32).tiny, largest, 1.0)
     scaled = values / unit * 2.0**bits
     high = jnp.round(scaled)
     low = jnp.round((scaled - high) * 2.0**bits)
