@@ -1,0 +1,272 @@
+"""Train the embedded CLIP on drawn, captioned shapes.
+
+    python scripts/train_shapes_clip.py --output qdgs_jax/assets/shapes-clip
+
+A bank of captions is drawn from a grammar (`shapes_captions.py`), tokenised once and kept on the
+device; each step picks captions and draws a scene that fits each. A caption may be true of several
+images of a batch, so the contrastive loss (Radford et al. 2021, Fig. 3) takes the truth table as its
+target instead of the identity. Zero-shot accuracy is measured on scenes of another seed with sentence
+frames that training never used. Cost and scores: see the model card that the script writes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from shapes_captions import HELD_OUT_FRAMES, SIZES, caption_bank
+from tokenizers.trainers import BpeTrainer
+from transformers import CLIPTokenizerFast
+
+from qdgs_jax.drawing import COLOURS, KINDS, SHAPES, Scene, random_pose, render
+from qdgs_jax.models.clip import CLIP, CLIPConfig, TowerConfig
+from qdgs_jax.ports.checkpoint import save_model
+
+VOCAB_SIZE = 1024
+CONTEXT = 24
+IMAGE_SIZE = 64
+SCENES = 2  # scenes drawn for each caption of a batch
+RADIUS = (0.12, 0.40)
+SIZE_EDGES = (0.19, 0.29)  # circumradius in image widths at which small and medium end
+
+
+def train_tokenizer(texts: Sequence[str]) -> CLIPTokenizerFast:
+    """A CLIP tokenizer whose byte-pair merges are learnt from the captions."""
+    backend = CLIPTokenizerFast().backend_tokenizer
+    trainer = BpeTrainer(
+        vocab_size=VOCAB_SIZE,
+        special_tokens=["<|startoftext|>", "<|endoftext|>"],
+        initial_alphabet=[chr(code) for code in range(33, 127)],
+        end_of_word_suffix="</w>",
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer)
+    model = json.loads(backend.to_str())["model"]
+    merges = [tuple(merge) for merge in model["merges"]]
+    return CLIPTokenizerFast(vocab=model["vocab"], merges=merges, model_max_length=CONTEXT)
+
+
+def tokenize(tokenizer: CLIPTokenizerFast, texts: Sequence[str]) -> np.ndarray:
+    """Token ids Int[len(texts), CONTEXT], cut and padded with the end token."""
+    encoded = tokenizer(
+        list(texts), padding="max_length", truncation=True, max_length=CONTEXT, return_tensors="np"
+    )
+    return np.asarray(encoded["input_ids"], np.int32)
+
+
+def _pick(key: jax.Array, allowed: jax.Array) -> jax.Array:
+    """One index per row, uniform among the allowed: Float[B, N] to Int[B]."""
+    return jax.random.categorical(key, jnp.log(allowed))
+
+
+def sample_scene(key: jax.Array, masks: dict[str, jax.Array]) -> Scene:
+    """A scene that fits each caption, whose masks Float[B, n] are given."""
+    keys = jax.random.split(key, 9)
+    batch = masks["colours"].shape[0]
+    kind_weights = jnp.asarray([4.0, 2.0, 1.5, 1.0, 1.0])
+    kind = _pick(keys[0], masks["kinds"] * kind_weights)
+    colour = _pick(keys[1], masks["colours"])
+    others = masks["colours"] * (1 - jax.nn.one_hot(colour, len(COLOURS)))
+    alone = others.sum(axis=-1, keepdims=True) == 0
+    second = _pick(keys[2], jnp.where(alone, masks["colours"], others))
+    blend = jax.random.uniform(keys[3], (batch,), minval=0.25, maxval=0.5)
+    low = jnp.asarray([RADIUS[0], *SIZE_EDGES])
+    high = jnp.asarray([*SIZE_EDGES, RADIUS[1]])
+    size = _pick(keys[4], masks["sizes"])
+    centre, unit, angle = random_pose(keys[5], batch, (0.0, 1.0), 0.14)
+    radius = low[size] + unit * (high - low)[size]
+    soft = jax.random.uniform(keys[6], (batch,))
+    blurred = radius * (0.10 + 0.14 * soft)
+    slight = 0.012 * soft**2  # generators are never perfectly sharp
+    shape = _pick(keys[7], masks["shapes"])
+    blur = jnp.where(kind == KINDS.index("blurred"), blurred, slight)
+    return Scene(shape, colour, second, blend, kind, centre, radius, angle, blur)
+
+
+def truth(scene: Scene, masks: dict[str, jax.Array]) -> jax.Array:
+    """How far each caption is true of each scene, Float[images, captions] in [0, 1]."""
+    mixed = (scene.kind == KINDS.index("blended")) | (scene.kind == KINDS.index("splatter"))
+    share = jnp.where(mixed, scene.blend, 0.0)[:, None]
+    colours = (1 - share) * jax.nn.one_hot(scene.colour, len(COLOURS))
+    colours = colours + share * jax.nn.one_hot(scene.second, len(COLOURS))
+    size = jnp.searchsorted(jnp.asarray(SIZE_EDGES), scene.radius)
+    one_hot = {
+        "shapes": jax.nn.one_hot(scene.shape, len(SHAPES)),
+        "kinds": jax.nn.one_hot(scene.kind, len(KINDS)),
+        "sizes": jax.nn.one_hot(size, len(SIZES)),
+    }
+    table = colours @ masks["colours"].T
+    for name, values in one_hot.items():
+        table = table * (values @ masks[name].T)
+    return table
+
+
+def contrastive_loss(
+    images: jax.Array, texts: jax.Array, scale: jax.Array, table: jax.Array
+) -> Any:
+    """Cross-entropy between the softmax over the batch and the truth table, both ways."""
+    images = images / jnp.linalg.norm(images, axis=-1, keepdims=True)
+    texts = texts / jnp.linalg.norm(texts, axis=-1, keepdims=True)
+    logits = jnp.exp(scale) * images @ texts.T
+
+    def one_way(logits: jax.Array, table: jax.Array) -> jax.Array:
+        target = table / jnp.maximum(table.sum(axis=-1, keepdims=True), 1e-6)
+        return -jnp.mean(jnp.sum(target * jax.nn.log_softmax(logits, axis=-1), axis=-1))
+
+    return 0.5 * (one_way(logits, table) + one_way(logits.T, table.T))
+
+
+@functools.partial(jax.jit, static_argnames=("graph", "tx", "batch"), donate_argnums=0)
+def train_step(
+    state: Any, bank: dict[str, jax.Array], key: jax.Array, graph: Any, tx: Any, batch: int
+) -> tuple[Any, jax.Array]:
+    """One step from (parameters, optimiser state, step); the bank holds tokens and masks."""
+    params, opt_state, count = state
+    keys = jax.random.split(jax.random.fold_in(key, count), 4)
+    rows = jax.random.randint(keys[0], (batch // SCENES,), 0, bank["tokens"].shape[0])
+    masks = {name: values[rows] for name, values in bank.items() if name != "tokens"}
+    scene = sample_scene(keys[1], {name: jnp.repeat(m, SCENES, 0) for name, m in masks.items()})
+    images = render(scene, keys[2], IMAGE_SIZE)
+    images = images + 0.02 * jax.random.normal(keys[3], images.shape)
+
+    def objective(params: nnx.State) -> jax.Array:
+        model = nnx.merge(graph, params)
+        image_embeds = model.embed_images(model.preprocess(images))
+        text_embeds = model.embed_texts(bank["tokens"][rows])
+        return contrastive_loss(
+            image_embeds, text_embeds, model.logit_scale[...], truth(scene, masks)
+        )
+
+    loss, grads = jax.value_and_grad(objective)(params)
+    updates, opt_state = tx.update(grads, opt_state, params)
+    params = optax.apply_updates(params, updates)
+    params["logit_scale"][...] = jnp.minimum(params["logit_scale"][...], jnp.log(50.0))
+    return (params, opt_state, count + 1), loss
+
+
+def shapes_clip_config(eos_token_id: int) -> CLIPConfig:
+    """Sizes of the compact CLIP: 2.4 million parameters, 64 x 64 images in 16 patches."""
+    return CLIPConfig(
+        vision=TowerConfig(width=160, layers=5, heads=4, mlp_width=640),
+        text=TowerConfig(width=128, layers=3, heads=4, mlp_width=512),
+        image_size=IMAGE_SIZE,
+        patch_size=16,
+        vocab_size=VOCAB_SIZE,
+        context_length=CONTEXT,
+        embed_dim=128,
+        eos_token_id=eos_token_id,
+        image_mean=(0.9, 0.9, 0.9),
+        image_std=(0.25, 0.25, 0.25),
+    )
+
+
+def zero_shot(model: CLIP, tokenizer: CLIPTokenizerFast, seed: int, count: int) -> dict[str, float]:
+    """Zero-shot accuracy over clean and blurred scenes, averaged over the held-out frames."""
+    key, ink_key = jax.random.split(jax.random.key(seed))
+    masks = {
+        "colours": jnp.ones((count, len(COLOURS))),
+        "shapes": jnp.ones((count, len(SHAPES))),
+        "kinds": jnp.tile(jnp.asarray([1.0, 1.0, 0.0, 0.0, 0.0]), (count, 1)),
+        "sizes": jnp.ones((count, len(SIZES))),
+    }
+    scene = sample_scene(key, masks)
+    embed = nnx.jit(lambda model, images: model.embed_images(model.preprocess(images)))
+    embeds = []
+    for start in range(0, count, 250):
+        part = jax.tree.map(lambda x, start=start: x[start : start + 250], scene)
+        ink = jax.random.fold_in(ink_key, start)
+        embeds.append(embed(model, render(part, ink, model.cfg.image_size)))
+    images = jnp.concatenate(embeds)
+    scores = {}
+    for name, words, labels in (
+        ("colour", [f"a {colour} shape" for colour in COLOURS], scene.colour),
+        ("shape", [("an " if s[0] == "o" else "a ") + s for s in SHAPES], scene.shape),
+    ):
+        correct = []
+        for frame in HELD_OUT_FRAMES:
+            texts = model.embed_texts(
+                jnp.asarray(tokenize(tokenizer, [frame.format(word) for word in words]))
+            )
+            texts = texts / jnp.linalg.norm(texts, axis=-1, keepdims=True)
+            correct.append(jnp.mean(jnp.argmax(images @ texts.T, axis=-1) == labels))
+        scores[name] = float(jnp.mean(jnp.asarray(correct)))
+        scores[f"{name}, worst frame"] = float(jnp.min(jnp.asarray(correct)))
+    return scores
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, required=True, help="folder of the checkpoint")
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--captions", type=int, default=60_000)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+
+    start = time.perf_counter()
+    texts, masks = caption_bank(args.seed, args.captions)
+    tokenizer = train_tokenizer(texts)
+    bank = {name: jnp.asarray(values) for name, values in masks.items()}
+    bank["tokens"] = jnp.asarray(tokenize(tokenizer, texts))
+    cfg = shapes_clip_config(tokenizer.eos_token_id)
+    graph, params = nnx.split(CLIP(cfg, rngs=nnx.Rngs(args.seed)))
+    schedule = optax.warmup_cosine_decay_schedule(0, args.learning_rate, 300, args.steps, 1e-6)
+    tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=0.05))
+    state = (params, tx.init(params), jnp.zeros((), jnp.int32))
+    key = jax.random.key(args.seed)
+    average = 0.0
+    for step in range(1, args.steps + 1):
+        state, loss = train_step(state, bank, key, graph, tx, args.batch)
+        average = 0.98 * average + 0.02 * float(loss) if step > 1 else float(loss)
+        if step % 100 == 0:
+            elapsed = time.perf_counter() - start
+            shown = ""
+            if step % 500 == 0:
+                shown = str(zero_shot(nnx.merge(graph, state[0]), tokenizer, 10_007, 1000))
+            print(f"step {step}: loss {average:.3f}, {elapsed:.0f} s {shown}", flush=True)
+    wall = time.perf_counter() - start
+    scores = zero_shot(nnx.merge(graph, state[0]), tokenizer, 20_011, 5000)
+    print(scores)
+    save_model(args.output, {"kind": "clip", **cfg.to_dict()}, nnx.to_pure_dict(state[0]))
+    tokenizer.save_pretrained(args.output)
+    write_card(args, wall, scores)
+
+
+def write_card(args: argparse.Namespace, wall: float, scores: dict[str, float]) -> None:
+    """The model card beside the weights."""
+    rows = "\n".join(f"| {name} | {100 * value:.1f} % |" for name, value in scores.items())
+    (args.output / "README.md").write_text(f"""# Shapes CLIP
+
+A compact CLIP (`qdgs_jax.models.clip`): 64 x 64 images, five vision layers of width 160 and three
+text layers of width 128, its own byte-pair tokenizer of {VOCAB_SIZE} tokens in Hugging Face's format.
+
+- Data: {len(COLOURS)} colours x {len(SHAPES)} shapes x {len(SIZES)} sizes, {", ".join(KINDS)}, drawn by
+  `qdgs_jax.drawing`; {args.captions:,} captions of the grammar in `scripts/shapes_captions.py`;
+  {args.steps * args.batch:,} images, none repeated.
+- Command: `python scripts/train_shapes_clip.py --output {args.output} --steps {args.steps}
+  --batch {args.batch} --seed {args.seed}`
+- Wall time: {wall / 60:.1f} minutes on 2 CPU cores.
+- Licence: that of the repository.
+
+Zero-shot accuracy on 5,000 clean and blurred scenes of another seed, with sentence frames never seen
+in training:
+
+| what | accuracy |
+| --- | --- |
+{rows}
+""")
+
+
+if __name__ == "__main__":
+    main()
