@@ -73,7 +73,7 @@ class CMAConfig:
         return 0.5 * self.batch / (self.dim * total)
 
 
-class CMAState(PyTreeNode):
+class CMAState(PyTreeNode):  # type: ignore[no-untyped-call]
     """E strategies.
 
     Attributes:

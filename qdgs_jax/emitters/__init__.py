@@ -1,12 +1,27 @@
 """Emitters: what a search tries next.
 
-All are QDax emitters, vectorised over E independent searches against one archive.
+All are QDax emitters. The adaptive ones hold E independent searches, vectorised against one
+archive.
 """
 
+from qdgs_jax.emitters.evolution_strategy import EvolutionStrategyEmitter, EvolutionStrategyState
+from qdgs_jax.emitters.gaussian import GaussianEmitter
 from qdgs_jax.emitters.gradient_arborescence import (
     GradientArborescenceEmitter,
     GradientArborescenceState,
 )
+from qdgs_jax.emitters.iso_line import IsoLineEmitter
+from qdgs_jax.emitters.omg_mega import OMGMegaEmitter, OMGMegaState
 from qdgs_jax.emitters.random_sampling import RandomEmitter
 
-__all__ = ["GradientArborescenceEmitter", "GradientArborescenceState", "RandomEmitter"]
+__all__ = [
+    "EvolutionStrategyEmitter",
+    "EvolutionStrategyState",
+    "GaussianEmitter",
+    "GradientArborescenceEmitter",
+    "GradientArborescenceState",
+    "IsoLineEmitter",
+    "OMGMegaEmitter",
+    "OMGMegaState",
+    "RandomEmitter",
+]

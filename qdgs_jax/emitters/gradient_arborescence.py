@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from qdax.core.emitters.emitter import Emitter, EmitterState
 
 from qdgs_jax import cma_es
-from qdgs_jax.emitters import judging, restarts
+from qdgs_jax.emitters import common, judging, restarts
 from qdgs_jax.optimizers import Optimizer, OptimizerState
 
 
@@ -53,7 +53,7 @@ class GradientArborescenceEmitter(Emitter):
         num_measures: Number M of measures.
         sigma0: Initial step size of the coefficients.
         optimizer: Moves the parents.
-        ranking: "imp" (CMA-MAEGA) or "2imp" (CMA-MEGA).
+        ranking: "imp" (CMA-MAEGA), "2imp" (CMA-MEGA), "obj" or "2obj".
         parent_rule: "mu" (better half, at least one) or "accepted".
         restart: "basic", "no_improvement" or a number of iterations.
         objective_coefficient: "signed", or "nonnegative": branches use |c_0|, so that no branch
@@ -81,14 +81,17 @@ class GradientArborescenceEmitter(Emitter):
     objective_coefficient: Literal["signed", "nonnegative"] = "signed"
     normalize: bool = True
     epsilon: float = 1e-8
-    bounds: tuple[float, float] | None = None
+    bounds: common.Bounds = None
     variant: Literal["textbook", "pyribs"] = "textbook"
     factor: Literal["eigen", "cholesky"] = "eigen"
     jacobian_function: Callable[[jax.Array], jax.Array] | None = None
 
     def __post_init__(self) -> None:
-        judging.check_settings(self.num_emitters, self.ranking, self.parent_rule, self.bounds)
+        common.check_strategy(self.num_emitters, self.ranking, self.parent_rule)
+        common.check_bounds(self.bounds)
         restarts.check_rule(self.restart)
+        if self.ranking.endswith("rd"):
+            raise ValueError(f"ranking is {self.ranking!r}: choose 'imp', '2imp', 'obj' or '2obj'.")
         if self.num_measures < 0:
             raise ValueError(f"num_measures is {self.num_measures}: give the number of measures.")
         if self.objective_coefficient not in ("signed", "nonnegative"):
@@ -130,7 +133,7 @@ class GradientArborescenceEmitter(Emitter):
         extra_scores: Mapping[str, jax.Array],
     ) -> GradientArborescenceState:
         """Start emitter e at genotypes[e % len(genotypes)]; genotypes Float[n, D], n >= 1."""
-        theta = judging.start_points(genotypes, self.num_emitters)
+        theta = common.start_points(genotypes, self.num_emitters)
         E, D = theta.shape
         coefficients = jnp.zeros((E, 1 + self.num_measures), theta.dtype)
         return GradientArborescenceState(
@@ -151,20 +154,12 @@ class GradientArborescenceEmitter(Emitter):
     ) -> GradientArborescenceState:
         """Keep the parents' Jacobian Float[E, 1 + M, D] for the next `emit`.
 
-        A row that is not finite counts as zero, so its branches stay in the span of the others.
+        A row that is not finite counts as zero, so that branches stay in the span of the others.
 
         Raises:
             ValueError: If the shape is another.
         """
-        if jacobian.shape != state.gradients.shape:
-            raise ValueError(
-                f"jacobian has shape {jacobian.shape}, expected {state.gradients.shape}: one row "
-                "for the objective and one per measure, for each parent."
-            )
-        rows = jacobian.astype(state.theta.dtype)
-        rows = jnp.where(jnp.isfinite(rows).all(-1, keepdims=True), rows, 0)
-        if self.normalize:
-            rows = rows / (jnp.linalg.norm(rows, axis=-1, keepdims=True) + self.epsilon)
+        rows = common.gradient_rows(jacobian, state.gradients, self.normalize, self.epsilon)
         accepted: GradientArborescenceState = state.replace(gradients=rows)
         return accepted
 
@@ -192,9 +187,8 @@ class GradientArborescenceEmitter(Emitter):
     def branch(self, state: GradientArborescenceState, coefficients: jax.Array) -> jax.Array:
         """Candidates Float[E, B, D] for coefficients Float[E, B, 1 + M]."""
         if self.objective_coefficient == "nonnegative":
-            coefficients = coefficients.at[..., 0].set(jnp.abs(coefficients[..., 0]))
-        steps = jnp.einsum("ebk,ekd->ebd", coefficients, state.gradients)
-        return judging.clip(state.theta[:, None] + steps, self.bounds)
+            coefficients = common.fold_objective(coefficients)
+        return common.branch(state.theta, state.gradients, coefficients, self.bounds)
 
     def state_update(
         self,
@@ -227,9 +221,9 @@ class GradientArborescenceEmitter(Emitter):
 
         coefficients = extra_scores["coefficients"].reshape(E, B, -1)
         strategy, rates = cma_es.update(
-            self.config, emitter_state.strategy, judging.take(coefficients, order), num_parents
+            self.config, emitter_state.strategy, common.take(coefficients, order), num_parents
         )
-        best = judging.take(genotypes.reshape(E, B, -1), order)
+        best = common.take(genotypes.reshape(E, B, -1), order)
         direction = jnp.einsum("ep,epd->ed", rates.weights, best) - emitter_state.theta
         theta, optimizer = self.optimizer.step(
             emitter_state.optimizer, emitter_state.theta, direction, num_parents > 0

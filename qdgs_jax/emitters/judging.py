@@ -17,9 +17,9 @@ from qdax.core.containers.mapelites_repertoire import get_cells_indices
 
 from qdgs_jax import archive
 
-Ranking = Literal["imp", "2imp", "obj", "2obj"]
+Ranking = Literal["imp", "2imp", "obj", "2obj", "rd", "2rd"]
 ParentRule = Literal["mu", "accepted"]
-RANKINGS = ("imp", "2imp", "obj", "2obj")
+RANKINGS = ("imp", "2imp", "obj", "2obj", "rd", "2rd")
 PARENT_RULES = ("mu", "accepted")
 _FLAT = 1e-12
 
@@ -93,24 +93,30 @@ def per_emitter(judgement: Judgement, num_emitters: int) -> Judgement:
     return Judgement(*(field.reshape(num_emitters, -1) for field in judgement))
 
 
-def rank(ranking: Ranking, judgement: Judgement) -> tuple[jax.Array, jax.Array]:
+def rank(
+    ranking: Ranking, judgement: Judgement, projection: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
     """Order candidates, best first.
 
     Args:
-        ranking: By "imp" (value), "2imp" (status, then value), "obj" (fitness) or "2obj" (status,
-            then fitness).
+        ranking: By "imp" (value), "obj" (fitness) or "rd" (projection); with a leading 2 by status
+            first.
         judgement: Fields [E, B]. Equal candidates are ordered by descending index, as pyribs does.
+        projection: Float[E, B] of the measures on each emitter's direction, for "rd" and "2rd".
 
     Returns:
         Int[E, B] indices, and Bool[E]: whether the best and the worst are equal (never with B = 1).
     """
-    key = judgement.value if ranking.endswith("imp") else judgement.fitnesses
-    keys = (key, judgement.status) if ranking.startswith("2") else (key,)
-    order = jnp.lexsort(keys, axis=-1)[:, ::-1]
+    by_status = ranking.startswith("2")
+    scores = {"imp": judgement.value, "obj": judgement.fitnesses, "rd": projection}
+    key = scores[ranking.removeprefix("2")]
+    if key is None:
+        raise ValueError(f"ranking {ranking!r} needs a projection of the measures.")
+    order = jnp.lexsort((key, judgement.status) if by_status else (key,), axis=-1)[:, ::-1]
     ordered = jnp.take_along_axis(key, order, axis=1)
     best, worst = ordered[:, 0], ordered[:, -1]
     flat = (best == worst) | (jnp.abs(best - worst) < _FLAT)  # -inf equals -inf
-    if ranking.startswith("2"):
+    if by_status:
         flat &= judgement.status.min(-1) == judgement.status.max(-1)
     return order, flat & (order.shape[1] > 1)
 
@@ -128,40 +134,3 @@ def select_parents(
         return order, (status > 0).sum(-1)
     mu = max(1, batch // 2)
     return order[:, :mu], jnp.full(num_emitters, mu)
-
-
-def take(candidates: jax.Array, order: jax.Array) -> jax.Array:
-    """Candidates Float[E, B, ...] in the given order Int[E, P]."""
-    return jnp.take_along_axis(candidates, order[..., None], axis=1)
-
-
-def start_points(genotypes: jax.Array, num_emitters: int) -> jax.Array:
-    """Spread start latents: Float[E, D] of at least single precision, genotypes[e % n] at e.
-
-    Raises:
-        ValueError: If genotypes is not Float[n, D] with n >= 1.
-    """
-    if getattr(genotypes, "ndim", 0) != 2 or genotypes.shape[0] < 1:
-        shape = getattr(genotypes, "shape", type(genotypes).__name__)
-        raise ValueError(f"genotypes has shape {shape}: give start latents Float[n, D], n >= 1.")
-    dtype = jnp.promote_types(genotypes.dtype, jnp.float32)
-    return jnp.asarray(genotypes, dtype)[jnp.arange(num_emitters) % genotypes.shape[0]]
-
-
-def clip(genotypes: jax.Array, bounds: tuple[float, float] | None) -> jax.Array:
-    """Genotypes inside `bounds`."""
-    return genotypes if bounds is None else jnp.clip(genotypes, *bounds)
-
-
-def check_settings(
-    num_emitters: int, ranking: str, parent_rule: str, bounds: tuple[float, float] | None
-) -> None:
-    """Raise ValueError unless the settings that adaptive emitters share are usable."""
-    if num_emitters < 1:
-        raise ValueError(f"num_emitters is {num_emitters}: give at least one.")
-    if ranking not in RANKINGS:
-        raise ValueError(f"ranking is {ranking!r}: choose one of {RANKINGS}.")
-    if parent_rule not in PARENT_RULES:
-        raise ValueError(f"parent_rule is {parent_rule!r}: choose one of {PARENT_RULES}.")
-    if bounds is not None and not bounds[0] < bounds[1]:
-        raise ValueError(f"bounds is {bounds}: give (low, high) with low < high, or None.")

@@ -12,6 +12,8 @@ from typing import Any
 import jax
 from qdax.core.emitters.emitter import Emitter, EmitterState
 
+from qdgs_jax.emitters import common
+
 
 @dataclasses.dataclass(frozen=True)
 class RandomEmitter(Emitter):
@@ -28,9 +30,7 @@ class RandomEmitter(Emitter):
     prior: Callable[[jax.Array, int], jax.Array] | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (("batch", self.batch), ("latent_dim", self.latent_dim)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}: give at least 1.")
+        common.check_positive(batch=self.batch, latent_dim=self.latent_dim)
 
     @property
     def batch_size(self) -> int:

@@ -1,0 +1,105 @@
+"""Small pieces that several emitters share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from qdgs_jax.emitters import judging
+
+Bounds = tuple[float, float] | None  # of every component of a candidate
+
+
+def take(candidates: jax.Array, order: jax.Array) -> jax.Array:
+    """Candidates Float[E, B, ...] in the given order Int[E, P]."""
+    return jnp.take_along_axis(candidates, order[..., None], axis=1)
+
+
+def start_points(genotypes: jax.Array, num_emitters: int) -> jax.Array:
+    """Spread start latents: Float[E, D] of at least single precision, genotypes[e % n] at e.
+
+    Raises:
+        ValueError: If genotypes is not Float[n, D] with n >= 1.
+    """
+    if getattr(genotypes, "ndim", 0) != 2 or genotypes.shape[0] < 1:
+        shape = getattr(genotypes, "shape", type(genotypes).__name__)
+        raise ValueError(f"genotypes has shape {shape}: give start latents Float[n, D], n >= 1.")
+    dtype = jnp.promote_types(genotypes.dtype, jnp.float32)
+    return jnp.asarray(genotypes, dtype)[jnp.arange(num_emitters) % genotypes.shape[0]]
+
+
+def clip(genotypes: jax.Array, bounds: Bounds) -> jax.Array:
+    """Genotypes inside `bounds`."""
+    return genotypes if bounds is None else jnp.clip(genotypes, *bounds)
+
+
+def gradient_rows(
+    jacobian: jax.Array, like: jax.Array, normalize: bool, epsilon: float
+) -> jax.Array:
+    """Rows to branch along, from a Jacobian Float[E, 1 + M, D].
+
+    A row that is not finite counts as zero, so that branches stay in the span of the others.
+
+    Raises:
+        ValueError: If the shape is not that of `like`.
+    """
+    if jacobian.shape != like.shape:
+        raise ValueError(
+            f"jacobian has shape {jacobian.shape}, expected {like.shape}: one row for the "
+            "objective and one per measure, for each parent."
+        )
+    rows = jacobian.astype(like.dtype)
+    rows = jnp.where(jnp.isfinite(rows).all(-1, keepdims=True), rows, 0)
+    if normalize:
+        rows = rows / (jnp.linalg.norm(rows, axis=-1, keepdims=True) + epsilon)
+    return rows
+
+
+def fold_objective(coefficients: jax.Array) -> jax.Array:
+    """Coefficients Float[..., 1 + M] with the objective's made non-negative."""
+    return coefficients.at[..., 0].set(jnp.abs(coefficients[..., 0]))
+
+
+def branch(
+    theta: jax.Array, gradients: jax.Array, coefficients: jax.Array, bounds: Bounds
+) -> jax.Array:
+    """Branches theta + c J inside bounds, Float[E, B, D].
+
+    Args:
+        theta: Float[E, D].
+        gradients: Float[E, 1 + M, D], the rows of J.
+        coefficients: Float[E, B, 1 + M], the rows c.
+        bounds: of every component.
+    """
+    steps = jnp.einsum("ebk,ekd->ebd", coefficients, gradients)
+    return clip(theta[:, None] + steps, bounds)
+
+
+def origin(repertoire: Any, count: int) -> jax.Array:
+    """Zeros Float[count, D] for the latents of a repertoire."""
+    dtype = jnp.promote_types(repertoire.genotypes.dtype, jnp.float32)
+    return jnp.zeros((count, repertoire.genotypes.shape[1]), dtype)
+
+
+def check_positive(**settings: float) -> None:
+    """Raise ValueError for the first setting that is not positive."""
+    for name, value in settings.items():
+        if not value > 0:
+            raise ValueError(f"{name} is {value}: give a positive number.")
+
+
+def check_bounds(bounds: Bounds) -> None:
+    """Raise ValueError unless bounds are in order."""
+    if bounds is not None and not bounds[0] < bounds[1]:
+        raise ValueError(f"bounds is {bounds}: give (low, high) with low < high, or None.")
+
+
+def check_strategy(num_emitters: int, ranking: str, parent_rule: str) -> None:
+    """Raise ValueError unless the settings that adaptive emitters share are usable."""
+    check_positive(num_emitters=num_emitters)
+    if ranking not in judging.RANKINGS:
+        raise ValueError(f"ranking is {ranking!r}: choose one of {judging.RANKINGS}.")
+    if parent_rule not in judging.PARENT_RULES:
+        raise ValueError(f"parent_rule is {parent_rule!r}: choose one of {judging.PARENT_RULES}.")
