@@ -72,11 +72,6 @@ def _refuse(message: str, **context: Any) -> PydanticCustomError:
     return PydanticCustomError("refused", message, context or None)
 
 
-def split_texts(prompt: str) -> tuple[str, ...]:
-    """Split a prompt into its texts, which are separated by `|`."""
-    return tuple(text.strip() for text in prompt.split("|"))
-
-
 class Prompts(Table):
     """A pair of prompts that spans an axis; each is one text or several separated by `|`."""
 
@@ -86,7 +81,9 @@ class Prompts(Table):
     @field_validator("positive", "negative")
     @classmethod
     def _no_empty_text(cls, prompt: str) -> str:
-        if not all(split_texts(prompt)):
+        from qdgs_jax.scoring import split_prompt
+
+        if not all(split_prompt(prompt)):
             raise _refuse("must be a text, or several separated by |, none of them empty")
         return prompt
 
@@ -170,7 +167,7 @@ class SearchConfig(Table):
     branches: Count = 3
     sigma0: Positive = 0.5
     step_size: Positive = 0.5
-    restart: str | int = "basic"
+    restart: Literal["basic", "no_improvement"] | int = "basic"
     start_batches: Count = 32
     start_batch_size: Count = 16
     chunk: Count = 25

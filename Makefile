@@ -1,0 +1,54 @@
+# Everything sets itself up: Python 3.11 to 3.13, make and git are enough.
+# PYTHON=/path/to/python3 chooses another interpreter.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
+CANDIDATES := $(PYTHON) python3 python3.13 python3.12 python3.11
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-full check format clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+demo: $(VENV)/run.stamp ## search, data sets, classifiers and report on the shapes domain
+	$(BIN)/qdgs demo
+
+test: $(VENV)/dev.stamp ## the tests
+	$(BIN)/python -m pytest -m "not full"
+
+test-full: $(VENV)/dev.stamp ## the tests and the full-size checks
+	$(BIN)/python -m pytest
+
+check: $(VENV)/dev.stamp ## lint, format and types (of an installed copy)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	rm -rf .make/installed build
+	$(PIP) --no-deps --target .make/installed .
+	cd .make/installed && ../../$(BIN)/mypy --config-file ../../pyproject.toml --cache-dir ../mypy -p qdgs_jax
+
+format: $(VENV)/dev.stamp ## bring the code into its format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove what this file made
+	rm -rf $(VENV) .make build *.egg-info
+
+$(VENV)/made.stamp:
+	@for python in $(CANDIDATES); do \
+	  if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then \
+	    echo "making $(VENV) with $$($$python --version)"; \
+	    $$python -m venv --clear $(VENV) && touch $@ && exit 0; \
+	    echo "$$python cannot make a virtual environment (on Debian: apt install python3-venv)" >&2; exit 1; \
+	  fi; \
+	done; \
+	echo "Python 3.11, 3.12 or 3.13 is needed; found $$(python3 --version 2>&1). Give one with make PYTHON=..." >&2; exit 1
+
+$(VENV)/run.stamp: $(VENV)/made.stamp pyproject.toml constraints.txt
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/made.stamp pyproject.toml constraints.txt
+	$(PIP) -e '.[dev]'
+	@touch $@ $(VENV)/run.stamp

@@ -1,0 +1,56 @@
+"""The command line `qdgs`: one file per group of commands.
+
+Nothing heavy is imported before a command needs it, so that `qdgs --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from qdgs_jax.cli import checkpoints, data, demo, search
+from qdgs_jax.cli.console import guarded, use_compilation_cache
+
+app = typer.Typer(
+    name="qdgs",
+    help="Quality-Diversity Generative Sampling: from a biased generator to a balanced data set.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from qdgs_jax import __version__
+
+        typer.echo(f"qdgs-jax {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+app.command()(demo.demo)
+app.command()(search.init)
+app.command()(search.search)
+app.command()(data.generate)
+app.command()(data.train)
+app.command()(data.report)
+app.command()(checkpoints.port)
+
+
+def main() -> None:
+    """Run the command line."""
+    use_compilation_cache()
+    sys.exit(guarded(app))

@@ -1,0 +1,152 @@
+"""What all commands share: errors in one line, progress on terminals and elsewhere, stopping."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    from qdgs_jax.runs import Row
+
+BAD_INPUT = 2
+FAILURE = 1
+INTERRUPTED = 130  # as shells report a program that Ctrl-C ended
+PLAIN_EVERY = 10.0  # seconds between lines of progress where there is no terminal
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Open a console that writes plain text where there is no terminal."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+
+
+def say(text: str, style: str = "") -> None:
+    """Print a line; it may contain brackets."""
+    console().print(text, style=style, markup=False)
+
+
+def use_compilation_cache() -> None:
+    """Keep compiled programs between processes, where JAX_COMPILATION_CACHE_DIR says."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(base / "qdgs-jax" / "compiled"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+
+
+def guarded(command: Callable[[], object]) -> int:
+    """Run a command and return its exit code.
+
+    What the user can mend is one line without a traceback: errors that this package raises about
+    its input (2) and failures of the machine such as a full disk (1). Anything else is a defect
+    and keeps its traceback, as everything does when QDGS_DEBUG is set.
+    """
+    try:
+        command()
+    except (ValueError, RuntimeError, OSError) as error:
+        expected = isinstance(error, OSError) or _is_ours(error.__traceback__)
+        if not expected or os.environ.get("QDGS_DEBUG"):
+            raise
+        console(stderr=True).print(f"error: {error}", style="red", markup=False)
+        return BAD_INPUT if isinstance(error, ValueError) else FAILURE
+    except KeyboardInterrupt:
+        console(stderr=True).print("stopped", style="red")
+        return INTERRUPTED
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else FAILURE
+    return 0
+
+
+def _is_ours(trace: TracebackType | None) -> bool:
+    """Whether an error was raised by a line of this package."""
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    name = trace.tb_frame.f_globals.get("__name__", "") if trace else ""
+    return bool(name.partition(".")[0] == "qdgs_jax")
+
+
+class Stopping:
+    """Turns Ctrl-C (and SIGTERM) into a wish that a loop can ask about; a second one stops at once.
+
+    Used as a context manager; `requested` is what `run_search` wants as `should_stop`.
+    """
+
+    def __init__(self) -> None:
+        self._wished = False
+
+    def __enter__(self) -> Self:
+        self._before = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self._wished:
+            raise KeyboardInterrupt
+        self._wished = True
+        print("\nstopping after this chunk; once more stops at once", file=sys.stderr, flush=True)
+
+    def requested(self) -> bool:
+        """Whether somebody asked to stop."""
+        return self._wished
+
+
+class SearchProgress:
+    """Shows how far a search is: a bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, name: str, budget: int, bar: Progress | None, started: float) -> None:
+        self._name = name
+        self._budget = budget
+        self._bar = bar
+        self._task: TaskID | None = None
+        self._started = started
+        self._first: float | None = None
+        self._last_line = started
+        if bar is not None:
+            self._task = bar.add_task(name, total=budget, figures="")
+
+    def show(self, row: Row) -> None:
+        """Tell the metrics of a chunk."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = row["evaluations"]
+            self._started = now
+        elapsed = now - self._started
+        rate = (row["evaluations"] - self._first) / elapsed if elapsed > 0 else 0.0
+        figures = f"{rate:,.0f}/s  coverage {100 * row['coverage']:.1f} %"
+        figures += f"  QD-score {row['qd_score']:,.0f}"
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=row["evaluations"], figures=figures)
+        elif now - self._last_line >= PLAIN_EVERY or row["evaluations"] >= self._budget:
+            self._last_line = now
+            say(f"{self._name}: {row['evaluations']:,}/{self._budget:,} evaluations  {figures}")
+
+
+@contextmanager
+def search_progress(name: str, budget: int) -> Iterator[SearchProgress]:
+    """Show the progress of a search of so many evaluations."""
+    screen = console()
+    if not screen.is_terminal:
+        yield SearchProgress(name, budget, None, time.monotonic())
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[figures]}"),
+    )
+    with Progress(*columns, console=screen) as bar:
+        yield SearchProgress(name, budget, bar, time.monotonic())

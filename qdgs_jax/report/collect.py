@@ -1,0 +1,116 @@
+"""From a run folder to what its report shows."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import itertools
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qdgs_jax.config import RunConfig
+from qdgs_jax.experiment import Groups, load_groups, load_repair
+from qdgs_jax.report.atlas import choose, sprite
+from qdgs_jax.report.data import Accuracy, Arm, Atlas, MeasureAxis, ReportData
+from qdgs_jax.runs import BASELINE, RunFolder
+
+PACKAGES = ("qdgs-jax", "jax", "jaxlib", "flax", "qdax", "numpy")
+MAX_ATLASES = 6  # of pairs of measures
+
+
+def collect(run_dir: Path, domain: Any | None = None) -> ReportData:
+    """Read a finished run, and its baseline if there is one.
+
+    Args:
+        run_dir: the run folder.
+        domain: its `PromptedDomain`, if it is loaded already.
+
+    Raises:
+        ValueError: the folder holds no finished run.
+    """
+    folder = RunFolder(run_dir)
+    folder.check_finished()
+    config = folder.config()
+    groups = load_groups(folder)
+    arms = [_arm("QDGS", folder, groups, "qdgs")]
+    if folder.baseline.finished:
+        arms.append(_arm("Random sampling", folder.baseline, groups, "rand"))
+    return ReportData(
+        name=config.name,
+        measures=_measures(config),
+        arms=tuple(arms),
+        run_file=folder.run_file.read_text(encoding="utf-8"),
+        versions=_versions(),
+        atlases=_atlases(folder, config, domain),
+        accuracy=_accuracy(folder),
+    )
+
+
+def _measures(config: RunConfig) -> tuple[MeasureAxis, ...]:
+    return tuple(
+        MeasureAxis(m.name, *m.range, m.cells, m.positive, m.negative) for m in config.measures
+    )
+
+
+def _arm(name: str, folder: RunFolder, groups: Groups | None, key: str) -> Arm:
+    from qdgs_jax.shards import MANIFEST, read_rows
+
+    rows = folder.read_metrics()
+    elites = folder.elites()
+    algorithm = folder.config().search.algorithm
+    return Arm(
+        name=name if key != "qdgs" or algorithm != BASELINE else "This run",
+        algorithm=algorithm,
+        cells=elites.cells,
+        objectives=elites.objectives,
+        evaluations=np.array([row["evaluations"] for row in rows]),
+        qd_scores=np.array([row["qd_score"] for row in rows]),
+        coverages=np.array([row["coverage"] for row in rows]),
+        seconds=rows[-1]["seconds"] if rows else 0.0,
+        dataset_measures=(
+            read_rows(folder.data).measures if (folder.data / MANIFEST).is_file() else None
+        ),
+        shares=groups.shares.get(key) if groups else None,
+    )
+
+
+def _atlases(folder: RunFolder, config: RunConfig, domain: Any | None) -> tuple[Atlas, ...]:
+    from qdgs_jax.generation import decoded
+
+    if domain is None:
+        from qdgs_jax.domains import load_domain
+
+        domain = load_domain(config)
+    elites = folder.elites()
+    pairs = itertools.combinations(range(len(config.measures)), 2)
+    made = []
+    for pair in itertools.islice(pairs, MAX_ATLASES):
+        rows, places, size = choose(elites.cells, elites.objectives, config.dims, pair)
+        images = np.concatenate(list(decoded(domain, elites.latents[rows])))
+        made.append(sprite(images, places, size, pair))
+    return tuple(made)
+
+
+def _accuracy(folder: RunFolder) -> Accuracy | None:
+    from qdgs_jax.train.repair import ARM_TITLES, ARMS
+
+    result = load_repair(folder)
+    if result is None:
+        return None
+    return Accuracy(
+        biases=result.biases,
+        arms=tuple(ARM_TITLES[arm] for arm in ARMS),
+        mean=np.stack([result.mean(arm) for arm in ARMS], axis=1),
+        standard_error=np.stack([result.standard_error(arm) for arm in ARMS], axis=1),
+        seeds=result.accuracy[ARMS[0]].shape[1],
+    )
+
+
+def _versions() -> dict[str, str]:
+    import jax
+
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    device = jax.devices()[0]
+    return {**versions, "Python": platform.python_version(), "device": device.device_kind}

@@ -1,0 +1,210 @@
+"""The command line: quick to answer, clear when something is wrong, whole on a toy domain."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import qdgs_jax.domains
+from qdgs_jax.cli import app, console
+from qdgs_jax.cli.search import packaged_run
+from qdgs_jax.function_problem import FunctionProblem
+from qdgs_jax.runs import RunFolder
+from qdgs_jax.train.repair import ARMS, GROUPS, RepairResult
+
+
+def qdgs(*arguments):
+    """Run a command in this process and return its exit code."""
+    return console.guarded(lambda: app([str(a) for a in arguments]))
+
+
+class ToyDomain(FunctionProblem):
+    """Four latents drawn as a disc of a colour; the measures are the first two of them."""
+
+    params = ()
+
+    def sample_latents(self, key, count):
+        return 0.05 * jax.random.normal(key, (count, 4))
+
+    def start_latents(self, params, key):
+        return self.sample_latents(key, 8)
+
+    def decode(self, params, latents):
+        colour = jnp.clip(0.5 + latents[:, :3], 0.0, 1.0)
+        return jnp.broadcast_to(colour[:, None, None], (len(latents), 16, 16, 3))
+
+
+def toy_domain(config):
+    return ToyDomain(
+        lambda x: (60.0 - jnp.sum(x**2, axis=-1), x[:, :2]), latent_dim=4, num_measures=2
+    )
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(qdgs_jax.domains, "load_domain", toy_domain)
+
+
+def write_run(path, **changes):
+    """A packaged run file with a small budget and the given changes."""
+    text = packaged_run("shapes")
+    changes = {"evaluations = 20000": "evaluations = 1400", "chunk = 25": "chunk = 5", **changes}
+    changes = {"cells = 50": "cells = 10", "images = 1000": "images = 30", **changes}
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(text)
+    return path
+
+
+def test_help_imports_nothing_heavy():
+    code = """
+import sys
+from qdgs_jax.cli import app
+try:
+    app(["--help"])
+except SystemExit:
+    pass
+heavy = {"jax", "numpy", "pandas", "pydantic", "pyarrow", "flax", "PIL", "transformers"}
+print("heavy:", sorted(heavy & set(sys.modules)))
+"""
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "heavy: []" in shown.stdout
+    for command in ("demo", "init", "search", "generate", "train", "report", "port"):
+        assert command in shown.stdout
+
+
+def test_the_whole_way_on_a_toy_domain(tmp_path, capsys):
+    run_file = write_run(tmp_path / "my.toml")
+    assert qdgs("search", run_file, "--out", "run", "--baseline") == 0
+    shown = capsys.readouterr().out
+    assert "cma_maega: QD-score" in shown
+    assert "random: QD-score" in shown
+    assert "\x1b" not in shown  # no terminal, no control characters
+
+    folder = RunFolder(tmp_path / "run")
+    ours, random = (f.read_metrics()[-1] for f in (folder, folder.baseline))
+    assert ours["evaluations"] == random["evaluations"]
+    assert ours["coverage"] > 1.2 * random["coverage"]
+
+    assert qdgs("generate", "run") == 0
+    manifests = [
+        json.loads((f.data / "manifest.json").read_text()) for f in (folder, folder.baseline)
+    ]
+    assert [m["count"] for m in manifests] == [30, 30]
+    assert manifests[0]["label_names"][0] == "a triangle with 3 edges"
+
+    rng = np.random.default_rng(0)
+    accuracy = {arm: rng.random((5, 5, 4)) for arm in ARMS}
+    biases = (0.98, 0.95, 0.9, 0.85, 0.8)
+    folder.results.mkdir()
+    result = RepairResult(biases, accuracy, dict.fromkeys(ARMS, 30))
+    folder.repair_file.write_text(result.to_json())
+    shares = {arm: dict.fromkeys([*GROUPS, "unclear"], 0.2) for arm in ("qdgs", "rand")}
+    groups = {"shares": shares, "oracle_accuracy": 1.0, "label_agreement": {}}
+    folder.groups_file.write_text(json.dumps(groups))
+    assert qdgs("report", "run") == 0
+    assert str(folder.path / "report" / "index.html") in str(
+        tmp_path / capsys.readouterr().out.split()[-1]
+    )
+    page = (folder.path / "report" / "index.html").read_text()
+    assert f"{100 * result.mean('qdgs')[0]:.1f}" in page
+    assert page.count("<image") == 3
+
+
+def test_init_writes_a_run_file_and_overwrites_none(tmp_path, capsys):
+    assert qdgs("init", "shapes", "my.toml") == 0
+    assert (tmp_path / "my.toml").read_text() == packaged_run("shapes")
+    assert qdgs("init", "shapes", "my.toml") == 2
+    assert "my.toml exists already" in capsys.readouterr().err
+    assert qdgs("init", "shape", "other.toml") == 2
+    assert "there are shapes" in capsys.readouterr().err
+    assert not (tmp_path / "other.toml").exists()
+
+
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capsys):
+    run_file = write_run(tmp_path / "my.toml", **{"sigma0 = 0.5": "sigma = 0.5"})
+    assert qdgs("search", run_file) == 2
+    error = capsys.readouterr().err
+    assert (
+        error.strip() == f'error: {run_file}: search.sigma: unknown field; did you mean "sigma0"?'
+    )
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_budget_too_small_for_a_step_writes_nothing(tmp_path, capsys):
+    run_file = write_run(tmp_path / "my.toml", **{"evaluations = 1400": "evaluations = 530"})
+    assert qdgs("search", run_file, "--out", "run") == 2
+    assert "give at least 552" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_with_another_run_is_refused(tmp_path, capsys):
+    run_file = write_run(tmp_path / "my.toml")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.toml").write_text("")
+    assert qdgs("search", run_file, "--out", "run") == 2
+    assert "run already holds a run" in capsys.readouterr().err
+    assert (tmp_path / "run" / "run.toml").read_text() == ""
+
+
+def test_commands_that_need_a_finished_run_say_so(tmp_path, capsys):
+    for command in ("generate", "report"):
+        assert qdgs(command, "nowhere") == 2
+        assert "nowhere holds no run" in capsys.readouterr().err
+
+
+def test_ctrl_c_keeps_a_checkpoint_and_says_how_to_continue(tmp_path, capsys, monkeypatch):
+    run_file = write_run(tmp_path / "my.toml")
+    show = console.SearchProgress.show
+
+    def interrupt(progress, row):
+        show(progress, row)
+        if row["step"] == 10:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(console.SearchProgress, "show", interrupt)
+        assert qdgs("search", run_file, "--out", "run") == 130
+    assert "qdgs search --resume run" in capsys.readouterr().out
+    folder = RunFolder(tmp_path / "run")
+    assert (folder.newest_checkpoint()[0], folder.finished) == (10, False)
+    assert qdgs("report", "run") == 2
+    assert "is not finished" in capsys.readouterr().err
+    assert qdgs("search", "--resume", "run") == 0
+    assert folder.finished
+
+
+def test_a_failure_of_the_machine_is_one_line_and_exit_code_1(capsys):
+    def full():
+        raise OSError(28, "No space left on device", "run/metrics.csv")
+
+    assert console.guarded(full) == 1
+    assert "No space left on device" in capsys.readouterr().err
+
+
+def test_a_defect_keeps_its_traceback():
+    with pytest.raises(ValueError, match="not ours"):
+        console.guarded(lambda: exec("raise ValueError('not ours')", {"__name__": "elsewhere"}))
+
+
+def test_the_compilation_cache_is_on_unless_told_otherwise(tmp_path, monkeypatch):
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    console.use_compilation_cache()
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path / "qdgs-jax" / "compiled")
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "elsewhere")
+    console.use_compilation_cache()
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "elsewhere"
+
+
+def test_port_without_a_destination_asks_for_one(capsys):
+    assert qdgs("port", "vae", "some.pt") == 2
+    assert "folder to write" in capsys.readouterr().err
