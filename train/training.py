@@ -1,0 +1,180 @@
+"""Training many small classifiers side by side.
+
+One training is a pure function of (parameters, data, key): a scan over epochs and steps. `vmap`
+makes it many, each with its own initial weights, order of the data and, if wanted, own data set;
+all models of a comparison (seeds x biases) run in one program. How many at once is a matter of
+speed alone: an accelerator takes all, while on a CPU, where a few activations fill the cache, the
+same program runs over small groups, of which one per core is under way.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from qdgs_jax.models.classifiers import ShapeClassifier, ShapeClassifierConfig
+
+Params = Any  # nnx.State of one classifier, or of G with a leading axis
+
+
+@dataclasses.dataclass(frozen=True)
+class FitSettings:
+    """How a classifier is trained: Adam on the binary cross entropy.
+
+    Attributes:
+        epochs: passes over the data.
+        batch_size: images per step; the incomplete rest of an epoch is left out, and as every epoch
+            has its own order, a different rest each time.
+        learning_rate: Adam's, constant.
+    """
+
+    epochs: int
+    batch_size: int = 50
+    learning_rate: float = 2e-3
+
+    def __post_init__(self) -> None:
+        if min(self.epochs, self.batch_size) < 1 or self.learning_rate <= 0:
+            raise ValueError(f"{self}: every setting must be positive.")
+
+
+@functools.lru_cache
+def _graph(cfg: ShapeClassifierConfig) -> nnx.GraphDef:
+    return nnx.split(nnx.eval_shape(lambda: ShapeClassifier(cfg, rngs=nnx.Rngs(0))))[0]
+
+
+@functools.partial(jax.jit, static_argnames="cfg")
+def init_models(cfg: ShapeClassifierConfig, keys: jax.Array) -> Params:
+    """Initial parameters of a classifier for each of the keys [G], with leading axis G."""
+    return jax.vmap(lambda key: nnx.state(ShapeClassifier(cfg, rngs=nnx.Rngs(key))))(keys)
+
+
+def apply_model(cfg: ShapeClassifierConfig, params: Params, images: jax.Array) -> jax.Array:
+    """Logits Float[B] of images UInt8[B, S, S, 3]."""
+    return nnx.merge(_graph(cfg), params)(images.astype(jnp.float32) / 255.0)
+
+
+def _fit_one(
+    cfg: ShapeClassifierConfig,
+    settings: FitSettings,
+    params: Params,
+    images: jax.Array,
+    labels: jax.Array,
+    key: jax.Array,
+) -> Params:
+    """Train one classifier on images UInt8[N, S, S, 3] with labels Int[N] of 0 and 1."""
+    count = images.shape[0]
+    batch = min(settings.batch_size, count)
+    steps = count // batch
+    optimizer = optax.adam(settings.learning_rate)
+
+    def loss(params: Params, indices: jax.Array) -> jax.Array:
+        logits = apply_model(cfg, params, images[indices])
+        targets = labels[indices].astype(logits.dtype)
+        return optax.sigmoid_binary_cross_entropy(logits, targets).mean()
+
+    def step(carry: tuple[Params, Any], indices: jax.Array) -> tuple[tuple[Params, Any], None]:
+        params, opt_state = carry
+        updates, opt_state = optimizer.update(jax.grad(loss)(params, indices), opt_state, params)
+        return (optax.apply_updates(params, updates), opt_state), None
+
+    def epoch(carry: tuple[Params, Any], number: jax.Array) -> tuple[tuple[Params, Any], None]:
+        order = jax.random.permutation(jax.random.fold_in(key, number), count)
+        return jax.lax.scan(step, carry, order[: steps * batch].reshape(steps, batch))
+
+    carry = (params, optimizer.init(params))
+    return jax.lax.scan(epoch, carry, jnp.arange(settings.epochs))[0][0]
+
+
+@functools.partial(jax.jit, static_argnames=("cfg", "settings"))
+def fit(
+    cfg: ShapeClassifierConfig,
+    settings: FitSettings,
+    params: Params,
+    images: jax.Array,
+    labels: jax.Array,
+    keys: jax.Array,
+) -> Params:
+    """Train G classifiers at once.
+
+    Args:
+        cfg: their sizes.
+        settings: how to train.
+        params: parameters with leading axis G.
+        images: UInt8[N, S, S, 3] shared by all, or UInt8[G, N, S, S, 3].
+        labels: Int[N] shared by all, or Int[G, N]; 0 and 1.
+        keys: G keys, each the order of one model's data.
+
+    Returns:
+        The trained parameters.
+    """
+    images_axis = 0 if images.ndim == 5 else None
+    labels_axis = 0 if labels.ndim == 2 else None
+    one = functools.partial(_fit_one, cfg, settings)
+    return jax.vmap(one, in_axes=(0, images_axis, labels_axis, 0))(params, images, labels, keys)
+
+
+@functools.partial(jax.jit, static_argnames=("cfg", "batch"))
+def predict(
+    cfg: ShapeClassifierConfig, params: Params, images: jax.Array, batch: int = 250
+) -> jax.Array:
+    """Logits Float[G, N] of G classifiers for shared images UInt8[N, S, S, 3]."""
+    count = images.shape[0]
+    batch = min(batch, count)
+    images = jnp.pad(images, ((0, -count % batch), (0, 0), (0, 0), (0, 0)))
+    batches = images.reshape(-1, batch, *images.shape[1:])
+
+    def one(params: Params) -> jax.Array:
+        # Batch by batch: the activations of all images at once would not fit into a cache.
+        logits = jax.lax.map(functools.partial(apply_model, cfg, params), batches)
+        return logits.reshape(-1)[:count]
+
+    return jax.vmap(one)(params)
+
+
+def in_groups(
+    function: Callable[[slice], Any],
+    count: int,
+    *,
+    group: int | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Any:
+    """Run a program over groups of models and join the results along their leading axis.
+
+    Args:
+        function: takes a slice of 0..count and returns a pytree of arrays with that leading axis.
+            It may return before they are computed, as jitted functions do.
+        count: number of models.
+        group: models per group; None takes all at once, but single models on a CPU.
+        progress: told the finished share in [0, 1].
+
+    Returns:
+        A pytree of NumPy arrays with leading axis `count`.
+    """
+    on_cpu = jax.default_backend() == "cpu"
+    size = group or (1 if on_cpu else count)
+    ahead = (os.cpu_count() or 1) if on_cpu else 1
+    waiting: collections.deque[Any] = collections.deque()
+    results: list[Any] = []
+
+    def finish_one() -> None:
+        results.append(jax.tree.map(np.asarray, waiting.popleft()))
+        if progress is not None:
+            progress(min(1.0, len(results) * size / count))
+
+    for start in range(0, count, size):
+        waiting.append(function(slice(start, min(start + size, count))))
+        if len(waiting) >= ahead:
+            finish_one()
+    while waiting:
+        finish_one()
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *results)
