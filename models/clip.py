@@ -1,8 +1,8 @@
 """CLIP (Radford et al. 2021, arXiv:2103.00020): a vision transformer and a causal text transformer.
 
 One architecture serves every checkpoint, from the compact embedded one to ViT-L/14-336; a config in
-Hugging Face's terms drives it. Both towers are pre-norm transformers; the text is pooled at its first
-end-of-text token. Embeddings are returned as projected, before normalisation.
+Hugging Face's terms drives it. Both towers are pre-norm transformers; the text is pooled at its
+first end-of-text token. Embeddings are returned as projected, before normalisation.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class CLIPConfig:
 
 
 class Attention(nnx.Module):
-    """Multi-head self-attention, Float[B, T, W] to the same; query, key and value share a matmul."""
+    """Multi-head self-attention; query, key and value share a matrix product."""
 
     def __init__(self, cfg: TowerConfig, *, rngs: nnx.Rngs):
         self.heads = cfg.heads
@@ -118,6 +118,7 @@ class Attention(nnx.Module):
         self.out = nnx.Linear(cfg.width, cfg.width, rngs=rngs)
 
     def __call__(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
+        """Mix tokens; `mask` Bool[..., T, T] says which keys a query may see."""
         batch, length, width = x.shape
         packed = self.qkv(x).reshape(batch, length, 3, self.heads, width // self.heads)
         query, key, value = packed[:, :, 0], packed[:, :, 1], packed[:, :, 2]
@@ -140,6 +141,7 @@ class Block(nnx.Module):
         self.fc2 = nnx.Linear(cfg.mlp_width, cfg.width, rngs=rngs)
 
     def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+        """Float[B, T, W] to the same."""
         x = x + self.attn(self.ln_1(x), mask)
         return x + self.fc2(self.activation(self.fc1(self.ln_2(x))))
 
@@ -151,7 +153,7 @@ class VisionTower(nnx.Module):
         tower, patch = cfg.vision, cfg.patch_size
         scale = tower.width**-0.5
         self.patch_size = patch
-        # Patches do not overlap, so the convolution is a matrix product of [patch * patch * 3, width].
+        # Patches do not overlap: the convolution is one matrix product.
         self.patch = nnx.Linear(patch * patch * 3, tower.width, use_bias=False, rngs=rngs)
         self.class_token = nnx.Param(scale * jax.random.normal(rngs.params(), (tower.width,)))
         tokens = (cfg.image_size // patch) ** 2 + 1
@@ -162,6 +164,11 @@ class VisionTower(nnx.Module):
         self.projection = nnx.Linear(tower.width, cfg.embed_dim, use_bias=False, rngs=rngs)
 
     def __call__(self, images: jax.Array) -> jax.Array:
+        """Embed normalised images."""
+        return self.projection(self.features(images))
+
+    def features(self, images: jax.Array) -> jax.Array:
+        """Pooled features Float[B, width], before the projection to the common space."""
         batch, height, width, _ = images.shape
         p = self.patch_size
         x = images.reshape(batch, height // p, p, width // p, p, 3).transpose(0, 1, 3, 2, 4, 5)
@@ -170,7 +177,7 @@ class VisionTower(nnx.Module):
         x = self.ln_pre(jnp.concatenate([token, x], axis=1) + self.position[...])
         for block in self.blocks:
             x = block(x)
-        return self.projection(self.ln_post(x[:, 0]))
+        return self.ln_post(x[:, 0])
 
 
 class TextTower(nnx.Module):
@@ -187,6 +194,7 @@ class TextTower(nnx.Module):
         self.projection = nnx.Linear(tower.width, cfg.embed_dim, use_bias=False, rngs=rngs)
 
     def __call__(self, tokens: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+        """Embed token ids; see `CLIP.embed_texts`."""
         length = tokens.shape[1]
         allowed = jnp.tril(jnp.ones((length, length), bool))
         if mask is not None:

@@ -2,9 +2,9 @@
 
 Three strided convolutions and two linear heads encode; one linear layer and three transposed
 convolutions decode. A transposed convolution of kernel 4, stride 2 and padding 1 is computed as one
-matrix product over 2 x 2 windows that yields the four phases of the output as channels: no zeros are
-multiplied, and its gradient is a matrix product too. (On XLA's CPU backend the gradients of strided
-and transposed convolutions inside a loop are 3 to 40 times slower.)
+matrix product over 2 x 2 windows that yields the four phases of the output as channels: no zeros
+are multiplied, and its gradient is a matrix product too. (On XLA's CPU backend the gradients of
+strided and transposed convolutions inside a loop are 3 to 40 times slower.)
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class ConvTranspose(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(c_out))
 
     def __call__(self, x: jax.Array) -> jax.Array:
+        """Double height and width."""
         batch, height, width, c_in = x.shape
         kernel = self.kernel[...]
         c_out = kernel.shape[-1]
@@ -82,6 +83,7 @@ class Encoder(nnx.Module):
         self.fc_logvar = nnx.Linear(features, cfg.latent_dim, rngs=rngs)
 
     def __call__(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Float[B, H, W, 3] to two Float[B, D]."""
         x = nnx.relu(self.conv1(images))
         x = nnx.relu(self.conv2(x))
         x = nnx.relu(self.conv3(x)).reshape(images.shape[0], -1)
@@ -100,6 +102,7 @@ class Decoder(nnx.Module):
         self.convT3 = ConvTranspose(c1, 3, rngs=rngs)
 
     def __call__(self, latents: jax.Array) -> jax.Array:
+        """Float[B, D] to Float[B, H, W, 3] in [0, 1]."""
         x = nnx.relu(self.fc1(latents)).reshape(latents.shape[0], self.grid, self.grid, -1)
         x = nnx.relu(self.convT1(x))
         x = nnx.relu(self.convT2(x))

@@ -16,8 +16,8 @@ def pooling_matrix(
 ) -> jax.Array:
     """Adaptive average pooling of `length` pixels' part [offset, offset + size) to `cells`.
 
-    Row i averages pixels from `floor(i size / cells)` up to `ceil((i + 1) size / cells)`, exclusive,
-    of the part, as PyTorch's `adaptive_avg_pool2d` does.
+    Row i averages the part's pixels from `floor(i size / cells)` up to, exclusive,
+    `ceil((i + 1) size / cells)`, as PyTorch's `adaptive_avg_pool2d` does.
 
     Args:
         size: Int[], pixels of the cutout, at least 1; `offset + size <= length`.
@@ -58,8 +58,8 @@ def crop_and_pool(
 def random_cutouts(images: jax.Array, key: jax.Array, count: int, cells: int) -> jax.Array:
     """Random square cutouts, the same places in every image of the batch.
 
-    A cutout's side is `floor(sqrt(u) (max - min)) + min` for uniform u, `min = min(H, W, cells)` and
-    `max = min(H, W)`; its place is uniform.
+    A cutout's side is `floor(sqrt(u) (max - min)) + min` for uniform u, `min = min(H, W, cells)`
+    and `max = min(H, W)`; its place is uniform.
 
     Args:
         images: Float[B, H, W, C].

@@ -1,9 +1,9 @@
-"""Procedural shapes: the ground truth behind the embedded weights, the classifier data and the tests.
+"""Procedural shapes: the ground truth of the embedded weights, the classifier data and the tests.
 
 Every shape is one formula, so that a batch is drawn by a handful of array operations inside `jit`:
-the plane is folded into a wedge of `n` mirrored sectors, in which the outline is a straight line from
-a tip (the circumradius) to a notch (`notch` times the circumradius). A regular polygon has its notch
-at `cos(pi / n)`, a star below that; an aspect ratio makes the rhombus and the ellipse. Edges are
+the plane is folded into a wedge of `n` mirrored sectors, in which the outline is a straight line
+from a tip (the circumradius) to a notch (`notch` times the circumradius). A regular polygon has its
+notch at `cos(pi / n)`, a star below that; an aspect ratio makes the rhombus. Edges are
 anti-aliased, a Gaussian blur is one more parameter of the scene. Images are NHWC in [0, 1].
 """
 
@@ -17,16 +17,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-SHAPES = ("triangle", "square", "diamond", "circle", "oval", "pentagon", "star")
+SHAPES = ("triangle", "square", "diamond", "circle", "pentagon", "star")
 COLOURS = ("red", "green", "blue", "yellow", "orange", "purple", "cyan", "pink", "black")
 KINDS = ("clean", "blurred", "blended", "broken", "splatter")
 
 _ROUND = 64  # sectors enough to pass for a smooth curve
-_SECTORS = np.array([3, 4, 4, _ROUND, _ROUND, 5, 5], np.float32)
-_NOTCH = np.array(
-    [math.cos(math.pi / n) for n in (3, 4, 4, _ROUND, _ROUND, 5)] + [0.42], np.float32
-)
-_ASPECT = np.array([1.0, 1.0, 0.55, 1.0, 0.55, 1.0, 1.0], np.float32)
+_SECTORS = np.array([3, 4, 4, _ROUND, 5, 5], np.float32)
+_NOTCH = np.array([*(math.cos(math.pi / n) for n in (3, 4, 4, _ROUND, 5)), 0.42], np.float32)
+_ASPECT = np.array([1.0, 1.0, 0.55, 1.0, 1.0, 1.0], np.float32)
 PALETTE = np.array(
     [
         [0.86, 0.10, 0.12],
@@ -90,6 +88,19 @@ def coverage(scene: Scene, size: int) -> jax.Array:
     spread = jnp.maximum(scene.blur, 0.1 / size)[:, None, None]
     kernel = jax.nn.softmax(-0.5 * ((axis[:, None] - axis) / spread) ** 2, axis=-1)
     return jnp.einsum("byi,bij,bxj->byx", kernel, sharp, kernel)
+
+
+def outline(scene: Scene, directions: int) -> jax.Array:
+    """Distance from the centre to the outline, Float[B, directions] in image widths."""
+    angle = jnp.arange(directions) * (2 * math.pi / directions) - scene.angle[:, None]
+    x, y = jnp.cos(angle), jnp.sin(angle) / jnp.asarray(_ASPECT)[scene.shape][:, None]
+    half = math.pi / jnp.asarray(_SECTORS)[scene.shape][:, None]
+    folded = jnp.abs(jnp.mod(jnp.arctan2(y, x), 2 * half) - half)
+    tip = scene.radius[:, None]
+    notch = tip * jnp.asarray(_NOTCH)[scene.shape][:, None]
+    edge_x, edge_y = tip * jnp.cos(half) - notch, tip * jnp.sin(half)
+    reach = notch * edge_y / (jnp.cos(folded) * edge_y - jnp.sin(folded) * edge_x)
+    return reach / jnp.sqrt(x**2 + y**2)
 
 
 def smooth_noise(key: jax.Array, batch: int, grid: int, size: int) -> jax.Array:
@@ -160,7 +171,7 @@ def red_blue_scene(key: jax.Array, shape: jax.Array, colour: jax.Array) -> Scene
         colour: Int[B], 0 red, 1 blue.
     """
     batch = shape.shape[0]
-    centre, radius, angle = random_pose(key, batch, (0.19, 0.33), 0.12)
+    centre, radius, angle = random_pose(key, batch, (0.20, 0.30), 0.06)
     # A square of equal circumradius has 1.5 times the triangle's area: compensate half of it.
     radius = radius * jnp.where(shape == 0, 1.1, 0.92)
     colours = jnp.where(colour == 0, COLOURS.index("red"), COLOURS.index("blue"))
@@ -204,8 +215,8 @@ def biased_dataset(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Triangles and squares whose colour follows the shape with probability `bias`.
 
-    Half of the images are triangles. A triangle is red and a square is blue in a share `bias` of each
-    (Chang et al. 2024, section 5.1), rounded to whole images; the order is shuffled.
+    Half of the images are triangles. A triangle is red and a square is blue in a share `bias` of
+    each (Chang et al. 2024, section 5.1), rounded to whole images; the order is shuffled.
 
     Args:
         seed: draws the same data again.
@@ -214,8 +225,8 @@ def biased_dataset(
         image_size: width and height in pixels.
 
     Returns:
-        Images UInt8[N, H, W, 3], shape labels Int[N] (0 triangle, 1 square) and colour labels Int[N]
-        (0 red, 1 blue).
+        Images UInt8[N, H, W, 3], shape labels Int[N] (0 triangle, 1 square) and colour labels
+        Int[N] (0 red, 1 blue).
 
     Raises:
         ValueError: if `bias` is outside [0, 1] or `count` is not positive.

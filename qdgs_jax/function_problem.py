@@ -32,6 +32,22 @@ def value_and_jacobian(
         Objectives Float[B], measures Float[B, M] and the Jacobian Float[B, 1 + M, D].
     """
     (objectives, measures), pull_back = jax.vjp(function, latents)
+    return objectives, measures, pull_back_outputs(pull_back, objectives, measures)
+
+
+def pull_back_outputs(
+    pull_back: Callable[[Scores], tuple[jax.Array]], objectives: jax.Array, measures: jax.Array
+) -> jax.Array:
+    """Pull the cotangents of all 1 + M outputs back together, from what `jax.vjp` returned.
+
+    Args:
+        pull_back: cotangents of (objectives, measures) to (cotangents of latents,).
+        objectives: Float[B].
+        measures: Float[B, M].
+
+    Returns:
+        The Jacobian Float[B, 1 + M, D].
+    """
     # Rows are independent, so that the cotangent 1 for all rows gives each row its own gradient.
     outputs = jnp.eye(1 + measures.shape[1], dtype=objectives.dtype)
     cotangents = (
@@ -39,7 +55,7 @@ def value_and_jacobian(
         jnp.broadcast_to(outputs[:, None, 1:], (len(outputs), *measures.shape)),
     )
     (jacobian,) = jax.vmap(pull_back)(cotangents)
-    return objectives, measures, jnp.swapaxes(jacobian, 0, 1)
+    return jnp.swapaxes(jacobian, 0, 1)
 
 
 @dataclasses.dataclass(frozen=True)

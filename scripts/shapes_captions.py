@@ -1,9 +1,9 @@
 """A caption grammar for drawn shapes: texts, and for each the scenes that it is true of.
 
-A caption is a noun phrase about colour, shape, kind and size inside a sentence frame. Its meaning is
-four sets; a drawn scene fits the caption as far as it lies in all of them. Training uses `caption_bank`
-only; `HELD_OUT_FRAMES` are the sentences that zero-shot scores are measured with, none of which is a
-training frame.
+A caption is a noun phrase about colour, shape, kind and size inside a sentence frame. Its meaning
+is four sets; a drawn scene fits the caption as far as it lies in all of them. Training uses
+`caption_bank` only; `HELD_OUT_FRAMES` are the sentences that zero-shot scores are measured with,
+none of which is a training frame.
 """
 
 from __future__ import annotations
@@ -48,9 +48,7 @@ SHAPE_WORDS: dict[tuple[str, ...], tuple[str, ...]] = {
         "shape with four corners",
         "diamond or square with four sides",
     ),
-    ("circle",): (*("circle",) * 6, "disc", "circle without edges"),
-    ("oval",): (*("oval",) * 6, "ellipse", "oval disc"),
-    ("circle", "oval"): ("round shape", "shape without corners", "curved shape"),
+    ("circle",): (*("circle",) * 6, "disc", "round shape", "shape without corners"),
     ("pentagon",): (*("pentagon",) * 6, "pentagon with 5 edges", "shape with five equal sides"),
     ("star",): (*("star",) * 6, "star with 5 points", "pointed star", "shape with five points"),
     ("triangle", "square", "diamond", "pentagon"): ("polygon", "shape with straight edges"),
@@ -118,15 +116,15 @@ HELD_OUT_FRAMES = (
     "an icon that depicts {}",
     "{} was printed on the page",
 )
-FILLERS = tuple(
-    "the of and to in is it with as for on that by at from one all have new more an was we will can "
-    "page time about if my has but our other do no information they site up may what which their news "
-    "out use any there see so his when here web also now people been were than get make some good "
-    "many look work great just first very well only after help world view line life where home day "
-    "nice big design art paper image print card icon logo sign graphic made maker notice depict "
-    "artist page pretty simple basic plain lovely modern classic kind style quality high low "
-    "computer screen board wall table book letter school house street city".split()
-)
+FILLERS = """
+the of and to in is it with as for on that by at from one all have new more an was we will can
+page time about if my has but our other do no information they site up may what which their news
+out use any there see so his when here web also now people been were than get make some good many
+look work great just first very well only after help world view line life where home day nice big
+design art paper image print card icon logo sign graphic made maker notice depict artist page
+pretty simple basic plain lovely modern classic kind style quality high low computer screen board
+wall table book letter school house street city
+""".split()
 
 
 class Caption(NamedTuple):
