@@ -63,9 +63,14 @@ def label_index(config: RunConfig) -> int:
 
 def decoded(domain: Any, latents: np.ndarray | None) -> Iterator[np.ndarray]:
     """Decode latents Float[N, D] to pictures UInt8[B, H, W, 3], batch by batch."""
-    decode = jax.jit(domain.decode)
     for batch, count in _batches(np.asarray(latents)):
-        yield to_uint8(np.asarray(decode(domain.params, batch)))[:count]
+        yield to_uint8(np.asarray(_decoder(domain)(domain.params, batch)))[:count]
+
+
+@functools.lru_cache(maxsize=1)
+def _decoder(domain: Any) -> Callable[..., jax.Array]:
+    """Compile the generator once for both data sets and the report's atlas."""
+    return jax.jit(domain.decode)
 
 
 def _elite_rows(folder: RunFolder, config: RunConfig, label: int) -> Rows:

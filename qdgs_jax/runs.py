@@ -20,7 +20,9 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from qdgs_jax.config import RunConfig, dump_run, load_run
 from qdgs_jax.files import write_atomically
@@ -47,6 +49,22 @@ COUNTS = frozenset({"step", "evaluations", "num_elites", "rejected"})
 BASELINE = "random"  # name of the folder and of the algorithm that a run is compared with
 
 Row = dict[str, float]
+
+
+class Elites(NamedTuple):
+    """The elites of an archive, on the host, in the order of their cells' discovery.
+
+    Attributes:
+        cells: Int[N].
+        latents: Float[N, D].
+        objectives: Float[N].
+        measures: Float[N, M].
+    """
+
+    cells: np.ndarray
+    latents: np.ndarray
+    objectives: np.ndarray
+    measures: np.ndarray
 
 
 class RunFolderError(ValueError):
@@ -167,6 +185,25 @@ class RunFolder:
                 f"`qdgs search --resume {self.path}`."
             )
 
+    def elites(self) -> Elites:
+        """Read the elites of a finished search.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        import jax
+
+        from qdgs_jax.archive import GridArchive
+
+        archive = jax.device_get(GridArchive.from_parquet(self.archive_file))
+        cells = archive.occupied_cells[: int(archive.num_elites)]
+        return Elites(
+            cells=cells,
+            latents=archive.genotypes[cells],
+            objectives=archive.fitnesses[cells, 0],
+            measures=archive.descriptors[cells],
+        )
+
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Keep other processes from searching here; the lock goes when the process does.
@@ -258,9 +295,7 @@ class SearchTask:
         import jax
         import jax.numpy as jnp
 
-        latents = jax.ShapeDtypeStruct(
-            (self.num_start, self.search.problem.latent_dim), jnp.float32
-        )
+        latents = jnp.zeros((self.num_start, self.search.problem.latent_dim))
         shapes: SearchState = jax.eval_shape(self.search.init, self.params, latents, self.key)
         return shapes
 

@@ -89,7 +89,7 @@ def test_a_search_killed_and_continued_equals_one_never_stopped(folder, unbroken
     child = subprocess.Popen(
         [sys.executable, program, folder.path], stderr=subprocess.PIPE, text=True
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 500
     while len(folder.read_metrics()) < 7 and time.monotonic() < deadline and child.poll() is None:
         time.sleep(0.003)
     os.kill(child.pid, signal.SIGKILL)

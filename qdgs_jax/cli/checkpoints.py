@@ -29,7 +29,7 @@ def port(
         return
     if destination is None:
         raise typer.BadParameter("give a folder to write, or --describe", param_hint="destination")
-    from qdgs_jax.ports.convert import convert
+    from qdgs_jax.ports import convert
 
     screen = console()
     if screen.is_terminal:
@@ -46,7 +46,7 @@ def port(
 
 
 def _describe(source: Path) -> None:
-    from qdgs_jax.ports.convert import describe
+    from qdgs_jax.ports import describe
 
     tensors = describe(source)
     width = max((len(tensor.name) for tensor in tensors), default=0)

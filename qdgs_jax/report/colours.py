@@ -23,7 +23,8 @@ def viridis(values: np.ndarray) -> np.ndarray:
     at = np.clip(values, 0.0, 1.0) * (len(ANCHORS) - 1)
     steps = np.arange(len(ANCHORS))
     channels = [np.interp(at, steps, ANCHORS[:, channel]) for channel in range(3)]
-    return np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
+    colours: np.ndarray = np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
+    return colours
 
 
 def css_gradient() -> str:
