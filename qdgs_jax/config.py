@@ -6,17 +6,12 @@ reported before any work starts, one line each: the file, the field, the value a
 
 from __future__ import annotations
 
-import difflib
-import json
 import math
 import os
 import tomllib
-import types
-import typing
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     BaseModel,
@@ -31,30 +26,14 @@ from pydantic import (
 from pydantic import NonNegativeFloat as NonNegative
 from pydantic import PositiveFloat as Positive
 from pydantic import PositiveInt as Count
-from pydantic_core import ErrorDetails, PydanticCustomError
 
+from qdgs_jax.config_errors import did_you_mean, error_lines, refuse
 from qdgs_jax.files import write_atomically
+from qdgs_jax.toml_text import to_toml, toml_value
 
 EMBEDDED = "embedded:"  # prefix of the names of weights that the package carries
 RESTARTS = ("basic", "no_improvement")
 MAX_CELLS = 2**31 - 1  # cells are indexed with int32
-
-ALLOWED = {  # what to say for each kind of error that pydantic finds; others keep its own words
-    "int_type": "must be an integer",
-    "float_type": "must be a number",
-    "string_type": "must be a text in quotes",
-    "tuple_type": "must be a list",
-    "model_type": "must be a table",
-    "finite_number": "must be a finite number",
-    "greater_than": "must be more than {gt}",
-    "greater_than_equal": "must be at least {ge}",
-    "less_than": "must be less than {lt}",
-    "less_than_equal": "must be at most {le}",
-    "literal_error": "must be {expected}",
-    "string_too_short": "must not be empty",
-    "too_short": "must have at least {min_length} entries",
-    "too_long": "must have at most {max_length} entries",
-}
 
 
 class ConfigError(ValueError):
@@ -65,11 +44,6 @@ class Table(BaseModel):
     """A table of the run file: immutable, no unknown fields, no silent conversion of types."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-def _refuse(message: str, **context: Any) -> PydanticCustomError:
-    """Make an error whose text is a template over `context`."""
-    return PydanticCustomError("refused", message, context or None)
 
 
 class Prompts(Table):
@@ -84,7 +58,7 @@ class Prompts(Table):
         from qdgs_jax.scoring import split_prompt
 
         if not all(split_prompt(prompt)):
-            raise _refuse("must be a text, or several separated by |, none of them empty")
+            raise refuse("must be a text, or several separated by |, none of them empty")
         return prompt
 
 
@@ -122,14 +96,14 @@ class MeasureConfig(Prompts):
     @classmethod
     def _two_numbers(cls, bounds: object) -> object:
         if not isinstance(bounds, list | tuple) or len(bounds) != 2:
-            raise _refuse("must be [low, high], two numbers")
+            raise refuse("must be [low, high], two numbers")
         return bounds
 
     @field_validator("range")
     @classmethod
     def _low_below_high(cls, bounds: tuple[float, float]) -> tuple[float, float]:
         if bounds[0] >= bounds[1]:
-            raise _refuse("must be [low, high] with low < high")
+            raise refuse("must be [low, high] with low < high")
         return bounds
 
 
@@ -144,13 +118,13 @@ class ArchiveConfig(Table):
     @classmethod
     def _finite_or_minus_inf(cls, value: float) -> float:
         if math.isnan(value) or value == math.inf:
-            raise _refuse("must be a finite number or -inf")
+            raise refuse("must be a finite number or -inf")
         return value
 
     @model_validator(mode="after")
     def _annealing_needs_a_start(self) -> ArchiveConfig:
         if self.threshold_min == -math.inf and self.learning_rate != 1.0:
-            raise _refuse(
+            raise refuse(
                 "learning_rate = {rate} with threshold_min = -inf: only learning_rate = 1.0 can "
                 "start from -inf, so give a finite threshold_min",
                 rate=self.learning_rate,
@@ -178,10 +152,10 @@ class SearchConfig(Table):
         from qdgs_jax.algorithms import ALGORITHMS
 
         if name not in ALGORITHMS:
-            raise _refuse(
+            raise refuse(
                 "unknown algorithm{hint}; known are {names}",
-                hint=_did_you_mean(name, ALGORITHMS),
-                names=", ".join(map(_toml_value, sorted(ALGORITHMS))),
+                hint=did_you_mean(name, ALGORITHMS),
+                names=", ".join(map(toml_value, sorted(ALGORITHMS))),
             )
         return name
 
@@ -190,7 +164,7 @@ class SearchConfig(Table):
     def _restart_rule(cls, rule: object) -> object:
         is_count = isinstance(rule, int) and not isinstance(rule, bool) and rule >= 1
         if not is_count and rule not in RESTARTS:
-            raise _refuse('must be "basic", "no_improvement" or a number of steps of at least 1')
+            raise refuse('must be "basic", "no_improvement" or a number of steps of at least 1')
         return rule
 
     @property
@@ -244,12 +218,12 @@ class RunConfig(Table):
     ) -> tuple[MeasureConfig, ...]:
         twice = [name for name, n in Counter(m.name for m in measures).items() if n > 1]
         if twice:
-            raise _refuse(
-                "two measures are named {name}: names must differ", name=_toml_value(twice[0])
+            raise refuse(
+                "two measures are named {name}: names must differ", name=toml_value(twice[0])
             )
         cells = math.prod(m.cells for m in measures)
         if cells > MAX_CELLS:
-            raise _refuse(
+            raise refuse(
                 "their cells multiply to {cells}: at most {limit} fit", cells=cells, limit=MAX_CELLS
             )
         return measures
@@ -262,14 +236,14 @@ class RunConfig(Table):
             return dataset
         names = [m.name for m in measures]
         if dataset.label not in names:
-            raise _refuse(
+            raise refuse(
                 "label = {label} names no measure{hint}; the measures are {names}",
-                label=_toml_value(dataset.label),
-                hint=_did_you_mean(dataset.label, names),
-                names=", ".join(map(_toml_value, names)),
+                label=toml_value(dataset.label),
+                hint=did_you_mean(dataset.label, names),
+                names=", ".join(map(toml_value, names)),
             )
         if len(dataset.bins) != len(names):
-            raise _refuse(
+            raise refuse(
                 "bins = {bins} has {got} entries for {want} measures: give one count per measure",
                 bins=str(list(dataset.bins)),
                 got=len(dataset.bins),
@@ -305,8 +279,8 @@ def parse_run(text: str, source: str = "run file") -> RunConfig:
     try:
         return RunConfig.model_validate(table)
     except ValidationError as error:
-        details = [d for d in error.errors() if not _follows_from_others(d)]
-        raise ConfigError("\n".join(f"{source}: {_line(d)}" for d in details)) from None
+        lines = error_lines(error, RunConfig)
+        raise ConfigError("\n".join(f"{source}: {line}" for line in lines)) from None
 
 
 def load_run(path: str | os.PathLike[str]) -> RunConfig:
@@ -336,7 +310,7 @@ def load_run(path: str | os.PathLike[str]) -> RunConfig:
             folder = Path(os.path.abspath(file.parent / value))  # noqa: PTH100 (keeps links)
             if not folder.is_dir():
                 raise ConfigError(
-                    f"{file}: domain.{field} = {_toml_value(value)}: no folder {folder}; give a "
+                    f"{file}: domain.{field} = {toml_value(value)}: no folder {folder}; give a "
                     f"folder written by `qdgs port`, or {EMBEDDED}NAME"
                 )
             folders[field] = str(folder)
@@ -350,84 +324,4 @@ def dump_run(config: RunConfig, path: str | os.PathLike[str]) -> None:
 
 def run_to_toml(config: RunConfig) -> str:
     """Write a run as TOML, every field spelled out; `parse_run` reads it back."""
-    return "\n".join(_toml_lines(config.model_dump())) + "\n"
-
-
-def _toml_lines(table: Mapping[str, Any]) -> Iterator[str]:
-    tables = {k: v for k, v in table.items() if isinstance(v, Mapping)}
-    arrays = {k: v for k, v in table.items() if _is_array_of_tables(v)}
-    for key, value in table.items():
-        if key not in tables and key not in arrays:
-            yield f"{key} = {_toml_value(value)}"
-    for key, value in table.items():
-        for row in (value,) if key in tables else arrays.get(key, ()):
-            yield ""
-            yield f"[{key}]" if key in tables else f"[[{key}]]"
-            yield from _toml_lines(row)
-
-
-def _is_array_of_tables(value: object) -> bool:
-    return isinstance(value, list | tuple) and bool(value) and isinstance(value[0], Mapping)
-
-
-def _toml_value(value: object) -> str:
-    if isinstance(value, str):  # JSON's escapes are TOML's, but for the delete character
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, float):
-        return repr(value)
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_toml_value, value))}]"
-    return json.dumps(value)
-
-
-def _did_you_mean(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f'; did you mean "{close[0]}"?' if close else ""
-
-
-def _follows_from_others(detail: ErrorDetails) -> bool:
-    """Whether a list is called too short only because its entries were refused."""
-    return detail["type"] == "too_short" and len(detail["input"]) >= detail["ctx"]["min_length"]
-
-
-def _line(detail: ErrorDetails) -> str:
-    """One error of pydantic's in our words: field, value, what is allowed."""
-    path = _path(detail["loc"])
-    kind = detail["type"]
-    if kind == "missing":
-        field = _field(detail["loc"])
-        wanted = getattr(field, "description", None)
-        return f"{path} is missing" + (f": give {wanted}" if wanted else "")
-    if kind == "extra_forbidden":
-        *parents, name = detail["loc"]
-        known = getattr(_table(parents), "model_fields", {})
-        hint = _did_you_mean(str(name), known) or f"; known are {', '.join(known)}"
-        return f"{path}: unknown field{hint}"
-    allowed = ALLOWED.get(kind, detail["msg"]).format_map(detail.get("ctx", {}))
-    if isinstance(detail["input"], Mapping):  # said of a whole table: the text names the field
-        return f"{path}.{allowed}" if path else allowed
-    if kind == "refused" and _is_array_of_tables(detail["input"]):
-        return f"{path}: {allowed}"
-    return f"{path} = {_toml_value(detail['input'])}: {allowed}"
-
-
-def _path(location: Sequence[int | str]) -> str:
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
-    return path.removeprefix(".")
-
-
-def _table(location: Sequence[int | str]) -> Any:
-    """Find the model class that describes the table at a location."""
-    here: Any = RunConfig
-    for part in location:
-        if isinstance(part, str):
-            here = here.model_fields[part].annotation
-        arguments = [a for a in typing.get_args(here) if isinstance(a, type)]
-        if isinstance(here, types.GenericAlias) and arguments:
-            here = arguments[0]
-    return here
-
-
-def _field(location: Sequence[int | str]) -> Any:
-    """Find what describes the field at a location; None if nothing does."""
-    return getattr(_table(location[:-1]), "model_fields", {}).get(location[-1])
+    return to_toml(config.model_dump())

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qdgs_jax.files import write_atomically
-from qdgs_jax.runs import RunFolder
+from qdgs_jax.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from qdgs_jax.train.repair import RepairResult

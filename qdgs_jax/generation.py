@@ -16,7 +16,7 @@ import numpy as np
 
 from qdgs_jax.archive import GridArchive
 from qdgs_jax.config import RunConfig
-from qdgs_jax.runs import BASELINE, RunFolder
+from qdgs_jax.run_folder import BASELINE, RunFolder
 from qdgs_jax.selection import Rows, labels_of, select_elites
 from qdgs_jax.shards import Manifest, refuse_other_dataset, to_uint8, write_shards
 

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 
 from qdgs_jax.algorithms import build_emitter
 from qdgs_jax.config import SearchConfig
-from qdgs_jax.runs import RunFolder, SearchTask, run_search
+from qdgs_jax.run_folder import RunFolder
+from qdgs_jax.runs import SearchTask, run_search
 from qdgs_jax.search import Search
 
 STEPS, CHUNK = 60, 3

@@ -15,7 +15,7 @@ import qdgs_jax.domains
 from qdgs_jax.cli import app, console
 from qdgs_jax.cli.search import packaged_run
 from qdgs_jax.function_problem import FunctionProblem
-from qdgs_jax.runs import RunFolder
+from qdgs_jax.run_folder import RunFolder
 from qdgs_jax.train.repair import ARMS, GROUPS, RepairResult
 
 

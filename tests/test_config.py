@@ -130,6 +130,26 @@ def test_a_minimal_file_gets_defaults_and_odd_texts_survive():
             id="label",
         ),
         pytest.param(
+            'label = "shape"',
+            'label = "{size}"',
+            'my.toml: dataset.label = "{size}" names no measure; the measures are "colour", "shape"',
+            id="braces in a text are only text",
+        ),
+        pytest.param(
+            "[archive]",
+            "[archiv]",
+            'my.toml: archiv: unknown field; did you mean "archive"?',
+            id="unknown table",
+        ),
+        pytest.param(
+            "[domain]",
+            "[colours]",
+            "my.toml: domain is missing: give a table [domain]\n"
+            "my.toml: colours: unknown field; known are name, seed, domain, objective, measures, "
+            "archive, search, dataset, classifier",
+            id="missing table",
+        ),
+        pytest.param(
             "bins = [4, 4]",
             "bins = [4]",
             "my.toml: dataset.bins = [4] has 1 entries for 2 measures: give one count per measure",
@@ -144,7 +164,7 @@ def test_a_minimal_file_gets_defaults_and_odd_texts_survive():
         ),
     ],
 )
-def test_a_mistake_is_one_line_that_names_field_value_and_cure(old, new, error):
+def test_a_mistake_is_a_line_that_names_field_value_and_cure(old, new, error):
     assert broken(old, new) == error
 
 

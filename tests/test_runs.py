@@ -15,7 +15,8 @@ import pytest
 from runs_task import CHUNK, STEPS, task
 
 from qdgs_jax.config import parse_run
-from qdgs_jax.runs import COLUMNS, RunFolder, RunFolderError, run_search
+from qdgs_jax.run_folder import COLUMNS, RunFolder, RunFolderError
+from qdgs_jax.runs import run_search
 from qdgs_jax.state_io import restore_state
 
 CONFIG = parse_run(

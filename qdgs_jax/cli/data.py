@@ -12,7 +12,7 @@ import typer
 from qdgs_jax.cli.console import console, say
 
 if TYPE_CHECKING:
-    from qdgs_jax.runs import RunFolder
+    from qdgs_jax.run_folder import RunFolder
 
 Run = Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN")]
 
@@ -20,7 +20,7 @@ Run = Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN")]
 def generate(run: Run) -> None:
     """Decode a finished run's elites into a labelled, balanced data set."""
     from qdgs_jax.domains import load_domain
-    from qdgs_jax.runs import RunFolder
+    from qdgs_jax.run_folder import RunFolder
 
     folder = RunFolder(run)
     folder.check_finished()
@@ -38,7 +38,7 @@ def train(
     seed: Annotated[int, typer.Option(min=0, help="Seed on a data set.")] = 0,
 ) -> None:
     """Train classifiers: repair biased ones with a run's data sets, or learn one data set."""
-    from qdgs_jax.runs import RunFolder
+    from qdgs_jax.run_folder import RunFolder
     from qdgs_jax.shards import MANIFEST
 
     if (source / MANIFEST).is_file():

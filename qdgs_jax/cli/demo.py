@@ -22,7 +22,7 @@ def demo(
     from qdgs_jax.config import parse_run
     from qdgs_jax.domains import load_domain
     from qdgs_jax.report import build_report
-    from qdgs_jax.runs import RunFolder
+    from qdgs_jax.run_folder import RunFolder
 
     began = time.monotonic()
 

@@ -12,7 +12,7 @@ from qdgs_jax.cli.console import INTERRUPTED, Stopping, say, search_progress
 
 if TYPE_CHECKING:
     from qdgs_jax.config import RunConfig
-    from qdgs_jax.runs import RunFolder
+    from qdgs_jax.run_folder import RunFolder
 
 
 def packaged_run(name: str) -> str:
@@ -59,7 +59,7 @@ def search(
     """Search a generator's latent space and write a run folder."""
     from qdgs_jax.config import load_run
     from qdgs_jax.domains import load_domain
-    from qdgs_jax.runs import RunFolder
+    from qdgs_jax.run_folder import RunFolder
 
     if resume:
         folder = RunFolder(source)

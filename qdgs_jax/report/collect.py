@@ -14,7 +14,7 @@ from qdgs_jax.config import RunConfig
 from qdgs_jax.experiment import Groups, load_groups, load_repair
 from qdgs_jax.report.atlas import choose, sprite
 from qdgs_jax.report.data import Accuracy, Arm, Atlas, MeasureAxis, ReportData
-from qdgs_jax.runs import BASELINE, RunFolder
+from qdgs_jax.run_folder import BASELINE, RunFolder
 
 PACKAGES = ("qdgs-jax", "jax", "jaxlib", "flax", "qdax", "numpy")
 MAX_ATLASES = 6  # of pairs of measures
