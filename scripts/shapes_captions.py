@@ -124,7 +124,7 @@ look work great just first very well only after help world view line life where 
 design art paper image print card icon logo sign graphic made maker notice depict artist page
 pretty simple basic plain lovely modern classic kind style quality high low computer screen board
 wall table book letter school house street city
-""".split()
+""".split()  # noqa: SIM905 (prose reads better than a list)
 
 
 class Caption(NamedTuple):

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,13 +26,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 from flax import nnx
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from shapes_captions import HELD_OUT_FRAMES, SIZES, caption_bank
 from tokenizers.trainers import BpeTrainer
 from transformers import CLIPTokenizerFast
 
 from qdgs_jax.drawing import COLOURS, KINDS, SHAPES, Scene, outline, random_pose, render
-from qdgs_jax.models.clip import CLIP, CLIPConfig, TowerConfig
+from qdgs_jax.models.clip import CLIP, CLIPConfig, TowerConfig, VisionTower
 from qdgs_jax.ports.checkpoint import save_model
 
 VOCAB_SIZE = 1024
@@ -153,9 +156,56 @@ class Trainee(nnx.Module):
         return loss.mean()
 
 
-@functools.partial(jax.jit, static_argnames=("graph", "tx", "batch"), donate_argnums=0)
+def initialise_tower(tower: VisionTower, pixels: jax.Array) -> None:
+    """Give a vision tower eyes to start with: it learns shapes several times sooner.
+
+    The patch embedding whitens patches (rotated principal components of drawn images, scaled to
+    equal variance), and positions are encoded by sines and cosines of both coordinates.
+
+    Args:
+        tower: changed in place.
+        pixels: Float[B, S, S, 3], normalised images.
+    """
+    patch, width = tower.patch_size, tower.position.shape[1]
+    side = pixels.shape[1] // patch
+    cut = np.asarray(pixels).reshape(-1, side, patch, side, patch, 3).transpose(0, 1, 3, 2, 4, 5)
+    rows = cut.reshape(-1, patch * patch * 3)
+    values, vectors = np.linalg.eigh(rows.T @ rows / len(rows))
+    whiten = vectors[:, -width:] / np.sqrt(values[-width:] + 1e-2)
+    rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(width, width)))[0]
+    tower.patch.kernel[...] = jnp.asarray(0.5 * whiten @ rotation, jnp.float32)
+
+    frequency = side / 4 * 100.0 ** -np.linspace(0, 1, width // 4, endpoint=False)
+    phase = 2 * np.pi * (np.arange(side) + 0.5)[:, None] / side * frequency
+    waves = np.concatenate([np.sin(phase), np.cos(phase)], axis=-1)
+    y, x = np.meshgrid(np.arange(side), np.arange(side), indexing="ij")
+    positions = np.concatenate([waves[y.ravel()], waves[x.ravel()]], axis=-1)
+    tower.position[...] = jnp.asarray(
+        0.3 * np.concatenate([np.zeros((1, width)), positions]), jnp.float32
+    )
+
+
+def muon_matrices(params: Any) -> Any:
+    """Kernels of the transformers, which Muon updates; the rest is left to Adam."""
+
+    def dimensions(path: Any, value: Any) -> Any:
+        name = jax.tree_util.keystr(path)
+        if value.ndim == 2 and "kernel" in name and "blocks" in name:
+            return optax.contrib.MuonDimensionNumbers()
+        return None
+
+    return jax.tree_util.tree_map_with_path(dimensions, params)
+
+
+@functools.partial(jax.jit, static_argnames=("graph", "tx", "batch", "spread"), donate_argnums=0)
 def train_step(
-    state: Any, bank: dict[str, jax.Array], key: jax.Array, graph: Any, tx: Any, batch: int
+    state: Any,
+    bank: dict[str, jax.Array],
+    key: jax.Array,
+    graph: Any,
+    tx: Any,
+    batch: int,
+    spread: NamedSharding,
 ) -> tuple[Any, jax.Array]:
     """One step from (parameters, optimiser state, step); the bank holds tokens and masks."""
     params, opt_state, count = state
@@ -165,13 +215,15 @@ def train_step(
     scene = sample_scene(keys[1], {name: jnp.repeat(m, SCENES, 0) for name, m in masks.items()})
     images = render(scene, keys[2], IMAGE_SIZE)
     images = images + 0.02 * jax.random.normal(keys[3], images.shape)
+    images = jax.lax.with_sharding_constraint(images, spread)
+    tokens = jax.lax.with_sharding_constraint(bank["tokens"][rows], spread)
 
     def objective(params: nnx.State) -> jax.Array:
         trainee = nnx.merge(graph, params)
         model = trainee.clip
         features = model.visual.features(model.preprocess(images))
         image_embeds = model.visual.projection(features)
-        text_embeds = model.embed_texts(bank["tokens"][rows])
+        text_embeds = model.embed_texts(tokens)
         contrast = contrastive_loss(
             image_embeds, text_embeds, model.logit_scale[...], truth(scene, masks)
         )
@@ -201,16 +253,20 @@ def shapes_clip_config(eos_token_id: int) -> CLIPConfig:
     )
 
 
+def any_scene(count: int, kinds: Sequence[str]) -> dict[str, jax.Array]:
+    """Masks that allow everything but other kinds."""
+    return {
+        "colours": jnp.ones((count, len(COLOURS))),
+        "shapes": jnp.ones((count, len(SHAPES))),
+        "kinds": jnp.tile(jnp.asarray([float(kind in kinds) for kind in KINDS]), (count, 1)),
+        "sizes": jnp.ones((count, len(SIZES))),
+    }
+
+
 def zero_shot(model: CLIP, tokenizer: CLIPTokenizerFast, seed: int, count: int) -> dict[str, float]:
     """Zero-shot accuracy over clean and blurred scenes, averaged over the held-out frames."""
     key, ink_key = jax.random.split(jax.random.key(seed))
-    masks = {
-        "colours": jnp.ones((count, len(COLOURS))),
-        "shapes": jnp.ones((count, len(SHAPES))),
-        "kinds": jnp.tile(jnp.asarray([1.0, 1.0, 0.0, 0.0, 0.0]), (count, 1)),
-        "sizes": jnp.ones((count, len(SIZES))),
-    }
-    scene = sample_scene(key, masks)
+    scene = sample_scene(key, any_scene(count, ("clean", "blurred")))
     embed = nnx.jit(lambda model, images: model.embed_images(model.preprocess(images)))
     embeds = []
     for start in range(0, count, 250):
@@ -238,27 +294,41 @@ def zero_shot(model: CLIP, tokenizer: CLIPTokenizerFast, seed: int, count: int) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, required=True, help="folder of the checkpoint")
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=2400)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--captions", type=int, default=60_000)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--learning-rate", type=float, default=0.02)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
+    # Two devices of one thread each train almost twice as fast as one device of two threads.
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+    jax.config.update("jax_num_cpu_devices", os.cpu_count())
     start = time.perf_counter()
     texts, masks = caption_bank(args.seed, args.captions)
     tokenizer = train_tokenizer(texts)
     bank = {name: jnp.asarray(values) for name, values in masks.items()}
     bank["tokens"] = jnp.asarray(tokenize(tokenizer, texts))
     cfg = shapes_clip_config(tokenizer.eos_token_id)
-    graph, params = nnx.split(Trainee(cfg, rngs=nnx.Rngs(args.seed)))
-    schedule = optax.warmup_cosine_decay_schedule(0, args.learning_rate, 300, args.steps, 1e-6)
-    tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=0.05))
+    trainee = Trainee(cfg, rngs=nnx.Rngs(args.seed))
+    scene = sample_scene(jax.random.key(args.seed + 1), any_scene(1000, KINDS))
+    seen = render(scene, jax.random.key(args.seed + 2), IMAGE_SIZE)
+    initialise_tower(trainee.clip.visual, trainee.clip.preprocess(seen))
+    graph, params = nnx.split(trainee)
+    warm = functools.partial(optax.warmup_cosine_decay_schedule, 0.0, decay_steps=args.steps)
+    tx = optax.contrib.muon(
+        warm(peak_value=args.learning_rate, warmup_steps=100),
+        adam_learning_rate=warm(peak_value=1.5e-3, warmup_steps=100),
+        weight_decay=0.02,
+        muon_weight_dimension_numbers=muon_matrices,
+    )
+    mesh = jax.make_mesh((len(jax.devices()),), ("batch",), (AxisType.Auto,))
+    spread = NamedSharding(mesh, PartitionSpec("batch"))
     state = (params, tx.init(params), jnp.zeros((), jnp.int32))
     key = jax.random.key(args.seed)
     average = 0.0
     for step in range(1, args.steps + 1):
-        state, loss = train_step(state, bank, key, graph, tx, args.batch)
+        state, loss = train_step(state, bank, key, graph, tx, args.batch, spread)
         average = 0.98 * average + 0.02 * float(loss) if step > 1 else float(loss)
         if step % 100 == 0:
             elapsed = time.perf_counter() - start
@@ -269,7 +339,8 @@ def main() -> None:
     wall = time.perf_counter() - start
     scores = zero_shot(nnx.merge(graph, state[0]).clip, tokenizer, 20_011, 5000)
     print(scores)
-    save_model(args.output, {"kind": "clip", **cfg.to_dict()}, nnx.to_pure_dict(state[0]["clip"]))
+    weights = jax.tree.map(lambda x: np.asarray(x, np.float16), nnx.to_pure_dict(state[0]["clip"]))
+    save_model(args.output, {"kind": "clip", **cfg.to_dict()}, weights)
     tokenizer.save_pretrained(args.output)
     write_card(args, wall, scores)
 
@@ -287,7 +358,7 @@ width 128, its own byte-pair tokenizer of {VOCAB_SIZE} tokens in Hugging Face's 
   captions of the grammar in `scripts/shapes_captions.py`.
 - Command: `python scripts/train_shapes_clip.py --output {args.output} --steps {args.steps}
   --batch {args.batch} --learning-rate {args.learning_rate} --seed {args.seed}`
-- Wall time: {wall / 60:.1f} minutes on one of 2 shared CPU cores.
+- Wall time: {wall / 60:.1f} minutes on 2 shared CPU cores.
 - Licence: that of the repository.
 
 Zero-shot accuracy on 5,000 clean and blurred scenes of another seed, with sentence frames never
