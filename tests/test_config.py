@@ -132,7 +132,8 @@ def test_a_minimal_file_gets_defaults_and_odd_texts_survive():
         pytest.param(
             'label = "shape"',
             'label = "{size}"',
-            'my.toml: dataset.label = "{size}" names no measure; the measures are "colour", "shape"',
+            'my.toml: dataset.label = "{size}" names no measure; '
+            'the measures are "colour", "shape"',
             id="braces in a text are only text",
         ),
         pytest.param(
