@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from qdgs_jax.ports.checkpoint import load_config, load_model, save_model
-    from qdgs_jax.ports.convert import PortSummary, TensorInfo, convert, describe
+    from qdgs_jax.ports.conversion import PortSummary, TensorInfo, convert, describe
     from qdgs_jax.ports.errors import CheckpointError
     from qdgs_jax.ports.torch_reader import read_checkpoint
 
@@ -25,10 +25,10 @@ __all__ = [
 
 _HOMES = {
     "CheckpointError": "errors",
-    "PortSummary": "convert",
-    "TensorInfo": "convert",
-    "convert": "convert",
-    "describe": "convert",
+    "PortSummary": "conversion",
+    "TensorInfo": "conversion",
+    "convert": "conversion",
+    "describe": "conversion",
     "load_config": "checkpoint",
     "load_model": "checkpoint",
     "read_checkpoint": "torch_reader",

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+
 from qdgs_jax.ports.errors import CheckpointError, show
 from qdgs_jax.ports.region import Region
 from qdgs_jax.ports.tensors import SCALAR_DTYPES, STORAGE_DTYPES, Storage, Tensor

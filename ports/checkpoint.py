@@ -17,6 +17,7 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+
 from qdgs_jax.ports.errors import CheckpointError
 
 Params = dict[str, Any]  # nested dictionaries with arrays for leaves

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 from flax import nnx
+
 from qdgs_jax.ports.checkpoint import Params, flatten, unflatten
 from qdgs_jax.ports.errors import CheckpointError, show
 
@@ -150,7 +151,8 @@ def apply_rules(
         for piece in pieces:
             width = leaf.shape[-1] // piece.parts if leaf.ndim else 0
             place = leaf[..., piece.part * width : (piece.part + 1) * width] if width else leaf
-            place[...] = piece.arrange(tensors.pop(piece.source).numpy()).reshape(place.shape)
+            with np.errstate(over="ignore"):  # told below
+                place[...] = piece.arrange(tensors.pop(piece.source).numpy()).reshape(place.shape)
             if not np.isfinite(place).all():
                 raise CheckpointError(
                     f"{piece.source} holds numbers that are not finite in {dtype}."

@@ -11,6 +11,7 @@ import os
 from typing import BinaryIO
 
 import numpy as np
+
 from qdgs_jax.ports.errors import CheckpointError
 
 

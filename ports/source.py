@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flax import nnx
+
 from qdgs_jax.ports.errors import CheckpointError
 from qdgs_jax.ports.mapping import Rule
 from qdgs_jax.ports.tensors import Tensor

@@ -14,6 +14,7 @@ import zlib
 
 import ml_dtypes
 import numpy as np
+
 from qdgs_jax.ports.errors import CheckpointError, show
 from qdgs_jax.ports.region import Region
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 import numpy as np
+
 from qdgs_jax.ports.allowed import Record, find_global, storage_dtype
 from qdgs_jax.ports.archive import Archive
 from qdgs_jax.ports.errors import CheckpointError, show

@@ -51,7 +51,7 @@ class Buildable:
 class Budget:
     """How many opcodes and nested values a checkpoint may still take."""
 
-    def __init__(self, left: int = 2_000_000) -> None:
+    def __init__(self, left: int = 1_000_000) -> None:
         self.left = left
 
     def spend(self, amount: int = 1) -> None:

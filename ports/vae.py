@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flax import nnx
+
 from qdgs_jax.models.vae import VAE, VAEConfig
 from qdgs_jax.ports.errors import CheckpointError
 from qdgs_jax.ports.mapping import Regroup, Rule, TensorLike
