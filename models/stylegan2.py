@@ -39,8 +39,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 from jax.typing import DTypeLike
-from qdgs_jax.models.stylegan2_layers import Buffer, Dense, SkipConv, StyledConv, ToRGB, leaky
+
+from qdgs_jax.models.stylegan2_layers import Dense, SkipConv, StyledConv, ToRGB, leaky
 from qdgs_jax.models.stylegan2_resample import UPSAMPLERS, smooth_up
+from qdgs_jax.models.variables import Buffer
 
 ARCHITECTURES = ("skip", "resnet", "orig")
 NOISES = ("const", "random", "none")

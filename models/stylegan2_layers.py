@@ -12,21 +12,18 @@ HWIO.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 from jax.typing import DTypeLike
+
 from qdgs_jax.models.stylegan2_resample import convolve, convolve_up, smooth_up
+from qdgs_jax.models.variables import Buffer
 
 SLOPE = 0.2  # of the leaky rectifier below zero
 ACTIVATION_GAIN = math.sqrt(2)  # keeps the variance of a rectified normal variable
-
-
-class Buffer(nnx.Variable[Any]):
-    """A stored array that no optimiser changes: a running average, a noise image."""
 
 
 def leaky(x: jax.Array, gain: float = ACTIVATION_GAIN, clamp: float | None = None) -> jax.Array:

@@ -10,6 +10,7 @@ them with `RESAMPLE_FILTER` first (rosinality's hold 4 times as much, the gain o
 from __future__ import annotations
 
 import numpy as np
+
 from qdgs_jax.models.stylegan2 import StyleGAN2Config
 from qdgs_jax.ports.mapping import Regroup, Rule
 

@@ -3,25 +3,30 @@
 A manifest (tests/data/*/*.json) lists every tensor of a published model's state dict with the
 recipe of its numbers, so that a few kilobytes stand for a checkpoint of hundreds of megabytes. A
 tensor is drawn from `numpy.random.default_rng([seed, crc32(name)])` and does not depend on the
-others. The reference arrays beside a manifest (.npz) are what the original PyTorch programs computed,
-in float64, from the same weights.
+others. The reference arrays beside a manifest (.npz) are what the original PyTorch programs
+computed, in float64, from the same weights.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from flax import nnx
 from numpy.typing import NDArray
+
+from qdgs_jax.ports.mapping import Rule, apply_rules, parameter_shapes
 
 DATA = Path(__file__).resolve().parent / "data"
 
 Array = NDArray[Any]
 Manifest = Mapping[str, Any]
+Model = TypeVar("Model", bound=nnx.Module)
 
 
 def load_manifest(family: str, name: str) -> dict[str, Any]:
@@ -114,3 +119,35 @@ def error(found: Any, wanted: Array) -> float:
         raise ValueError(f"shape {found.shape}, expected {wanted.shape}")
     worst = np.max(np.abs(found - wanted)) / np.sqrt(np.mean(wanted**2))
     return float(worst) if np.isfinite(worst) else float("inf")
+
+
+@dataclasses.dataclass
+class Drawn:
+    """A drawn array as the mapping tables take tensors."""
+
+    array: Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.array.dtype
+
+    def numpy(self) -> Array:
+        return self.array
+
+
+def load(
+    build: Callable[[], Model],
+    arrays: Mapping[str, Array],
+    rules: Sequence[Rule],
+    ignored: Sequence[str],
+) -> Model:
+    """Model of `build` with the arrays of a state dict for its parameters."""
+    tensors = {name: Drawn(array) for name, array in arrays.items()}
+    mapped = apply_rules(tensors, rules, ignored, parameter_shapes(build))
+    graph, state = nnx.split(nnx.eval_shape(build))
+    nnx.replace_by_pure_dict(state, mapped.params)
+    return nnx.merge(graph, state)

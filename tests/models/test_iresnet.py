@@ -1,0 +1,116 @@
+"""AdaFace backbones against the reference data."""
+
+from __future__ import annotations
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import synthetic
+from flax import nnx
+
+from qdgs_jax.models.iresnet import BatchNorm, IResNet, IResNetConfig, SqueezeExcite, Unit
+from qdgs_jax.ports.adaface_names import IGNORED, rules
+
+TOLERANCE = 1e-4
+
+
+def load(cfg: IResNetConfig, weights: dict[str, np.ndarray]) -> IResNet:
+    return synthetic.load(lambda: IResNet(cfg, rngs=nnx.Rngs(0)), weights, rules(cfg), IGNORED)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "adaface_ir18",
+        pytest.param("adaface_ir50", marks=pytest.mark.full),
+        pytest.param("adaface_ir101", marks=pytest.mark.full),
+    ],
+)
+def test_embeddings_agree_with_the_original(name):
+    manifest = synthetic.load_manifest("iresnet", name)
+    reference = synthetic.load_reference("iresnet", name)
+    weights = synthetic.weights(manifest)
+    synthetic.check(manifest, weights)
+    cfg = IResNetConfig.from_name(manifest["config"]["arch"])
+    network = load(cfg, weights)
+    graph, params = nnx.split(network)
+    images = synthetic.make_input(manifest, "images").transpose(0, 2, 3, 1)
+    embeddings, norms = jax.jit(lambda p, x: nnx.merge(graph, p)(x))(params, images)
+    assert synthetic.error(embeddings, reference["embedding"]) <= TOLERANCE
+    assert synthetic.error(norms, reference["norm"]) <= TOLERANCE
+
+
+@pytest.mark.parametrize(("name", "units"), [("ir_34", 16), ("ir_se_50", 24), ("ir_101", 49)])
+def test_shapes_of_the_architectures(name, units):
+    cfg = IResNetConfig.from_name(name, input_size=32, embed_dim=7)
+    network = nnx.eval_shape(lambda: IResNet(cfg, rngs=nnx.Rngs(0)))
+    assert network.body.num_units == units
+    embeddings, norms = jax.eval_shape(
+        lambda net, x: net(x), network, jax.ShapeDtypeStruct((3, 32, 32, 3), jnp.float32)
+    )
+    assert (embeddings.shape, norms.shape) == ((3, 7), (3, 1))
+
+
+def test_tables_fill_networks_with_squeeze_and_excitation():
+    cfg = IResNetConfig.from_name("ir_se_18", input_size=16, embed_dim=3)
+    rng = np.random.default_rng(0)
+    arrays = {}
+    shapes = {"se_block.fc1": (4, 64, 1, 1), "se_block.fc2": (64, 4, 1, 1)}
+    manifest = synthetic.load_manifest("iresnet", "adaface_ir18")
+    for tensor in manifest["tensors"]:
+        arrays[tensor["name"]] = np.zeros(tensor["shape"], np.float32)
+    for name in [n for n in arrays if n.startswith("output_layer.")]:
+        width = 512 if name.startswith("output_layer.0") else 3
+        shape = {"output_layer.3.weight": (3, 512)}.get(name, (width,))
+        arrays[name] = np.zeros(shape, np.float32)
+    for unit, width in enumerate((64, 64, 128, 128, 256, 256, 512, 512)):
+        for part, shape in shapes.items():
+            scaled = tuple(size * width // 64 for size in shape[:2])
+            name = f"body.{unit}.res_layer.{part}.weight"
+            arrays[name] = rng.standard_normal((*scaled, 1, 1)).astype(np.float32)
+    network = load(cfg, arrays)
+    squeeze = arrays["body.7.res_layer.se_block.fc1.weight"][:, :, 0, 0]
+    np.testing.assert_array_equal(network.body.unit7.se.squeeze.kernel[0, 0], squeeze.T)
+
+
+def test_squeeze_and_excitation_by_hand():
+    gate = SqueezeExcite(16, rngs=nnx.Rngs(0))
+    x = jax.random.normal(jax.random.key(1), (2, 3, 3, 16))
+    squeeze, excite = gate.squeeze.kernel[0, 0], gate.excite.kernel[0, 0]
+    means = np.asarray(x).mean(axis=(1, 2))
+    weights = 1 / (1 + np.exp(-np.maximum(means @ squeeze, 0) @ excite))
+    np.testing.assert_allclose(gate(x), x * weights[:, None, None], rtol=1e-5)
+
+
+def test_batch_norm_uses_its_running_statistics():
+    norm = BatchNorm(2)
+    norm.mean[...], norm.var[...] = jnp.array([1.0, -2.0]), jnp.array([4.0, 0.25])
+    norm.scale[...], norm.bias[...] = jnp.array([3.0, 1.0]), jnp.array([0.5, 0.0])
+    np.testing.assert_allclose(norm(jnp.array([[3.0, -1.0]])), [[3.5, 2.0]], rtol=1e-4)
+
+
+def test_strided_unit_of_equal_width_passes_every_second_pixel():
+    unit = Unit(8, 8, 2, se=False, rngs=nnx.Rngs(0))
+    unit.conv2.kernel[...] = jnp.zeros((3, 3, 8, 8))
+    x = jax.random.normal(jax.random.key(0), (1, 6, 6, 8))
+    np.testing.assert_array_equal(unit(x), x[:, ::2, ::2])
+
+
+def test_config_survives_json_and_names_what_is_wrong():
+    cfg = IResNetConfig.from_name("ir_se_34", input_size=224)
+    assert IResNetConfig.from_dict(json.loads(json.dumps(cfg.to_dict()))) == cfg
+    with pytest.raises(ValueError, match="'ir_77'"):
+        IResNetConfig.from_name("ir_77")
+    with pytest.raises(ValueError, match="input_size is 100"):
+        IResNetConfig(18, input_size=100)
+    with pytest.raises(ValueError, match="width"):
+        IResNetConfig.from_dict({"depth": 18, "width": 3})
+
+
+def test_images_of_the_wrong_shape_are_refused():
+    network = nnx.eval_shape(lambda: IResNet(IResNetConfig(18, input_size=32), rngs=nnx.Rngs(0)))
+    with pytest.raises(ValueError, match=r"\(2, 3, 32, 32\)"):
+        network(jnp.zeros((2, 3, 32, 32)))
