@@ -7,6 +7,7 @@ candidates meet the archive is told in `base_archive`.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -115,6 +116,7 @@ class GridArchive(Archive):
         )
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _grid_centroids(dims: tuple[int, ...], ranges: tuple[tuple[float, float], ...]) -> jax.Array:
     """Centres of the cells, Float[C, M], the last measure varying fastest."""
     index = jnp.stack(jnp.unravel_index(jnp.arange(math.prod(dims)), dims), axis=-1)

@@ -197,6 +197,7 @@ class Archive(MapElitesRepertoire):
         Raises:
             ValueError: If the shapes do not fit the archive.
         """
+        descriptors, fitnesses = jnp.asarray(descriptors), jnp.asarray(fitnesses)
         fitnesses = self._checked_fitnesses(genotypes, descriptors, fitnesses)
         info = judge(self.cell_of(descriptors), fitnesses, self.thresholds, self.threshold_min)
         return self._insert(genotypes, descriptors, fitnesses, info, extra_scores or {}), info

@@ -52,7 +52,7 @@ def judge(
     num_cells = thresholds.shape[0]
     valid = jnp.isfinite(fitnesses) & (cell < num_cells)
     cell = jnp.where(valid, cell, num_cells)
-    threshold = thresholds.at[cell].get(mode="fill", fill_value=jnp.inf)
+    threshold = jnp.asarray(thresholds).at[cell].get(mode="fill", fill_value=jnp.inf)
     accepted = valid & (fitnesses > threshold)
     status = jnp.where(accepted, jnp.where(threshold == threshold_min, 2, 1), 0)
     value = jnp.where(threshold == -jnp.inf, fitnesses, fitnesses - threshold)
