@@ -17,6 +17,7 @@ from qdgs_jax.report.data import Accuracy, Arm, Atlas, MeasureAxis, ReportData
 from qdgs_jax.run_folder import BASELINE, RunFolder
 
 PACKAGES = ("qdgs-jax", "jax", "jaxlib", "flax", "qdax", "numpy")
+ARM_NAMES = {"none": "No repair", "rand": "Random sampling", "qdgs": "QDGS"}
 MAX_ATLASES = 6  # of pairs of measures
 
 
@@ -34,9 +35,9 @@ def collect(run_dir: Path, domain: Any | None = None) -> ReportData:
     folder.check_finished()
     config = folder.config()
     groups = load_groups(folder)
-    arms = [_arm("QDGS", folder, groups, "qdgs")]
+    arms = [_arm("qdgs", folder, groups)]
     if folder.baseline.finished:
-        arms.append(_arm("Random sampling", folder.baseline, groups, "rand"))
+        arms.append(_arm("rand", folder.baseline, groups))
     return ReportData(
         name=config.name,
         measures=_measures(config),
@@ -54,14 +55,16 @@ def _measures(config: RunConfig) -> tuple[MeasureAxis, ...]:
     )
 
 
-def _arm(name: str, folder: RunFolder, groups: Groups | None, key: str) -> Arm:
+def _arm(key: str, folder: RunFolder, groups: Groups | None) -> Arm:
     from qdgs_jax.shards import MANIFEST, read_rows
+    from qdgs_jax.train.repair import GROUPS
 
+    seen = groups.shares.get(key, {}) if groups else {}
     rows = folder.read_metrics()
     elites = folder.elites()
     algorithm = folder.config().search.algorithm
     return Arm(
-        name=name if key != "qdgs" or algorithm != BASELINE else "This run",
+        name=ARM_NAMES["rand" if algorithm == BASELINE else key],
         algorithm=algorithm,
         cells=elites.cells,
         objectives=elites.objectives,
@@ -72,7 +75,8 @@ def _arm(name: str, folder: RunFolder, groups: Groups | None, key: str) -> Arm:
         dataset_measures=(
             read_rows(folder.data).measures if (folder.data / MANIFEST).is_file() else None
         ),
-        shares=groups.shares.get(key) if groups else None,
+        shares={name: seen[name] for name in GROUPS} if seen else None,
+        unclear=seen.get("unclear", 0.0),
     )
 
 
@@ -94,14 +98,14 @@ def _atlases(folder: RunFolder, config: RunConfig, domain: Any | None) -> tuple[
 
 
 def _accuracy(folder: RunFolder) -> Accuracy | None:
-    from qdgs_jax.train.repair import ARM_TITLES, ARMS
+    from qdgs_jax.train.repair import ARMS
 
     result = load_repair(folder)
     if result is None:
         return None
     return Accuracy(
         biases=result.biases,
-        arms=tuple(ARM_TITLES[arm] for arm in ARMS),
+        arms=tuple(ARM_NAMES[arm] for arm in ARMS),
         mean=np.stack([result.mean(arm) for arm in ARMS], axis=1),
         standard_error=np.stack([result.standard_error(arm) for arm in ARMS], axis=1),
         seeds=result.accuracy[ARMS[0]].shape[1],

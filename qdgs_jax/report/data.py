@@ -33,6 +33,7 @@ class Arm:
         seconds: how long the search took.
         dataset_measures: Float[K, M], measures of the images of its data set, or None.
         shares: share of the data set's images in each group, as judged by the oracle, or None.
+        unclear: share of those that the oracle puts into no group.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Arm:
     seconds: float = 0.0
     dataset_measures: np.ndarray | None = None
     shares: Mapping[str, float] | None = None
+    unclear: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -183,7 +183,8 @@ def _spread(data: ReportData) -> str:
         for i, m in enumerate(data.measures)
     ]
     if any(arm.shares for arm in data.arms):
-        caption = "Judged by an oracle that does not use CLIP."
+        unclear = ", ".join(f"{percent(a.unclear)} of {a.name}" for a in data.arms if a.shares)
+        caption = f"Judged by an oracle that does not use CLIP; in no group: {unclear}."
         figures.append(_figure("Groups", charts.group_shares(data.arms), caption))
     words = f"How the {what} spread over the measures."
     return _section("Balance", words, _key(names, charts.ARM_STYLES), _grid(figures))
