@@ -250,12 +250,11 @@ def test_a_defect_keeps_its_traceback():
 
 
 def test_the_compilation_cache_is_on_unless_told_otherwise(tmp_path, monkeypatch):
-    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    console.use_compilation_cache()
+    monkeypatch.setattr(os, "environ", {"XDG_CACHE_HOME": str(tmp_path)})
+    console.set_up_environment()
     assert os.environ["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path / "qdgs-jax" / "compiled")
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "elsewhere")
-    console.use_compilation_cache()
+    monkeypatch.setattr(os, "environ", {"JAX_COMPILATION_CACHE_DIR": "elsewhere"})
+    console.set_up_environment()
     assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "elsewhere"
 
 

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from qdgs_jax.cli import checkpoints, data, demo, search
-from qdgs_jax.cli.console import guarded, use_compilation_cache
+from qdgs_jax.cli.console import guarded, set_up_environment
 
 app = typer.Typer(
     name="qdgs",
@@ -52,5 +52,5 @@ app.command()(checkpoints.port)
 
 def main() -> None:
     """Run the command line."""
-    use_compilation_cache()
+    set_up_environment()
     sys.exit(guarded(app))
