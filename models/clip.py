@@ -124,7 +124,7 @@ class Attention(nnx.Module):
         query, key, value = packed[:, :, 0], packed[:, :, 1], packed[:, :, 2]
         logits = jnp.einsum("bqhd,bkhd->bhqk", query / math.sqrt(query.shape[-1]), key)
         if mask is not None:
-            logits = jnp.where(mask, logits, -jnp.inf)
+            logits = jnp.where(mask, logits, -1e30)
         mixed = jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(logits, axis=-1), value)
         return self.out(mixed.reshape(batch, length, width))
 

@@ -1,0 +1,174 @@
+"""The shapes domain on the embedded weights: scores, Jacobians, prompts, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qdgs_jax.cli.search import packaged_run
+from qdgs_jax.config import parse_run
+from qdgs_jax.domains import load_domain
+from qdgs_jax.domains.prompted import PromptedDomain, embed_prompts
+from qdgs_jax.domains.shapes import ASSETS, load_clip
+from qdgs_jax.drawing import COLOURS, SHAPES, Scene, draw_red_blue, random_pose, render
+from qdgs_jax.ports.errors import CheckpointError
+from qdgs_jax.scoring import normalize
+
+
+@pytest.fixture(scope="module")
+def config():
+    return parse_run(packaged_run("shapes"))
+
+
+@pytest.fixture(scope="module")
+def domain(config):
+    return load_domain(config)
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return load_clip("embedded:shapes-clip")
+
+
+@pytest.fixture(scope="module")
+def scored(domain):
+    latents = domain.sample_latents(jax.random.key(0), 8)
+    run = jax.jit(domain.evaluate_with_jacobian)
+    return latents, *run(domain.params, domain.init_state(), latents, jax.random.key(1))
+
+
+def test_the_jacobian_shares_its_values_with_the_plain_evaluation(domain, scored):
+    latents, evaluation, _ = scored
+    plain = jax.jit(domain.evaluate)(domain.params, (), latents, jax.random.key(1))
+    np.testing.assert_allclose(evaluation.fitnesses, plain.fitnesses, rtol=1e-4)
+    np.testing.assert_allclose(evaluation.descriptors, plain.descriptors, atol=1e-5)
+
+
+def test_the_jacobian_is_the_slope(domain, scored):
+    latents, _, jacobian = scored
+    evaluate = jax.jit(domain.evaluate)
+    direction = jax.random.normal(jax.random.key(2), latents.shape)
+    ends = [
+        evaluate(domain.params, (), latents + sign * 1e-2 * direction, jax.random.key(1))
+        for sign in (1, -1)
+    ]
+    values = [jnp.c_[end.fitnesses, end.descriptors] for end in ends]
+    slope = (values[0] - values[1]) / 2e-2
+    predicted = jnp.einsum("bkd,bd->bk", jacobian, direction)
+    for output in range(predicted.shape[1]):
+        correlation = np.corrcoef(slope[:, output], predicted[:, output])[0, 1]
+        assert correlation > 0.98
+
+
+def test_weights_are_arguments_of_the_compiled_program(domain):
+    latents = jnp.zeros((2, domain.latent_dim))
+    traced = jax.make_jaxpr(domain.evaluate_with_jacobian)(
+        domain.params, (), latents, jax.random.key(0)
+    )
+    assert sum(np.size(constant) for constant in traced.consts) < 1000
+
+
+def test_start_latents_are_good_and_sorted(domain):
+    start = domain.start_latents(domain.params, jax.random.key(3))
+    prior = domain.sample_latents(jax.random.key(4), 64)
+    fitness = jax.jit(domain.evaluate)
+    found = fitness(domain.params, (), start, jax.random.key(0)).fitnesses
+    average = fitness(domain.params, (), prior, jax.random.key(0)).fitnesses.mean()
+    assert start.shape == (8, domain.latent_dim)
+    assert found.min() > average
+    assert np.all(np.diff(found) <= 1e-3)
+
+
+def test_measures_tell_drawn_colours_and_shapes(domain):
+    shape, colour = np.arange(80) % 2, np.arange(80) // 2 % 2
+    images = jnp.asarray(draw_red_blue(7, shape, colour, 128)) / 255.0
+    held = FixedImages(domain, images)
+    measures = held.measures()
+    assert np.mean((measures[:, 0] > 0) == (colour == 1)) == 1.0
+    assert np.mean((measures[:, 1] > 0) == (shape == 1)) >= 0.9
+
+
+class FixedImages:
+    """The domain with images in place of its generator."""
+
+    def __init__(self, domain: PromptedDomain, images: jax.Array):
+        self.images = images
+        self.domain = PromptedDomain(self, domain.clip_graph, domain.clip_config, domain.params)
+        self.latent_dim = domain.latent_dim
+
+    def decode(self, params, latents):
+        return self.images
+
+    def measures(self):
+        latents = jnp.zeros((len(self.images), self.latent_dim))
+        evaluate = jax.jit(self.domain.evaluate)
+        return np.asarray(evaluate(self.domain.params, (), latents, jax.random.key(0)).descriptors)
+
+
+def test_penalties_lower_the_objective_and_feed_the_memory(config, domain):
+    latents = 3.0 * domain.sample_latents(jax.random.key(5), 6)
+    plain = domain.evaluate(domain.params, (), latents, jax.random.key(0)).fitnesses
+    objective = config.objective.model_copy(update={"norm_penalty": 0.5, "uniqueness": 0.2})
+    other = load_domain(config.model_copy(update={"objective": objective}))
+    state = other.init_state()
+    evaluation = other.evaluate(other.params, state, latents, jax.random.key(0))
+    assert np.all(evaluation.fitnesses < plain)
+    good = evaluation._replace(extra={**evaluation.extra, "loss": jnp.zeros(6)})
+    assert other.observe(state, good, jax.random.key(1)).written == 1
+
+
+def test_the_embedded_clip_understands_prompts_of_ones_own(clip):
+    model, tokenizer = clip
+    count = 240
+    keys = jax.random.split(jax.random.key(11), 4)
+    shape = jax.random.randint(keys[0], (count,), 0, len(SHAPES))
+    colour = jax.random.randint(keys[1], (count,), 0, len(COLOURS))
+    centre, radius, angle = random_pose(keys[2], count, (0.18, 0.36), 0.1)
+    zeros = jnp.zeros(count, jnp.int32)
+    scene = Scene(shape, colour, colour, zeros * 0.0, zeros, centre, radius, angle, zeros * 0.0)
+    images = model.preprocess(render(scene, keys[3], model.cfg.image_size))
+    embeds = normalize(jax.jit(model.embed_images)(images))
+    for words, truth in ((COLOURS, colour), (SHAPES, shape)):
+        noun = " shape" if words is COLOURS else ""
+        prompts = [(f"somebody put a {word}{noun} there", "paint") for word in words]
+        pairs = embed_prompts(model, tokenizer, prompts)
+        texts = normalize(jnp.concatenate([pair.positive for pair in pairs]))
+        assert np.mean(jnp.argmax(embeds @ texts.T, axis=-1) == truth) >= 0.9
+
+
+def test_prompts_are_split_at_bars_and_not_too_long(clip):
+    model, tokenizer = clip
+    (pair,) = embed_prompts(model, tokenizer, [("a red shape | a star", "a square")])
+    assert pair.positive.shape == (2, model.cfg.embed_dim)
+    assert pair.negative.shape == (1, model.cfg.embed_dim)
+    with pytest.raises(ValueError, match="tokens, this CLIP takes"):
+        embed_prompts(model, tokenizer, [("a red shape " * 20, "a square")])
+
+
+@pytest.mark.parametrize("name", ["embedded:shapes-vae", "embedded:nothing"])
+def test_a_checkpoint_of_another_kind_is_refused(name):
+    with pytest.raises(CheckpointError, match=r"not 'clip'|no weights"):
+        load_clip(name)
+
+
+def test_a_clip_without_a_tokenizer_is_refused(tmp_path):
+    folder = tmp_path / "clip"
+    shutil.copytree(ASSETS / "shapes-clip", folder)
+    for file in folder.glob("*token*"):
+        file.unlink()
+    with pytest.raises(CheckpointError, match="has no tokenizer"):
+        load_clip(str(folder))
+
+
+@pytest.mark.parametrize("name", ["shapes-vae", "shapes-clip"])
+def test_embedded_weights_say_where_they_come_from(name):
+    card = (ASSETS / name / "README.md").read_text()
+    for word in ("Data:", "Command:", "Wall time:", "--seed"):
+        assert word in card
+    json.loads((ASSETS / name / "config.json").read_text())
+    assert sum(f.stat().st_size for f in ASSETS.rglob("*") if f.is_file()) < 8_000_000
