@@ -110,27 +110,25 @@ class Stopping:
 class SearchProgress:
     """Shows how far a search is: a bar on a terminal, a line now and then elsewhere."""
 
-    def __init__(self, name: str, budget: int, bar: Progress | None, started: float) -> None:
+    def __init__(self, name: str, budget: int, bar: Progress | None) -> None:
         self._name = name
         self._budget = budget
         self._bar = bar
         self._task: TaskID | None = None
-        self._started = started
-        self._first: float | None = None
-        self._last_line = started
+        self._first: tuple[float, float] | None = None  # when the first row came, its evaluations
+        self._last_line = time.monotonic()
         if bar is not None:
             self._task = bar.add_task(name, total=budget, figures="")
 
     def show(self, row: Row) -> None:
         """Tell the metrics of a chunk."""
         now = time.monotonic()
-        if self._first is None:
-            self._first = row["evaluations"]
-            self._started = now
-        elapsed = now - self._started
-        rate = (row["evaluations"] - self._first) / elapsed if elapsed > 0 else 0.0
-        figures = f"{rate:,.0f}/s  coverage {100 * row['coverage']:.1f} %"
-        figures += f"  QD-score {row['qd_score']:,.0f}"
+        figures = f"coverage {100 * row['coverage']:.1f} %  QD-score {row['qd_score']:,.0f}"
+        if self._first is None:  # the time before went into compilation
+            self._first = (now, row["evaluations"])
+        elif now > self._first[0]:
+            rate = (row["evaluations"] - self._first[1]) / (now - self._first[0])
+            figures = f"{rate:,.0f}/s  {figures}"
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=row["evaluations"], figures=figures)
         elif now - self._last_line >= PLAIN_EVERY or row["evaluations"] >= self._budget:
@@ -143,7 +141,7 @@ def search_progress(name: str, budget: int) -> Iterator[SearchProgress]:
     """Show the progress of a search of so many evaluations."""
     screen = console()
     if not screen.is_terminal:
-        yield SearchProgress(name, budget, None, time.monotonic())
+        yield SearchProgress(name, budget, None)
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -154,4 +152,4 @@ def search_progress(name: str, budget: int) -> Iterator[SearchProgress]:
         TextColumn("{task.fields[figures]}"),
     )
     with Progress(*columns, console=screen) as bar:
-        yield SearchProgress(name, budget, bar, time.monotonic())
+        yield SearchProgress(name, budget, bar)
