@@ -244,4 +244,5 @@ def storage_dtype(kind: Data) -> np.dtype:
     name = kind.name.rpartition(".")[2] if type(kind) is Global else ""
     if name not in STORAGE_DTYPES:
         raise CheckpointError(f"A storage has the unknown type {show(kind)}.")
-    return STORAGE_DTYPES[name]
+    dtype: np.dtype = STORAGE_DTYPES[name]
+    return dtype

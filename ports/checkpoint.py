@@ -11,7 +11,7 @@ import json
 import shutil
 import tempfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,19 @@ _FORMAT, _VERSION = "qdgs-model", 1
 _GROUP_BYTES = 64 << 20
 
 
-def save_model(folder: str | Path, config: Mapping[str, Any], params: Mapping[str, Any]) -> None:
+def save_model(
+    folder: str | Path,
+    config: Mapping[str, Any],
+    params: Mapping[str, Any],
+    files: Sequence[Path] = (),
+) -> None:
     """Write a model folder.
 
     Args:
         folder: to be created; it may exist only if it is empty. Its parents are created.
         config: JSON-able settings of the model; "kind" names the model.
         params: nested dictionaries with string keys without dots; leaves are arrays.
+        files: files to be copied into the folder, such as a tokenizer's.
 
     Raises:
         CheckpointError: if the folder already holds something.
@@ -60,6 +66,8 @@ def save_model(folder: str | Path, config: Mapping[str, Any], params: Mapping[st
         handler = ocp.PyTreeCheckpointHandler(use_compression=False, type_handler_registry=registry)
         with ocp.Checkpointer(handler) as checkpointer:
             checkpointer.save(scratch / "params", args=ocp.args.PyTreeSave(unflatten(leaves)))
+        for file in files:
+            shutil.copyfile(file, scratch / file.name)
         (scratch / "config.json").write_text(json.dumps(header, indent=1) + "\n")
         scratch.chmod(0o755)  # mkdtemp's folders are for their owner alone
         scratch.rename(folder)
@@ -149,7 +157,7 @@ def unflatten(leaves: Mapping[str, Any]) -> Params:
 
 def _describe(leaf: np.ndarray) -> dict[str, Any]:
     data = np.ascontiguousarray(leaf).reshape(-1).view(np.uint8)
-    return {"shape": list(leaf.shape), "dtype": leaf.dtype.name, "crc32": zlib.crc32(data)}
+    return {"shape": list(leaf.shape), "dtype": leaf.dtype.name, "crc32": zlib.crc32(data.data)}
 
 
 def _read_header(folder: Path) -> dict[str, Any]:

@@ -11,11 +11,11 @@ from typing import Any
 from qdgs_jax.ports.checkpoint import check_destination, save_model, verify_model
 from qdgs_jax.ports.errors import CheckpointError
 from qdgs_jax.ports.mapping import apply_rules, float_dtype, parameter_shapes
-from qdgs_jax.ports.source import Source, open_content
+from qdgs_jax.ports.source import Content, Source, open_content
 from qdgs_jax.ports.torch_reader import named_tensors
 
 Progress = Callable[[str], None]
-KINDS = {"vae": "vae"}  # module with the function `recognise`
+KINDS = ("stylegan2", "clip", "adaface", "vae")  # modules with a function `recognise`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,12 +83,16 @@ def convert(
     check_destination(destination)
     say(f"reading {source}")
     with open_content(source) as content:
-        found = _recognise(kind, content)
+        found = recognise(kind, content)
         shapes = parameter_shapes(found.build)
-        say(f"converting {len(found.tensors)} tensors of {found.layout}")
-        mapped = apply_rules(found.tensors, found.rules, found.ignored, shapes, dtype, say)
+
+        def count(done: int, total: int) -> None:
+            if 10 * done // total > 10 * (done - 1) // total:
+                say(f"converting {found.layout}: {100 * done // total} %")
+
+        mapped = apply_rules(found.tensors, found.rules, found.ignored, shapes, dtype, count)
     say(f"writing {destination}")
-    save_model(destination, found.config, mapped.params)
+    save_model(destination, found.config, mapped.params, found.files)
     ignored = mapped.ignored
     del mapped  # verification reads the parameters again
     say(f"verifying {destination}")
@@ -116,9 +120,17 @@ def describe(source: str | Path) -> list[TensorInfo]:
         ]
 
 
-def _recognise(kind: str, content: Any) -> Source:
+def recognise(kind: str, content: Content) -> Source:
+    """Recognise a model in an opened checkpoint.
+
+    Args:
+        kind: the model, one of `KINDS`.
+        content: the opened checkpoint.
+
+    Raises:
+        CheckpointError: if there is no such kind, or the checkpoint is of another one.
+    """
     if kind not in KINDS:
         raise CheckpointError(f"There is no model {kind!r}: give one of {', '.join(KINDS)}.")
-    module = importlib.import_module(f"qdgs_jax.ports.{KINDS[kind]}")
-    found: Source = module.recognise(content)
+    found: Source = importlib.import_module(f"qdgs_jax.ports.{kind}").recognise(content)
     return found

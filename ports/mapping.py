@@ -49,7 +49,6 @@ DTYPES = {
     "float16": np.dtype(np.float16),
 }
 _NAMED = 4  # how many names an error lists
-_PART = re.compile(r"(.*?)(?:\[(\d+)/(\d+)\])?")
 
 
 class TensorLike(Protocol):
@@ -122,7 +121,7 @@ def apply_rules(
     ignored: Sequence[str],
     params: Mapping[str, tuple[int, ...]],
     dtype: str = "float32",
-    progress: Callable[[str], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Mapped:
     """Convert a checkpoint's tensors to a model's parameters.
 
@@ -132,7 +131,7 @@ def apply_rules(
         ignored: regular expressions of tensors that are not needed.
         params: shape of every parameter, by its path with dots (`parameter_shapes`).
         dtype: element type of the parameters: "float32", "bfloat16" or "float16".
-        progress: called with the name of each parameter as it is converted.
+        progress: called with the numbers of parameters done and in all.
 
     Raises:
         CheckpointError: if a tensor is unknown, a parameter is left over, a shape does not fit, or
@@ -158,7 +157,7 @@ def apply_rules(
                     f"{piece.source} holds numbers that are not finite in {dtype}."
                 )
         if progress is not None:
-            progress(name)
+            progress(len(leaves), len(plan))
     return Mapped(unflatten(leaves), tuple(skipped))
 
 
@@ -170,7 +169,8 @@ def float_dtype(name: str) -> np.dtype:
     """
     if name not in DTYPES:
         raise CheckpointError(f"dtype is {name!r}: give one of {', '.join(DTYPES)}.")
-    return DTYPES[name]
+    dtype: np.dtype = DTYPES[name]
+    return dtype
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,13 +216,15 @@ def _plan(
     table = [(re.compile(pattern), target, transform) for pattern, target, transform in rules]
     needless = [re.compile(pattern) for pattern in ignored]
     plan: dict[str, list[_Piece]] = {}
-    skipped, unknown = [], []
+    skipped: list[str] = []
+    unknown: list[str] = []
     for name in tensors:
         for pattern, target, transform in table:
             if match := pattern.fullmatch(name):
-                parameter, part, parts = _PART.fullmatch(match.expand(target)).groups()
+                parameter, _, part = match.expand(target).removesuffix("]").partition("[")
+                index, _, parts = (part or "0/1").partition("/")
                 pieces = plan.setdefault(parameter, [])
-                piece = _Piece(name, transform, int(part or 0), int(parts or 1))
+                piece = _Piece(name, transform, int(index), int(parts))
                 for other in pieces:
                     if (other.part, other.parts) == (piece.part, piece.parts):
                         raise CheckpointError(

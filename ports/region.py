@@ -70,7 +70,7 @@ class Region:
         self._file.seek(self.start)
         done = 0
         while done < self.length:
-            count = self._file.readinto(memoryview(data)[done:])  # type: ignore[attr-defined]
+            count = self._file.readinto(data.data[done:])  # type: ignore[attr-defined]
             if not count:
                 raise CheckpointError("The file became shorter while it was read.")
             done += count

@@ -11,9 +11,9 @@ from typing import Any
 from flax import nnx
 
 from qdgs_jax.ports.errors import CheckpointError
+from qdgs_jax.ports.folder import open_weights
 from qdgs_jax.ports.mapping import Rule
 from qdgs_jax.ports.tensors import Tensor
-from qdgs_jax.ports.torch_reader import open_checkpoint
 from qdgs_jax.ports.unpickle import Data
 
 
@@ -22,12 +22,17 @@ class Content:
     """An opened checkpoint.
 
     Attributes:
+        path: the file or folder.
         root: tree of dictionaries, lists and records with lazy tensors for leaves.
-        config: the `config.json` beside the tensors, if the checkpoint is a folder.
     """
 
+    path: Path
     root: Data
-    config: Mapping[str, Any] | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where configs and tokenizers that belong to the weights lie."""
+        return self.path if self.path.is_dir() else self.path.parent
 
     def state_dict(self, *path: str) -> dict[str, Tensor]:
         """Take the tensors of a dictionary inside the tree; other values in it are left out.
@@ -59,6 +64,7 @@ class Source:
         tensors: the model's tensors by name.
         rules: the mapping table.
         ignored: regular expressions of tensors that are not needed.
+        files: files to be copied beside our `config.json`, such as a tokenizer's.
     """
 
     layout: str
@@ -68,6 +74,21 @@ class Source:
     tensors: dict[str, Tensor]
     rules: tuple[Rule, ...]
     ignored: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
+
+
+def shape_of(tensors: Mapping[str, Tensor], name: str, rank: int) -> tuple[int, ...]:
+    """Look up the shape of a tensor that tells a size of the model.
+
+    Raises:
+        CheckpointError: if it is missing, has another number of axes, or an axis of length 0.
+    """
+    if name not in tensors:
+        raise CheckpointError(f"This is another model, or a part is missing: there is no {name}.")
+    shape = tensors[name].shape
+    if len(shape) != rank or 0 in shape:
+        raise CheckpointError(f"{name} has shape {shape}, should have {rank} axes.")
+    return shape
 
 
 @contextlib.contextmanager
@@ -80,5 +101,5 @@ def open_content(path: str | Path) -> Iterator[Content]:
     path = Path(path)
     if not path.exists():
         raise CheckpointError(f"{path} does not exist.")
-    with open_checkpoint(path) as root:
-        yield Content(root)
+    with open_weights(path) as root:
+        yield Content(path, root)

@@ -57,9 +57,10 @@ class Storage:
         numel: number of elements that the pickle declares, >= 0.
         region: where the bytes lie; None until a legacy file's reader has come to them.
         crc: CRC-32 that the bytes must have; None where the format keeps none.
+        users: number of tensors that view it.
     """
 
-    __slots__ = ("_bytes", "crc", "dtype", "numel", "region")
+    __slots__ = ("_bytes", "crc", "dtype", "numel", "region", "users")
 
     def __init__(
         self, dtype: np.dtype, numel: int, region: Region | None = None, crc: int | None = None
@@ -68,6 +69,7 @@ class Storage:
             raise CheckpointError(f"A storage declares {show(numel)} elements.")
         self.dtype, self.numel, self.crc = dtype, numel, crc
         self.region: Region | None = None
+        self.users = 0
         self._bytes: np.ndarray | None = None
         if region is not None:
             self.place(region)
@@ -91,19 +93,21 @@ class Storage:
         self.region = region
 
     def raw(self) -> np.ndarray:
-        """Read and check the bytes, once: UInt8[nbytes], read-only."""
-        if self._bytes is None:
-            if self.region is None:
-                raise CheckpointError("The file names a storage whose bytes it does not hold.")
-            data = self.region.array()
-            if self.crc is not None and zlib.crc32(data) != self.crc:
-                raise CheckpointError(
-                    "The file is damaged: the checksum of a tensor's bytes does not match. "
-                    "Download or copy it again."
-                )
-            data.flags.writeable = False
+        """Read and check the bytes, UInt8[nbytes], read-only; keep them if tensors share them."""
+        if self._bytes is not None:
+            return self._bytes
+        if self.region is None:
+            raise CheckpointError("The file names a storage whose bytes it does not hold.")
+        data = self.region.array()
+        if self.crc is not None and zlib.crc32(data.data) != self.crc:
+            raise CheckpointError(
+                "The file is damaged: the checksum of a tensor's bytes does not match. "
+                "Download or copy it again."
+            )
+        data.flags.writeable = False
+        if self.users > 1:
             self._bytes = data
-        return self._bytes
+        return data
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -155,6 +159,13 @@ class Tensor:
                         "itself. Save a contiguous copy of it."
                     )
                 reach += (size - 1) * stride
+        self.storage.users += 1
+
+    @classmethod
+    def contiguous(cls, storage: Storage, shape: tuple[int, ...]) -> Tensor:
+        """Take a whole storage as a tensor of this shape, last axis fastest."""
+        strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+        return cls(storage, storage.dtype, 0, shape, tuple(strides))
 
     @property
     def size(self) -> int:

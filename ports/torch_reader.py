@@ -89,8 +89,6 @@ def _refuse_unknown(region: Region) -> NoReturn:
         raise CheckpointError(
             "This is the tar format of PyTorch 0.1. Save it again with 0.4 or later."
         )
-    if region.length > 8 and region.read(8, 1) == b"{":
-        raise CheckpointError("This is a safetensors file. Name the folder that holds it.")
     raise CheckpointError("This is not a PyTorch checkpoint, or it is cut off at its start.")
 
 

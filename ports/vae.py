@@ -15,8 +15,9 @@ from flax import nnx
 
 from qdgs_jax.models.vae import VAE, VAEConfig
 from qdgs_jax.ports.errors import CheckpointError
-from qdgs_jax.ports.mapping import Regroup, Rule, TensorLike
-from qdgs_jax.ports.source import Content, Source
+from qdgs_jax.ports.mapping import Regroup, Rule
+from qdgs_jax.ports.source import Content, Source, shape_of
+from qdgs_jax.ports.tensors import Tensor
 
 
 def recognise(content: Content) -> Source:
@@ -37,28 +38,16 @@ def recognise(content: Content) -> Source:
     )
 
 
-def _sizes(tensors: Mapping[str, TensorLike]) -> VAEConfig:
-    shapes = {}
-    for name, rank in (
-        ("encoder.conv1.weight", 4),
-        ("encoder.conv2.weight", 4),
-        ("encoder.conv3.weight", 4),
-        ("encoder.fc_mu.weight", 2),
-    ):
-        if name not in tensors:
-            raise CheckpointError(f"This is not the shapes VAE: {name} is missing.")
-        shapes[name] = tensors[name].shape
-        if len(shapes[name]) != rank:
-            raise CheckpointError(f"{name} has shape {shapes[name]}, should have {rank} axes.")
-    channels = [shapes[f"encoder.conv{i}.weight"][0] for i in (1, 2, 3)]
-    latent_dim, features = shapes["encoder.fc_mu.weight"]
-    grid = math.isqrt(features // max(channels[2], 1))
-    if grid * grid * channels[2] != features or not features or not latent_dim:
+def _sizes(tensors: dict[str, Tensor]) -> VAEConfig:
+    c1, c2, c3 = (shape_of(tensors, f"encoder.conv{i}.weight", 4)[0] for i in (1, 2, 3))
+    latent_dim, features = shape_of(tensors, "encoder.fc_mu.weight", 2)
+    grid = math.isqrt(features // c3)
+    if grid * grid * c3 != features:
         raise CheckpointError(
             f"encoder.fc_mu.weight has shape {(latent_dim, features)}, which is no square of "
-            f"{channels[2]} channels."
+            f"{c3} channels."
         )
-    return VAEConfig(latent_dim, 8 * grid, (channels[0], channels[1], channels[2]))
+    return VAEConfig(latent_dim, 8 * grid, (c1, c2, c3))
 
 
 def _rules(cfg: VAEConfig) -> tuple[Rule, ...]:

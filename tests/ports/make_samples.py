@@ -2,15 +2,19 @@
 
 Command (needs the `crosscheck` extra, takes seconds):
 
-    python tests/ports/make_samples.py
+    PYTHONPATH=tests python tests/ports/make_samples.py [FIXTURES]
 
-The tests read the committed files and need no PyTorch. References are computed in float64.
+The tests read the committed files and need no PyTorch. References are computed in float64. FIXTURES
+is the folder of `make_checkpoints.py`, the independent writer of NVIDIA's pickles whose layout was
+compared with files of the original programs; without it those two pickles stay as they are.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import pickle
+import sys
 from collections import Counter, OrderedDict
 from pathlib import Path
 from typing import Any
@@ -144,7 +148,19 @@ def write_formats() -> None:
     np.savez_compressed(DATA / "formats.npz", **found)
 
 
+def write_nvidia(fixtures: str) -> None:
+    """A tiny generator in pickles that hold every attribute of the original classes."""
+    from checkpoint_formats import tiny_stylegan2
+
+    sys.path.insert(0, fixtures)
+    writer = importlib.import_module("make_checkpoints")
+    for flavour in ("ada", "sg3"):
+        writer.write_nvidia_pkl(tiny_stylegan2(), DATA / f"nvidia_{flavour}.pkl", flavour)
+
+
 if __name__ == "__main__":
     DATA.mkdir(parents=True, exist_ok=True)
+    if len(sys.argv) > 1:
+        write_nvidia(sys.argv[1])
     write_vae()
     write_formats()

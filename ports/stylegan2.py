@@ -1,0 +1,207 @@
+"""StyleGAN2 generators: NVIDIA's network pickles and rosinality's state dicts.
+
+NVIDIA's pickles (stylegan2-ada-pytorch, and stylegan3's StyleGAN2) hold trees of modules with their
+attributes; the averaged generator `G_ema` is taken. The source code inside is never looked at.
+Rosinality's files hold a state dict `g_ema` and `latent_avg`. Sizes come from the shapes of the
+tensors; attributes tell what shapes do not: architecture, clamp, learning-rate multiplier.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+from flax import nnx
+
+from qdgs_jax.models.stylegan2 import Generator, StyleGAN2Config
+from qdgs_jax.ports.allowed import Record
+from qdgs_jax.ports.errors import CheckpointError, show
+from qdgs_jax.ports.source import Content, Source, shape_of
+from qdgs_jax.ports.stylegan2_names import (
+    NVIDIA_IGNORED,
+    NVIDIA_RULES,
+    RESAMPLE_FILTER,
+    ROSINALITY_IGNORED,
+    rosinality_rules,
+)
+from qdgs_jax.ports.tensors import Tensor
+from qdgs_jax.ports.unpickle import Data
+
+Tensors = dict[str, Tensor]
+_FILTERS = r".*(resample_filter|blur\.kernel|upsample\.kernel)"
+
+
+def recognise(content: Content) -> Source:
+    """Recognise a StyleGAN2 generator in an opened checkpoint.
+
+    Raises:
+        CheckpointError: if it is another model, or a StyleGAN2 that computes something else.
+    """
+    root = content.root
+    try:
+        if type(root) is dict and type(root.get("G_ema")) is Record:
+            return _nvidia(root["G_ema"])
+        if type(root) is dict and "g_ema" in root:
+            return _rosinality(content)
+    except ValueError as error:  # of the model's config
+        raise CheckpointError(str(error)) from None
+    raise CheckpointError(
+        "This is not a StyleGAN2: the file holds neither G_ema (an NVIDIA pickle) nor g_ema "
+        "(rosinality's convert_weight.py). TensorFlow pickles have to be converted by NVIDIA's "
+        "legacy.py first."
+    )
+
+
+def _nvidia(generator: Record) -> Source:
+    tensors = _module_tensors(generator)
+    if not any(name.startswith("synthesis.b4.") for name in tensors):
+        raise CheckpointError(
+            f"G_ema is a {show(generator.class_name)} without synthesis.b4: only StyleGAN2 "
+            "generators are read, StyleGAN3's configurations t and r are not."
+        )
+    _check_filters(tensors, gain=1)
+    mapping = _submodule(generator, "mapping")
+    resolution = _integer(generator, "img_resolution")
+    last = _submodule(generator, "synthesis", f"b{resolution}")
+    conv = _submodule(last, "conv1")
+    for module in (conv, _submodule(mapping, "fc0")):
+        if module.state.get("activation", "lrelu") != "lrelu":
+            raise CheckpointError(f"activation is {show(module.state['activation'])}, not lrelu.")
+    depth = _integer(mapping, "num_layers")
+    cfg = StyleGAN2Config(
+        resolution=resolution,
+        channels=_channels(tensors, resolution, "synthesis.b{}.conv1.weight"),
+        z_dim=_integer(generator, "z_dim"),
+        c_dim=_integer(generator, "c_dim"),
+        w_dim=_integer(generator, "w_dim"),
+        img_channels=_integer(generator, "img_channels"),
+        architecture=last.state.get("architecture", "skip"),
+        use_noise=f"synthesis.b{resolution}.conv1.noise_const" in tensors,
+        conv_clamp=_optional_number(conv, "conv_clamp"),
+        mapping_layers=depth,
+        mapping_dim=shape_of(tensors, "mapping.fc0.bias", 1)[0] if depth > 1 else None,
+        embed_dim=_embedding(tensors),
+        mapping_lr=_optional_number(_submodule(mapping, "fc0"), "bias_gain") or 0.01,
+    )
+    return _source("an NVIDIA network pickle", cfg, tensors, NVIDIA_RULES, NVIDIA_IGNORED)
+
+
+def _rosinality(content: Content) -> Source:
+    tensors = content.state_dict("g_ema")
+    average = content.state_dict().get("latent_avg")
+    if average is None:
+        raise CheckpointError(
+            "latent_avg is missing beside g_ema: it is the average code that truncation needs, "
+            "written by rosinality's convert_weight.py."
+        )
+    tensors["latent_avg"] = average
+    _check_filters(tensors, gain=4)
+    levels = sum(re.fullmatch(r"to_rgbs\.\d+\.bias", name) is not None for name in tensors)
+    if levels > 8:
+        raise CheckpointError(f"g_ema has {levels} RGB layers, more than a 1024 x 1024 generator.")
+    resolution = 4 * 2**levels
+    layer = "convs.{}.conv.weight"
+    names = ["conv1.conv.weight", *(layer.format(2 * i + 1) for i in range(levels))]
+    cfg = StyleGAN2Config(
+        resolution=resolution,
+        channels=tuple(shape_of(tensors, name, 5)[1] for name in names),
+        z_dim=shape_of(tensors, "style.1.weight", 2)[1],
+        w_dim=shape_of(tensors, "latent_avg", 1)[0],
+        mapping_layers=sum(
+            re.fullmatch(r"style\.\d+\.weight", name) is not None for name in tensors
+        ),
+    )
+    rules = rosinality_rules(cfg)
+    return _source("a rosinality state dict", cfg, tensors, rules, ROSINALITY_IGNORED)
+
+
+def _source(
+    layout: str,
+    cfg: StyleGAN2Config,
+    tensors: Tensors,
+    rules: tuple[Any, ...],
+    ignored: tuple[str, ...],
+) -> Source:
+    return Source(
+        layout=layout,
+        config={"kind": "stylegan2", **cfg.to_dict()},
+        details={
+            "resolution": cfg.resolution,
+            "channels": ", ".join(map(str, cfg.channels)),
+            "z, w": f"{cfg.z_dim}, {cfg.w_dim}",
+            "classes": cfg.c_dim,
+            "architecture": cfg.architecture,
+        },
+        build=lambda: Generator(cfg, rngs=nnx.Rngs(0)),
+        tensors=tensors,
+        rules=rules,
+        ignored=ignored,
+    )
+
+
+def _module_tensors(module: Data, prefix: str = "") -> Tensors:
+    """Parameters and buffers of a tree of pickled modules, named as in a state dict."""
+    out: Tensors = {}
+    for group in ("_parameters", "_buffers"):
+        for name, tensor in _group(module, group).items():
+            if tensor is not None and type(tensor) is not Tensor:
+                raise CheckpointError(f"{show(prefix + name)} is {show(tensor)}, not a tensor.")
+            if tensor is not None:
+                out[prefix + name] = tensor
+    for name, child in _group(module, "_modules").items():
+        out |= _module_tensors(child, f"{prefix}{name}.")
+    return out
+
+
+def _group(module: Data, group: str) -> dict[str, Data]:
+    """One of the dictionaries that PyTorch modules keep their content in."""
+    found = module.state.get(group, {}) if type(module) is Record else None
+    if type(found) is not dict or not all(type(name) is str for name in found):
+        raise CheckpointError(f"The network pickle has {show(found)} for {group} of a module.")
+    return found
+
+
+def _submodule(module: Record, *path: str) -> Record:
+    for name in path:
+        child = _group(module, "_modules").get(name)
+        if type(child) is not Record:
+            raise CheckpointError(f"The network pickle has no module {name}.")
+        module = child
+    return module
+
+
+def _integer(module: Record, key: str) -> int:
+    value = module.state.get(key)
+    if type(value) is not int or not 0 <= value < 2**20:
+        raise CheckpointError(f"{key} of the network pickle is {show(value)}.")
+    return value
+
+
+def _optional_number(module: Record, key: str) -> float | None:
+    value = module.state.get(key)
+    if value is not None and type(value) not in (int, float):
+        raise CheckpointError(f"{key} of the network pickle is {show(value)}.")
+    return None if value is None else float(value)
+
+
+def _channels(tensors: Tensors, resolution: int, name: str) -> tuple[int, ...]:
+    if resolution not in (4, 8, 16, 32, 64, 128, 256, 512, 1024):
+        raise CheckpointError(f"img_resolution is {resolution}, not a power of two up to 1024.")
+    sizes = [2**i for i in range(2, resolution.bit_length())]
+    return tuple(shape_of(tensors, name.format(size), 4)[0] for size in sizes)
+
+
+def _embedding(tensors: Tensors) -> int | None:
+    """Width of the class embedding, if there is one."""
+    name = "mapping.embed.bias"
+    return shape_of(tensors, name, 1)[0] if name in tensors else None
+
+
+def _check_filters(tensors: Tensors, gain: float) -> None:
+    """Refuse a generator that resamples with another filter than the model's."""
+    for name, tensor in tensors.items():
+        if re.fullmatch(_FILTERS, name):
+            found = tensor.numpy()
+            if found.shape != (4, 4) or np.abs(found - gain * RESAMPLE_FILTER).max() > 1e-6:
+                raise CheckpointError(f"{show(name)} is not the filter [1, 3, 3, 1].")
