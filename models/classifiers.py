@@ -9,10 +9,13 @@ would become a grouped convolution, which is slow on every backend and slowest o
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+
+POOLED = {1: (2, 4), 2: (3, 4)}  # block -> axes of `conv3x3`'s output that a pooling joins
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,13 +45,10 @@ class ShapeClassifierConfig:
 class ConvPool(nnx.Module):
     """3x3 convolution, ReLU, 2x2 max pooling: Float[B, H, W, I] -> Float[B, H/2, W/2, O].
 
-    `block` (p, q) is how the convolution is computed and changes nothing but speed: windows of
-    (2 + p) x (2 + q) pixels hold the inputs of p x q neighbouring outputs, which come out of the
-    matrix product as channels. Larger blocks copy fewer pixels and make a wider product, but
-    multiply by more zeros; few channels want large blocks.
+    `block` is how the convolution is computed and changes nothing but speed, see `conv3x3`.
     """
 
-    def __init__(self, c_in: int, c_out: int, block: tuple[int, int], *, rngs: nnx.Rngs):
+    def __init__(self, c_in: int, c_out: int, block: int, *, rngs: nnx.Rngs):
         self.block = block
         self.kernel = nnx.Param(nnx.initializers.he_normal()(rngs.params(), (3, 3, c_in, c_out)))
         self.bias = nnx.Param(jnp.zeros(c_out))
@@ -56,7 +56,8 @@ class ConvPool(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Apply the layer."""
         # ReLU and the bias commute with max: after pooling they cost a quarter.
-        return nnx.relu(max_pool(conv3x3(x, self.kernel[...], self.block)) + self.bias[...])
+        y = max_pool(conv3x3(x, self.kernel[...], self.block), POOLED[self.block])
+        return nnx.relu(y + self.bias[...])
 
 
 class ShapeClassifier(nnx.Module):
@@ -67,9 +68,9 @@ class ShapeClassifier(nnx.Module):
         features = c3 * (cfg.image_size // 8) ** 2
         init = nnx.initializers.he_normal()
         self.cfg = cfg
-        self.conv1 = ConvPool(3, c1, (2, 2), rngs=rngs)
-        self.conv2 = ConvPool(c1, c2, (1, 2), rngs=rngs)
-        self.conv3 = ConvPool(c2, c3, (1, 1), rngs=rngs)
+        self.conv1 = ConvPool(3, c1, 2, rngs=rngs)
+        self.conv2 = ConvPool(c1, c2, 1, rngs=rngs)
+        self.conv3 = ConvPool(c2, c3, 1, rngs=rngs)
         self.fc1 = nnx.Linear(features, cfg.hidden, kernel_init=init, rngs=rngs)
         self.fc2 = nnx.Linear(cfg.hidden, 1, rngs=rngs)
 
@@ -80,87 +81,66 @@ class ShapeClassifier(nnx.Module):
         return self.fc2(x)[:, 0]
 
 
-def conv3x3(x: jax.Array, kernel: jax.Array, block: tuple[int, int] = (1, 1)) -> jax.Array:
-    """3x3 convolution of stride 1 with zero padding, in blocks of p x q outputs.
+def conv3x3(x: jax.Array, kernel: jax.Array, block: int = 1) -> jax.Array:
+    """3x3 convolution of stride 1 with zero padding.
+
+    A window of (2 + p) x (2 + p) pixels holds the inputs of a block of p x p outputs, which come
+    out of one matrix product as channels. Blocks of 2 copy fewer pixels than blocks of 1 and make a
+    wider product, but multiply by more zeros: they pay where there are few channels.
 
     Args:
-        x: Float[B, H, W, I], H a multiple of p and W of q.
+        x: Float[B, H, W, I], H and W even.
         kernel: Float[3, 3, I, O].
-        block: (p, q), each 1 or 2.
+        block: p, 1 or 2.
 
     Returns:
-        Float[B, H/p, W/q, p, q, O]: output pixel (p i + a, q j + b) is at [:, i, j, a, b].
+        Output pixel (2 i + a, 2 j + b) at [:, i, a, j, b] of Float[B, H/2, 2, W/2, 2, O] for blocks
+        of 1, and at [:, i, j, a, b] of Float[B, H/2, W/2, 2, 2, O] for blocks of 2: see `POOLED`.
     """
     batch, height, width, _ = x.shape
     c_out = kernel.shape[-1]
-    p, q = block
-    shifted = [  # the kernel as each output of a block sees it in the block's window
-        jnp.pad(kernel, ((a, p - 1 - a), (b, q - 1 - b), (0, 0), (0, 0)))
-        for a in range(p)
-        for b in range(q)
-    ]
-    matrix = jnp.stack(shifted, axis=3).reshape(-1, p * q * c_out)
-    windows = _windows(x, block).reshape(-1, matrix.shape[0])
-    return (windows @ matrix).reshape(batch, height // p, width // q, p, q, c_out)
-
-
-def _windows(x: jax.Array, block: tuple[int, int]) -> jax.Array:
-    """Windows of a block's inputs, Float[B, H/p, W/q, (2 + p) (2 + q) I]."""
-    p, q = block
-    _, height, width, _ = x.shape
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     # Columns first, rows second: two copies of long runs instead of one of short ones.
-    x = jnp.concatenate([x[:, :, j : j + width : q] for j in range(2 + q)], axis=-1)
-    return jnp.concatenate([x[:, i : i + height : p] for i in range(2 + p)], axis=-1)
+    x = jnp.concatenate([x[:, :, j : j + width : block] for j in range(2 + block)], axis=-1)
+    windows = jnp.concatenate([x[:, i : i + height : block] for i in range(2 + block)], axis=-1)
+    seen = [  # the kernel as each output of a block sees it in the window
+        jnp.pad(kernel, ((a, block - 1 - a), (b, block - 1 - b), (0, 0), (0, 0)))
+        for a in range(block)
+        for b in range(block)
+    ]
+    matrix = jnp.stack(seen, axis=3).reshape(windows.shape[-1], -1)
+    y = windows.reshape(-1, windows.shape[-1]) @ matrix
+    half = (height // 2, width // 2)
+    pixels = (half[0], 2, half[1], 2) if block == 1 else (*half, 2, 2)
+    return y.reshape(batch, *pixels, c_out)
 
 
-@jax.custom_vjp
-def max_pool(y: jax.Array) -> jax.Array:
-    """Maximum over 2x2 pixels of blocks Float[B, H/p, W/q, p, q, O], as Float[B, H/2, W/2, O].
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def max_pool(y: jax.Array, axes: tuple[int, int]) -> jax.Array:
+    """Maximum over two axes of size 2 of Float[..., O].
 
     The gradient goes to the first of equal maxima (flat backgrounds are full of ties). Which of the
     four won is all that the backward pass keeps.
     """
-    a, b, c, d = _quarters(y)
-    return jnp.maximum(jnp.maximum(a, b), jnp.maximum(c, d))
+    return _max_pool_forward(y, axes)[0]
 
 
-def _quarters(y: jax.Array) -> list[jax.Array]:
-    """The four pixels of each pool, row by row, Float[B, H/2, W/2, O] each."""
-    batch, rows, columns, p, q, channels = y.shape
-    y = y.reshape(batch, rows * p // 2, 2 // p, columns * q // 2, 2 // q, p, q, channels)
-    return [y[:, :, a % (2 // p), :, b % (2 // q), a % p, b % q] for a in (0, 1) for b in (0, 1)]
-
-
-def _from_quarters(quarters: list[jax.Array], block: tuple[int, int]) -> jax.Array:
-    """Inverse of `_quarters`."""
-    p, q = block
-    a, b, c, d = quarters
-    batch, rows, columns, channels = a.shape
-    pairs = [jnp.stack(pair, axis=3) for pair in ((a, b), (c, d))]  # [B, H/2, W/2, 2, O]
-    if p == 1:
-        y = jnp.stack(pairs, axis=2)  # [B, H/2, 2, W/2, 2, O]
-    else:
-        y = jnp.stack(pairs, axis=3)  # [B, H/2, W/2, 2, 2, O]
-        if q == 1:
-            y = y.swapaxes(3, 4)
-    return y.reshape(batch, rows * 2 // p, columns * 2 // q, p, q, channels)
-
-
-def _max_pool_forward(y: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    a, b, c, d = _quarters(y)
+def _max_pool_forward(y: jax.Array, axes: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
+    rows = [jax.lax.index_in_dim(y, i, axes[0], keepdims=False) for i in (0, 1)]
+    (a, b), (c, d) = (
+        [jax.lax.index_in_dim(row, j, axes[1] - 1, keepdims=False) for j in (0, 1)] for row in rows
+    )
     upper, lower = jnp.maximum(a, b), jnp.maximum(c, d)
     winner = jnp.where(lower > upper, jnp.where(d > c, 3, 2), jnp.where(b > a, 1, 0))
-    block = jnp.empty((0, *y.shape[3:5]))  # carries the block's shape to the backward pass
-    return jnp.maximum(upper, lower), (winner.astype(jnp.int8), block)
+    return jnp.maximum(upper, lower), winner.astype(jnp.int8)
 
 
 def _max_pool_backward(
-    residuals: tuple[jax.Array, jax.Array], gradient: jax.Array
+    axes: tuple[int, int], winner: jax.Array, gradient: jax.Array
 ) -> tuple[jax.Array]:
-    winner, block = residuals
-    quarters = [jnp.where(winner == k, gradient, 0) for k in range(4)]
-    return (_from_quarters(quarters, (block.shape[1], block.shape[2])),)
+    a, b, c, d = (jnp.where(winner == k, gradient, 0) for k in range(4))
+    rows = [jnp.stack(row, axis=axes[1] - 1) for row in ((a, b), (c, d))]
+    return (jnp.stack(rows, axis=axes[0]),)
 
 
 max_pool.defvjp(_max_pool_forward, _max_pool_backward)

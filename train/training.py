@@ -3,13 +3,12 @@
 One training is a pure function of (parameters, data, key): a scan over epochs and steps. `vmap`
 makes it many, each with its own initial weights, order of the data and, if wanted, own data set;
 all models of a comparison (seeds x biases) run in one program. How many at once is a matter of
-speed alone: an accelerator takes all, while on a CPU, where a few activations fill the cache, the
-same program runs over small groups, of which one per core is under way.
+speed alone: accelerators take all, while on a CPU, where a few activations fill the cache, the same
+program runs over one model per device, and `use_all_cores` makes a device of every core.
 """
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import functools
 import os
@@ -21,6 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
 from qdgs_jax.models.classifiers import ShapeClassifier, ShapeClassifierConfig
 
@@ -45,6 +46,18 @@ class FitSettings:
     def __post_init__(self) -> None:
         if min(self.epochs, self.batch_size) < 1 or self.learning_rate <= 0:
             raise ValueError(f"{self}: every setting must be positive.")
+
+
+def use_all_cores() -> None:
+    """Make each CPU core a JAX device, for models to be trained on side by side.
+
+    Without it, the cores share the matrix products of one model after the other, which are small.
+
+    Raises:
+        RuntimeError: JAX has started already; call this before anything that computes.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    jax.config.update("jax_num_cpu_devices", cores or 1)
 
 
 @functools.lru_cache
@@ -95,6 +108,19 @@ def _fit_one(
     return jax.lax.scan(epoch, carry, jnp.arange(settings.epochs))[0][0]
 
 
+def _side_by_side(
+    function: Callable[..., Any], in_axes: tuple[int | None, ...], count: int
+) -> Callable[..., Any]:
+    """`vmap` a function over `count` models, which as many devices share as divide them."""
+    devices = np.array(jax.local_devices())
+    devices = devices[: max(n for n in range(1, len(devices) + 1) if count % n == 0)]
+    specs = tuple(P() if axis is None else P("models") for axis in in_axes)
+    mapped = jax.vmap(function, in_axes=in_axes)
+    return jax.shard_map(
+        mapped, mesh=Mesh(devices, "models"), in_specs=specs, out_specs=P("models"), check_vma=False
+    )
+
+
 @functools.partial(jax.jit, static_argnames=("cfg", "settings"))
 def fit(
     cfg: ShapeClassifierConfig,
@@ -117,10 +143,9 @@ def fit(
     Returns:
         The trained parameters.
     """
-    images_axis = 0 if images.ndim == 5 else None
-    labels_axis = 0 if labels.ndim == 2 else None
+    in_axes = (0, 0 if images.ndim == 5 else None, 0 if labels.ndim == 2 else None, 0)
     one = functools.partial(_fit_one, cfg, settings)
-    return jax.vmap(one, in_axes=(0, images_axis, labels_axis, 0))(params, images, labels, keys)
+    return _side_by_side(one, in_axes, len(keys))(params, images, labels, keys)
 
 
 @functools.partial(jax.jit, static_argnames=("cfg", "batch"))
@@ -133,12 +158,13 @@ def predict(
     images = jnp.pad(images, ((0, -count % batch), (0, 0), (0, 0), (0, 0)))
     batches = images.reshape(-1, batch, *images.shape[1:])
 
-    def one(params: Params) -> jax.Array:
+    def one(params: Params, batches: jax.Array) -> jax.Array:
         # Batch by batch: the activations of all images at once would not fit into a cache.
         logits = jax.lax.map(functools.partial(apply_model, cfg, params), batches)
         return logits.reshape(-1)[:count]
 
-    return jax.vmap(one)(params)
+    models = jax.tree.leaves(params)[0].shape[0]
+    return _side_by_side(one, (0, None), models)(params, batches)
 
 
 def in_groups(
@@ -152,29 +178,22 @@ def in_groups(
 
     Args:
         function: takes a slice of 0..count and returns a pytree of arrays with that leading axis.
-            It may return before they are computed, as jitted functions do.
+            All slices are of one size, so that it compiles once; the last may overlap the one
+            before.
         count: number of models.
-        group: models per group; None takes all at once, but single models on a CPU.
+        group: models per group; None takes one per device on CPUs and all at once elsewhere.
         progress: told the finished share in [0, 1].
 
     Returns:
         A pytree of NumPy arrays with leading axis `count`.
     """
     on_cpu = jax.default_backend() == "cpu"
-    size = group or (1 if on_cpu else count)
-    ahead = (os.cpu_count() or 1) if on_cpu else 1
-    waiting: collections.deque[Any] = collections.deque()
+    size = min(count, group or (jax.local_device_count() if on_cpu else count))
     results: list[Any] = []
-
-    def finish_one() -> None:
-        results.append(jax.tree.map(np.asarray, waiting.popleft()))
-        if progress is not None:
-            progress(min(1.0, len(results) * size / count))
-
     for start in range(0, count, size):
-        waiting.append(function(slice(start, min(start + size, count))))
-        if len(waiting) >= ahead:
-            finish_one()
-    while waiting:
-        finish_one()
+        first = min(start, count - size)
+        result = function(slice(first, first + size))
+        results.append(jax.tree.map(lambda v, skip=start - first: np.asarray(v)[skip:], result))
+        if progress is not None:
+            progress(min(1.0, (start + size) / count))
     return jax.tree.map(lambda *parts: np.concatenate(parts), *results)
