@@ -100,7 +100,8 @@ def histogram(arms: Sequence[Arm], measures: Sequence[MeasureAxis], which: int) 
     edges = np.linspace(measure.low, measure.high, HISTOGRAM_BINS + 1)
     shares = []
     for arm in arms:
-        values = np.clip(samples(arm, measures)[:, which], measure.low, measure.high)
+        # In double precision, as the edges are: a float32 at an edge may lie beyond it.
+        values = np.clip(samples(arm, measures)[:, which].astype(float), measure.low, measure.high)
         counts, _ = np.histogram(values, edges)
         shares.append(counts / max(len(values), 1))
     top = max((float(share.max()) for share in shares), default=0.0) or 1.0
@@ -153,7 +154,7 @@ def group_shares(arms: Sequence[Arm]) -> str:
         body += svg.label(left - 8, y + bar * len(judged) / 2 + 4, group, "end", "name")
         for line, (arm, style) in enumerate(judged):
             share = (arm.shares or {}).get(group, 0.0)
-            text = f"{100 * share:.1f}\N{THIN SPACE}%"
+            text = f"{100 * share:.1f}\N{NARROW NO-BREAK SPACE}%"
             at = y + line * bar
             tip = f"{arm.name}: {group}, {text}"
             body += svg.rectangle(left, at, room * share / most, bar - 2, f"bar {style}", tip)

@@ -45,7 +45,7 @@ def accuracy_styles(accuracy: Accuracy) -> list[str]:
 
 def percent(share: float, digits: int = 1) -> str:
     """Write a share in percent."""
-    return f"{100 * share:.{digits}f}\N{THIN SPACE}%"
+    return f"{100 * share:.{digits}f}\N{NARROW NO-BREAK SPACE}%"
 
 
 def _lead(data: ReportData) -> str:

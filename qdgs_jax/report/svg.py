@@ -9,7 +9,7 @@ from html import escape
 
 import numpy as np
 
-LETTER = 6.6  # width of an average letter of an axis name
+LETTER = 6.3  # width of an average letter of an axis name
 
 
 def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
@@ -41,7 +41,7 @@ class Axis:
 
     def tick_label(self, value: float) -> str:
         """Text beside a tick."""
-        return number(100 * value) + "\N{THIN SPACE}%" if self.percent else number(value)
+        return number(100 * value) + "\N{NARROW NO-BREAK SPACE}%" if self.percent else number(value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,14 +115,16 @@ def _axis_name(axis: Axis, start: float, room: float, y: float) -> str:
         return label(start + room / 2, y, axis.label, "middle", "name")
     letters = int(room / LETTER) - 6
     low, high = axis.ends
-    low, high = _shorten(low, letters - len(high)), _shorten(high, letters - len(low))
+    half = letters // 2  # what one text leaves of its half is the other's
+    low, high = (
+        _shorten(low, letters - min(len(high), half)),
+        _shorten(high, letters - min(len(low), half)),
+    )
     low, high = f"\N{LEFTWARDS ARROW} {low}", f"{high} \N{RIGHTWARDS ARROW}"
     return label(start, y, low, "start", "name") + label(start + room, y, high, "end", "name")
 
 
 def _shorten(text: str, letters: int) -> str:
-    """Cut a text off at a number of letters, but not below 18."""
-    letters = max(letters, 18)
     return text if len(text) <= letters else text[: letters - 1].rstrip() + "…"
 
 
