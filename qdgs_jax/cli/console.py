@@ -39,12 +39,14 @@ def say(text: str, style: str = "") -> None:
 def set_up_environment() -> None:
     """Tell libraries what users of the command line want; their own settings come first.
 
-    Compiled programs are kept between processes, where JAX_COMPILATION_CACHE_DIR says, and
-    transformers does not mention that PyTorch is missing: only its tokenizers are used.
+    Compiled programs are kept between processes, where JAX_COMPILATION_CACHE_DIR says; each CPU
+    core is a device, on which classifiers train side by side; and transformers does not mention
+    that PyTorch is missing: only its tokenizers are used.
     """
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(base / "qdgs-jax" / "compiled"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+    os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(os.cpu_count() or 1))
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
 
