@@ -4,6 +4,8 @@ All are QDax emitters. The adaptive ones hold E independent searches, vectorised
 archive.
 """
 
+from qdgs_jax.emitters.dominated_novelty import DominatedNoveltyEmitter, DominatedNoveltyState
+from qdgs_jax.emitters.evojax_solver import EvoJaxEmitter, EvoJaxState
 from qdgs_jax.emitters.evolution_strategy import EvolutionStrategyEmitter, EvolutionStrategyState
 from qdgs_jax.emitters.gaussian import GaussianEmitter
 from qdgs_jax.emitters.gradient_arborescence import (
@@ -13,8 +15,13 @@ from qdgs_jax.emitters.gradient_arborescence import (
 from qdgs_jax.emitters.iso_line import IsoLineEmitter
 from qdgs_jax.emitters.omg_mega import OMGMegaEmitter, OMGMegaState
 from qdgs_jax.emitters.random_sampling import RandomEmitter
+from qdgs_jax.emitters.squad import SquadEmitter, SquadState
 
 __all__ = [
+    "DominatedNoveltyEmitter",
+    "DominatedNoveltyState",
+    "EvoJaxEmitter",
+    "EvoJaxState",
     "EvolutionStrategyEmitter",
     "EvolutionStrategyState",
     "GaussianEmitter",
@@ -24,4 +31,6 @@ __all__ = [
     "OMGMegaEmitter",
     "OMGMegaState",
     "RandomEmitter",
+    "SquadEmitter",
+    "SquadState",
 ]

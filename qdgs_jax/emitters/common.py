@@ -83,6 +83,13 @@ def origin(repertoire: Any, count: int) -> jax.Array:
     return jnp.zeros((count, repertoire.genotypes.shape[1]), dtype)
 
 
+def extent(repertoire: Any) -> jax.Array:
+    """Extents Float[M] of a repertoire's cells per measure; 1 where they have none."""
+    centroids = repertoire.centroids
+    width = centroids.max(0) - centroids.min(0)
+    return jnp.where(width > 0, width, 1.0)
+
+
 def check_positive(**settings: float) -> None:
     """Raise ValueError for the first setting that is not positive."""
     for name, value in settings.items():

@@ -47,7 +47,7 @@ class EvolutionStrategyEmitter(Emitter):
         batch: Candidates B per strategy and step.
         sigma0: Initial step size.
         ranking: See `judging.rank`.
-        parent_rule: "mu" (better half, at least one) or "accepted".
+        parent_rule: "mu" (better half, at least one), "accepted" or "all".
         restart: "basic", "no_improvement" or a number of iterations.
         bounds: (low, high) of every component of a candidate, or None. Candidates beyond are moved
             to the bound, and the strategy learns from where they then are.
@@ -100,13 +100,12 @@ class EvolutionStrategyEmitter(Emitter):
     ) -> EvolutionStrategyState:
         """Start emitter e around genotypes[e % len(genotypes)]; genotypes Float[n, D], n >= 1."""
         mean = common.start_points(genotypes, self.num_emitters)
-        centroids = repertoire.centroids
-        extent = centroids.max(0) - centroids.min(0)
+        extent = common.extent(repertoire)
         carried, draw = jax.random.split(restarts.raw_key(key))
         return EvolutionStrategyState(
             strategy=cma_es.init(self.config(mean.shape[1]), mean),
-            direction=jax.random.normal(draw, (self.num_emitters, centroids.shape[1])),
-            extent=jnp.where(extent > 0, extent, 1.0),
+            direction=jax.random.normal(draw, (self.num_emitters, extent.shape[0])),
+            extent=extent,
             age=jnp.zeros(self.num_emitters, jnp.int32),
             key=carried,
         )

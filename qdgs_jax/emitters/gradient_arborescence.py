@@ -54,7 +54,7 @@ class GradientArborescenceEmitter(Emitter):
         sigma0: Initial step size of the coefficients.
         optimizer: Moves the parents.
         ranking: "imp" (CMA-MAEGA), "2imp" (CMA-MEGA), "obj" or "2obj".
-        parent_rule: "mu" (better half, at least one) or "accepted".
+        parent_rule: "mu" (better half, at least one), "accepted" or "all".
         restart: "basic", "no_improvement" or a number of iterations.
         objective_coefficient: "signed", or "nonnegative": branches use |c_0|, so that no branch
             descends the objective. The CMA-ES learns from the unfolded c, of which it drew a true
@@ -219,7 +219,13 @@ class GradientArborescenceEmitter(Emitter):
         order, flat = judging.rank(self.ranking, verdict)
         order, num_parents = judging.select_parents(self.parent_rule, order, verdict.status)
 
-        coefficients = extra_scores["coefficients"].reshape(E, B, -1)
+        coefficients = extra_scores["coefficients"]
+        if coefficients.shape[0] != E * B:
+            raise ValueError(
+                f"{coefficients.shape[0]} rows of coefficients for {E * B} branches: pass what "
+                "emit returned (QDax's MultiEmitter cuts it)."
+            )
+        coefficients = coefficients.reshape(E, B, -1)
         strategy, rates = cma_es.update(
             self.config, emitter_state.strategy, common.take(coefficients, order), num_parents
         )

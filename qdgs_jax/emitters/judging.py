@@ -18,9 +18,9 @@ from qdax.core.containers.mapelites_repertoire import get_cells_indices
 from qdgs_jax import archive
 
 Ranking = Literal["imp", "2imp", "obj", "2obj", "rd", "2rd"]
-ParentRule = Literal["mu", "accepted"]
+ParentRule = Literal["mu", "accepted", "all"]
 RANKINGS = ("imp", "2imp", "obj", "2obj", "rd", "2rd")
-PARENT_RULES = ("mu", "accepted")
+PARENT_RULES = ("mu", "accepted", "all")
 _FLAT = 1e-12
 
 
@@ -68,6 +68,12 @@ def judge(
         status, value = extra_scores["status"], extra_scores["value"]
     elif "thresholds" in extra_scores:
         thresholds = extra_scores["thresholds"]
+        if thresholds.shape[0] != repertoire.centroids.shape[0]:
+            raise ValueError(
+                f"{thresholds.shape[0]} thresholds for {repertoire.centroids.shape[0]} cells: "
+                "QDax's MultiEmitter cuts what emit returns, so run this emitter on its own, or "
+                "under qdgs_jax's Search."
+            )
         if isinstance(repertoire, archive.Archive):
             info = repertoire.judge(descriptors, fitnesses, thresholds)
         else:
@@ -127,10 +133,10 @@ def select_parents(
     """Select parents: their order Int[E, P], and how many of them count, Int[E].
 
     "mu": the better half, at least one; P is that number. "accepted": all candidates that the
-    archive took; P = B, and an emitter may have none.
+    archive took; P = B, and an emitter may have none. "all": every candidate; P = B.
     """
     num_emitters, batch = order.shape
     if rule == "accepted":
         return order, (status > 0).sum(-1)
-    mu = max(1, batch // 2)
+    mu = batch if rule == "all" else max(1, batch // 2)
     return order[:, :mu], jnp.full(num_emitters, mu)

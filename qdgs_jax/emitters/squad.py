@@ -1,0 +1,229 @@
+"""SQUAD: ascent of a whole population on Soft QD (Hedayatian & Nikolaidis 2025, arXiv:2512.00810).
+
+Every member lights up measure space with its fitness; what the population lights up together is
+bounded from below by `sum_i f_i - sum_{i<j} sqrt(f_i f_j) exp(-|b_i - b_j|^2 / gamma^2)`, which has
+a
+gradient: members climb their objective and repel each other in measure space. A few members move
+per step; only their nearest neighbours count. The archive of the search looks on: it scores the
+candidates and does not guide them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from qdax.core.emitters.emitter import Emitter, EmitterState
+
+from qdgs_jax.emitters import common, restarts
+from qdgs_jax.optimizers import Optimizer, OptimizerState
+
+_TINY_FITNESS = 1e-6  # the bound holds for positive fitnesses
+
+
+class SquadState(EmitterState):
+    """The population.
+
+    Attributes:
+        genotypes: Float[P, D].
+        fitnesses: Float[P].
+        descriptors: Float[P, M], in units of the archive's extents.
+        evaluated: Bool[P], whether fitness and descriptor are known.
+        optimizer: State of the members' optimisers.
+        first: Int[], the member whose turn is next.
+        proposed: Float[E, D], where the members of this step go.
+        extent: Float[M].
+        key: UInt32[2], for members that have to start afresh when the driver passes no key.
+    """
+
+    genotypes: jax.Array
+    fitnesses: jax.Array
+    descriptors: jax.Array
+    evaluated: jax.Array
+    optimizer: OptimizerState
+    first: jax.Array
+    proposed: jax.Array
+    extent: jax.Array
+    key: jax.Array
+
+
+def soft_qd_gradient(
+    state: SquadState,
+    members: jax.Array,
+    jacobian: jax.Array,
+    bandwidth: float,
+    neighbors: int,
+) -> jax.Array:
+    """Gradient of the bound with respect to some members.
+
+    Args:
+        state: The population.
+        members: Int[E].
+        jacobian: Float[E, 1 + M, D] at these members.
+        bandwidth: gamma, in units of the archive's extents.
+        neighbors: Nearest evaluated members that repel.
+
+    Returns:
+        Float[E, D].
+    """
+    fitnesses = jnp.maximum(state.fitnesses, _TINY_FITNESS)
+    own = fitnesses[members, None]
+    apart = state.descriptors[members, None] - state.descriptors  # [E, P, M]
+    squared = (apart**2).sum(-1)
+    other = (jnp.arange(len(fitnesses)) != members[:, None]) & state.evaluated
+    count = min(neighbors, len(fitnesses))
+    nearest, index = jax.lax.top_k(jnp.where(other, -squared, -jnp.inf), count)
+    kernel = jnp.exp(nearest / bandwidth**2)  # 0 where there is no further neighbour
+    theirs = fitnesses[index]
+    climb = 1 - 0.5 * (jnp.sqrt(theirs / own) * kernel).sum(-1)
+    push = 2 / bandwidth**2 * jnp.sqrt(theirs * own) * kernel
+    repulsion = jnp.einsum("en,enm->em", push, jnp.take_along_axis(apart, index[..., None], axis=1))
+    weights = jnp.concatenate([climb[:, None], repulsion / state.extent], axis=1)
+    return jnp.einsum("ek,ekd->ed", weights, jacobian)
+
+
+@dataclasses.dataclass(frozen=True)
+class SquadEmitter(Emitter):
+    """Move E members of a population per step.
+
+    Attributes:
+        num_emitters: Members E that move per step; each costs an evaluation with Jacobian where it
+            stands and one where it goes.
+        population: Members P.
+        bandwidth: gamma, in units of the archive's extents.
+        neighbors: Nearest members that repel.
+        spread: Standard deviation of the first population around the start latents.
+        optimizer: Moves the members.
+        bounds: (low, high) of every component, or None.
+    """
+
+    num_emitters: int
+    population: int = 1024
+    bandwidth: float = 0.05
+    neighbors: int = 16
+    spread: float = 1.0
+    optimizer: Optimizer = dataclasses.field(default_factory=lambda: Optimizer("adam", 0.05))
+    bounds: common.Bounds = None
+
+    def __post_init__(self) -> None:
+        common.check_positive(
+            num_emitters=self.num_emitters,
+            bandwidth=self.bandwidth,
+            neighbors=self.neighbors,
+            spread=self.spread,
+        )
+        common.check_bounds(self.bounds)
+        if self.population < self.num_emitters:
+            raise ValueError(
+                f"population is {self.population}: {self.num_emitters} members move per step, give "
+                "at least as many."
+            )
+
+    @property
+    def num_parents(self) -> int:
+        """Members to evaluate with Jacobians before each `emit`."""
+        return self.num_emitters
+
+    @property
+    def batch_size(self) -> int:
+        """Candidates per `emit`."""
+        return self.num_emitters
+
+    def init(
+        self,
+        key: jax.Array,
+        repertoire: Any,
+        genotypes: jax.Array,
+        fitnesses: jax.Array,
+        descriptors: jax.Array,
+        extra_scores: Mapping[str, jax.Array],
+    ) -> SquadState:
+        """Scatter the population around the start latents Float[n, D]."""
+        starts = common.start_points(genotypes, self.population)
+        carried, scatter = jax.random.split(restarts.raw_key(key))
+        population = starts + self.spread * jax.random.normal(scatter, starts.shape, starts.dtype)
+        population = common.clip(population, self.bounds)
+        extent = common.extent(repertoire)
+        return SquadState(
+            genotypes=population,
+            fitnesses=jnp.zeros(self.population),
+            descriptors=jnp.zeros((self.population, extent.shape[0])),
+            evaluated=jnp.zeros(self.population, bool),
+            optimizer=self.optimizer.init(population),
+            first=jnp.int32(0),
+            proposed=population[: self.num_emitters],
+            extent=extent,
+            key=carried,
+        )
+
+    def _members(self, state: SquadState) -> jax.Array:
+        return (state.first + jnp.arange(self.num_emitters)) % self.population
+
+    def parents(self, state: SquadState) -> jax.Array:
+        """Latents Float[E, D] to evaluate with Jacobians."""
+        return state.genotypes[self._members(state)]
+
+    def accept(self, state: SquadState, jacobian: jax.Array) -> SquadState:
+        """Step this turn's members, given their Jacobian Float[E, 1 + M, D].
+
+        Members not evaluated so far stay, so that `emit` has them evaluated first.
+        """
+        members = self._members(state)
+        like = jnp.zeros(
+            (self.num_emitters, 1 + state.extent.shape[0], state.genotypes.shape[1]),
+            state.genotypes.dtype,
+        )
+        jacobian = common.gradient_rows(jacobian, like, normalize=False, epsilon=0.0)
+        direction = soft_qd_gradient(state, members, jacobian, self.bandwidth, self.neighbors)
+        own: OptimizerState = jax.tree.map(lambda leaf: leaf[members], state.optimizer)
+        proposed, moments = self.optimizer.step(
+            own, state.genotypes[members], direction, state.evaluated[members]
+        )
+        stepped: SquadState = state.replace(
+            proposed=common.clip(proposed, self.bounds),
+            optimizer=jax.tree.map(
+                lambda leaf, new: leaf.at[members].set(new), state.optimizer, moments
+            ),
+        )
+        return stepped
+
+    def emit(
+        self, repertoire: Any, emitter_state: SquadState, key: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Where this turn's members go, Float[E, D]."""
+        return emitter_state.proposed, {}
+
+    def state_update(
+        self,
+        emitter_state: SquadState,
+        repertoire: Any,
+        genotypes: jax.Array,
+        fitnesses: jax.Array,
+        descriptors: jax.Array,
+        extra_scores: Mapping[str, jax.Array],
+    ) -> SquadState:
+        """Move the members; one whose scores are not finite starts afresh at a random elite."""
+        state, members = emitter_state, self._members(emitter_state)
+        fitnesses = fitnesses.reshape(-1)
+        sound = jnp.isfinite(fitnesses) & jnp.isfinite(descriptors).all(-1)
+        sound &= jnp.isfinite(genotypes).all(-1)
+        key, carried = restarts.restart_key(state.key, extra_scores)
+        elites = restarts.random_elites(repertoire, key, state.genotypes[members])
+        lost = jnp.zeros(self.population, bool).at[members].set(~sound)
+        moved: SquadState = state.replace(
+            genotypes=state.genotypes.at[members].set(
+                jnp.where(sound[:, None], genotypes.astype(elites.dtype), elites)
+            ),
+            fitnesses=state.fitnesses.at[members].set(jnp.where(sound, fitnesses, 0)),
+            descriptors=state.descriptors.at[members].set(
+                jnp.where(sound[:, None], descriptors / state.extent, 0)
+            ),
+            evaluated=state.evaluated.at[members].set(sound),
+            optimizer=self.optimizer.reset(state.optimizer, lost),
+            first=(state.first + self.num_emitters) % self.population,
+            key=carried,
+        )
+        return moved

@@ -1,0 +1,103 @@
+"""The table of algorithms: each runs, under one compilation, for the same budget per step."""
+
+import functools
+import math
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qdgs_jax.algorithms import ALGORITHMS, archive_settings, build_emitter
+from qdgs_jax.search import Search
+
+SETTINGS = SimpleNamespace(emitters=3, branches=3, sigma0=0.5, step_size=0.2, restart="basic")
+
+
+def objective_and_measures(latents):
+    return 10 - jnp.sum((latents - 1) ** 2, axis=-1), jnp.tanh(latents[:, :2])
+
+
+@functools.cache
+def make(name):
+    return Search.from_function(
+        objective_and_measures,
+        4,
+        build_emitter(name, SETTINGS, 4, 2),
+        dims=(10, 10),
+        ranges=((-1, 1), (-1, 1)),
+        **archive_settings(name, 0.1, 0.0),
+    )
+
+
+def start(name, seed):
+    return make(name).init((), jnp.zeros((2, 4)), jax.random.key(seed))
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_algorithm_keeps_the_form_of_its_state(name):
+    search = make(name)
+    begin = lambda: search.init((), jnp.zeros((2, 4)), jax.random.key(0))  # noqa: E731
+    before = jax.eval_shape(begin)
+    after, _ = jax.eval_shape(search.update, (), before)
+    assert jax.tree.structure(before) == jax.tree.structure(after)
+    for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
+        assert (a.shape, a.dtype) == (b.shape, b.dtype)
+    parents = getattr(search.emitter, "num_parents", 0)
+    assert search.emitter.batch_size + parents == 12  # evaluations of a step
+
+
+@pytest.mark.parametrize("name", ["cma_mae", "cma_maega"])
+def test_searches_improve_repeat_and_compile_once(name):
+    search = make(name)
+    before = search.metrics(start(name, 0))
+    state, metrics = search.run((), start(name, 0), 30)
+    assert metrics["evaluations"] == 2 + 30 * 12
+    assert metrics["rejected"] == 0
+    assert metrics["num_elites"] > before["num_elites"] + 5
+    assert metrics["best"] > before["best"]
+    again, _ = search.run((), start(name, 0), 10)
+    again, _ = search.run((), again, 20)
+    assert search._run._cache_size() == 1
+    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(again), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_seeds_run_side_by_side():
+    search = make("cma_mae")
+    together = jax.tree.map(
+        lambda *leaves: jnp.stack(leaves), *(start("cma_mae", seed) for seed in range(3))
+    )
+
+    def steps(state):
+        return jax.lax.fori_loop(0, 10, lambda _, s: search.update((), s)[0], state)
+
+    together = jax.jit(jax.vmap(steps))(together)
+    alone, _ = search.run((), start("cma_mae", 1), 10)
+    np.testing.assert_array_equal(together.archive.occupied_cells[1], alone.archive.occupied_cells)
+    np.testing.assert_allclose(
+        together.archive.fitnesses[1], alone.archive.fitnesses, rtol=1e-4, atol=1e-4
+    )
+
+
+def test_elitist_algorithms_get_an_elitist_archive():
+    assert archive_settings("cma_maega", 0.1, 2.0) == {"learning_rate": 0.1, "threshold_min": 2.0}
+    elitist = {"learning_rate": 1.0, "threshold_min": -math.inf}
+    assert archive_settings("cma_mega", 0.1, 2.0) == elitist
+
+
+def test_long_latents_get_a_separable_covariance():
+    assert build_emitter("cma_mae", SETTINGS, 7168, 4).form == "separable"
+    assert build_emitter("cma_mae", SETTINGS, 6, 4).form == "full"
+
+
+def test_an_unknown_name_is_corrected():
+    with pytest.raises(ValueError, match=r"'cma_maegaa'.*random.*Did you mean 'cma_maega'"):
+        build_emitter("cma_maegaa", SETTINGS, 4, 2)
+
+
+def test_the_prior_reaches_the_random_emitter():
+    emitter = build_emitter("random", SETTINGS, 4, 2, lambda key, n: jnp.ones((n, 4)))
+    x, _ = emitter.emit(None, None, jax.random.key(0))
+    np.testing.assert_array_equal(x, np.ones((12, 4)))
