@@ -13,7 +13,7 @@ import numpy as np
 from qdgs_jax.report import charts
 from qdgs_jax.report.colours import css_gradient
 from qdgs_jax.report.data import Accuracy, Arm, ReportData
-from qdgs_jax.report.svg import number
+from qdgs_jax.report.svg import MINUS, number
 
 
 def render(data: ReportData) -> str:
@@ -229,9 +229,10 @@ def _accuracy_table(table: Accuracy) -> str:
                 styles, table.mean[row], table.standard_error[row], strict=True
             )
         )
-        gain = 100 * (table.mean[row, -1] - table.mean[row, 0])
+        gain = f"{100 * (table.mean[row, -1] - table.mean[row, 0]):+.1f}"
         rows.append(
-            f'<tr><th scope="row">{table.biases[row]:g}</th>{cells}<td>{gain:+.1f}</td></tr>'
+            f'<tr><th scope="row">{table.biases[row]:g}</th>{cells}'
+            f"<td>{gain.replace('-', MINUS)}</td></tr>"
         )
     return (
         f'<table><thead><tr><th scope="col">Colour bias</th>{head}<th scope="col">Gain</th></tr>'

@@ -9,6 +9,7 @@ from html import escape
 
 import numpy as np
 
+MINUS = "\N{MINUS SIGN}"
 LETTER = 6.3  # width of an average letter of an axis name
 
 
@@ -26,7 +27,7 @@ def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
 def number(value: float) -> str:
     """Write a number shortly, with a thousands separator and a true minus sign."""
     text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-    return text.replace("-", "\N{MINUS SIGN}")
+    return text.replace("-", MINUS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Plot:
     y: Axis
     width: int = 420
     height: int = 300
-    left: int = 64
+    left: int = 72
     bottom: int = 44
     top: int = 12
     right: int = 24
