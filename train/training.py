@@ -4,14 +4,13 @@ One training is a pure function of (parameters, data, key): a scan over epochs a
 makes it many, each with its own initial weights, order of the data and, if wanted, own data set;
 all models of a comparison (seeds x biases) run in one program. How many at once is a matter of
 speed alone: accelerators take all, while on a CPU, where a few activations fill the cache, the same
-program runs over one model per device, and `use_all_cores` makes a device of every core.
+program runs over one model per device; the command line makes a device of every core.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -46,18 +45,6 @@ class FitSettings:
     def __post_init__(self) -> None:
         if min(self.epochs, self.batch_size) < 1 or self.learning_rate <= 0:
             raise ValueError(f"{self}: every setting must be positive.")
-
-
-def use_all_cores() -> None:
-    """Make each CPU core a JAX device, for models to be trained on side by side.
-
-    Without it, the cores share the matrix products of one model after the other, which are small.
-
-    Raises:
-        RuntimeError: JAX has started already; call this before anything that computes.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    jax.config.update("jax_num_cpu_devices", cores or 1)
 
 
 @functools.lru_cache
@@ -114,10 +101,11 @@ def _side_by_side(
     """`vmap` a function over `count` models, which as many devices share as divide them."""
     devices = np.array(jax.local_devices())
     devices = devices[: max(n for n in range(1, len(devices) + 1) if count % n == 0)]
-    specs = tuple(P() if axis is None else P("models") for axis in in_axes)
+    shared, split = P(), P("models")  # type: ignore[no-untyped-call]
+    specs = tuple(shared if axis is None else split for axis in in_axes)
     mapped = jax.vmap(function, in_axes=in_axes)
     return jax.shard_map(
-        mapped, mesh=Mesh(devices, "models"), in_specs=specs, out_specs=P("models"), check_vma=False
+        mapped, mesh=Mesh(devices, "models"), in_specs=specs, out_specs=split, check_vma=False
     )
 
 
