@@ -242,7 +242,7 @@ def _number(settings: Settings, key: str, default: float) -> float:
     return float(value)
 
 
-def _normalisation(settings: Settings, mean: str, std: str) -> dict[str, tuple[float, ...]]:
+def _normalisation(settings: Settings, mean: str, std: str) -> dict[str, Any]:
     """Normalisation of pixels, for CLIPConfig; nothing if the settings do not tell."""
     out = {}
     for field, key in (("image_mean", mean), ("image_std", std)):

@@ -76,16 +76,20 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _tensor(name: str, entry: Any, body: Region) -> tuple[Tensor, tuple[int, int]]:
     fields = entry if type(entry) is dict else {}
-    kind, shape, place = (fields.get(key) for key in ("dtype", "shape", "data_offsets"))
+    kind = fields.get("dtype")
     if type(kind) is not str or kind not in _DTYPES:
         raise CheckpointError(f"Tensor {show(name)} has the unknown type {show(kind)}.")
-    for numbers, longest in ((shape, MAX_RANK), (place, 2)):
-        if type(numbers) is not list or len(numbers) > longest:
-            raise CheckpointError(f"Tensor {show(name)} has no valid shape and place.")
-        if not all(type(number) is int and 0 <= number < 2**62 for number in numbers):
-            raise CheckpointError(f"Tensor {show(name)} has no valid shape and place.")
+    shape = _integers(name, fields.get("shape"))
+    place = _integers(name, fields.get("data_offsets"))
     if len(place) != 2:
         raise CheckpointError(f"Tensor {show(name)} has no valid place.")
     region = body.part(place[0], place[1] - place[0])
     storage = Storage(SCALAR_DTYPES[_DTYPES[kind]], math.prod(shape), region)
     return Tensor.contiguous(storage, tuple(shape)), (place[0], place[1])
+
+
+def _integers(name: str, values: Any) -> list[int]:
+    fits = type(values) is list and len(values) <= MAX_RANK
+    if not fits or not all(type(value) is int and 0 <= value < 2**62 for value in values):
+        raise CheckpointError(f"Tensor {show(name)} has no valid shape and place.")
+    return list(values)

@@ -124,7 +124,7 @@ def test_tensors_stay_in_the_file_until_they_are_asked_for(tmp_path):
         (b"", "not a PyTorch checkpoint"),
         (b"\x89PNG\r\n\x1a\n" + bytes(300), "not a PyTorch checkpoint"),
         (bytes(257) + b"ustar" + bytes(300), "tar format"),
-        (b"\x10\0\0\0\0\0\0\0{}              ", "safetensors"),
+        (b"\x93NUMPY\x01\x00v\x00{'descr': '<f4'}", "not a PyTorch checkpoint"),
     ],
 )
 def test_other_files_are_named_for_what_they_are(data, message, read):
