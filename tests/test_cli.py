@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from run_text import RUN
 
 import qdgs_jax.domains
 from qdgs_jax.cli import app, console
@@ -59,8 +60,8 @@ def in_an_empty_folder(tmp_path, monkeypatch):
 
 
 def write_run(path, **changes):
-    """A packaged run file with a small budget and the given changes."""
-    text = packaged_run("shapes")
+    """A run file with a small budget and the given changes."""
+    text = RUN
     changes = {"evaluations = 20000": "evaluations = 1400", "chunk = 25": "chunk = 5", **changes}
     changes = {"cells = 50": "cells = 10", "images = 1000": "images = 30", **changes}
     for old, new in changes.items():

@@ -4,6 +4,7 @@ import importlib.resources
 import tomllib
 
 import pytest
+from run_text import RUN
 
 from qdgs_jax.config import ConfigError, dump_run, load_run, parse_run, run_to_toml
 
@@ -11,10 +12,10 @@ SHAPES = importlib.resources.files("qdgs_jax").joinpath("assets/shapes.toml").re
 
 
 def broken(old: str, new: str) -> str:
-    """Parse the packaged run file with one change, and return the error."""
-    assert old in SHAPES
+    """Parse a run file with one change, and return the error."""
+    assert old in RUN
     with pytest.raises(ConfigError) as caught:
-        parse_run(SHAPES.replace(old, new, 1), "my.toml")
+        parse_run(RUN.replace(old, new, 1), "my.toml")
     return str(caught.value)
 
 
@@ -22,7 +23,12 @@ def test_the_packaged_run_file_is_valid_and_survives_a_round_trip(tmp_path):
     config = parse_run(SHAPES)
     dump_run(config, tmp_path / "run.toml")
     assert load_run(tmp_path / "run.toml") == config
-    assert (config.dims, config.ranges[0]) == ((50, 50), config.measures[0].range)
+
+
+def test_grid_settings_are_read_per_measure():
+    config = parse_run(RUN.replace("cells = 50", "cells = 20", 1))
+    assert config.dims == (20, 50)
+    assert config.ranges == ((-0.1, 0.1), (-0.1, 0.1))
 
 
 def test_the_resolved_file_spells_out_every_field_of_the_packaged_one():
@@ -171,7 +177,7 @@ def test_a_mistake_is_a_line_that_names_field_value_and_cure(old, new, error):
 
 @pytest.mark.parametrize("bounds", ["[0.1, -0.1]", "[0.1, 0.1]", "[0.1]", "[1, 2, 3]", "3"])
 def test_a_range_that_is_none_is_refused(bounds):
-    line = next(row for row in SHAPES.splitlines() if row.startswith("range"))
+    line = next(row for row in RUN.splitlines() if row.startswith("range"))
     assert broken(line, f"range = {bounds}").startswith(
         f"my.toml: measures[0].range = {bounds}: must be [low, high]"
     )
@@ -184,7 +190,7 @@ def test_an_unknown_algorithm_is_met_with_the_known_ones():
 
 
 def test_every_mistake_of_a_file_is_reported_at_once():
-    text = SHAPES.replace("seed = 0", "seed = -1", 1).replace("chunk = 25", "chunk = 0", 1)
+    text = RUN.replace("seed = 0", "seed = -1", 1).replace("chunk = 25", "chunk = 0", 1)
     with pytest.raises(ConfigError) as caught:
         parse_run(text, "my.toml")
     assert str(caught.value).splitlines() == [
@@ -209,7 +215,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
 
 def test_folders_are_relative_to_the_run_file_and_must_exist(tmp_path):
     file = tmp_path / "my.toml"
-    file.write_text(SHAPES.replace("embedded:shapes-vae", "weights/vae"))
+    file.write_text(RUN.replace("embedded:shapes-vae", "weights/vae"))
     with pytest.raises(ConfigError, match=r'domain\.generator = "weights/vae": no folder'):
         load_run(file)
     (tmp_path / "weights" / "vae").mkdir(parents=True)
