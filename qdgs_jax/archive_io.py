@@ -40,8 +40,8 @@ def to_frame(archive: Archive) -> pd.DataFrame:
     """
     import pandas as pd
 
-    host = jax.device_get(archive)
-    _check_latents(host)
+    _check_latents(archive)
+    host = jax.device_get(archive.replace(genotypes=archive.latents))
     cells = host.occupied_cells[: int(host.num_elites)]
     columns: dict[str, Any] = {
         "cell": cells,
@@ -50,7 +50,7 @@ def to_frame(archive: Archive) -> pd.DataFrame:
     }
     for number, measure in enumerate(host.descriptors[cells].T):
         columns[f"measure_{number}"] = measure
-    columns["latent"] = list(host.genotypes[cells].astype(np.float32))
+    columns["latent"] = list(host.genotypes[cells].astype(np.float32, copy=False))
     return pd.DataFrame(columns)
 
 
@@ -95,7 +95,9 @@ def from_frame(cls: type[A], frame: pd.DataFrame, **settings: Any) -> A:
         return jnp.asarray(host)
 
     filled: A = archive.replace(
-        genotypes=write(archive.genotypes, latents),
+        genotypes=write(
+            archive.genotypes, np.asarray(latents, archive.dtype).view(archive.genotypes.dtype)
+        ),
         fitnesses=write(archive.fitnesses, fitnesses[:, None]),
         descriptors=write(archive.descriptors, descriptors),
         thresholds=write(archive.thresholds, thresholds),

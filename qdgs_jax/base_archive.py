@@ -31,6 +31,7 @@ from qdgs_jax.insertion import (
     move_thresholds,
     per_group,
 )
+from qdgs_jax.storage import decode, encode, storage_type
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,7 +59,8 @@ class Archive(MapElitesRepertoire):
     Every array has the cells as its leading axis, which QDax's selectors rely on.
 
     Attributes:
-        genotypes: Float[C, D] (or a pytree), the elites' latents; zero in empty cells.
+        genotypes: Float[C, D] (or a pytree), the elites' latents; zero in empty cells. Precisions
+            below float32 are stored as bits (see `storage`): read them through `latents`.
         fitnesses: Float[C, 1], the best fitness ever offered per cell; -inf in empty cells.
         descriptors: Float[C, M], the elites' measures as offered (not clipped).
         centroids: Float[C, M], centres of the cells.
@@ -68,6 +70,7 @@ class Archive(MapElitesRepertoire):
         learning_rate: alpha in [0, 1]; 1 with `threshold_min` -inf is MAP-Elites.
         threshold_min: where thresholds start.
         qd_score_offset: subtracted from every fitness in the QD-score.
+        dtype: name of the precision that latents are stored in.
     """
 
     genotypes: Genotypes
@@ -79,6 +82,7 @@ class Archive(MapElitesRepertoire):
     learning_rate: float = dataclasses.field(metadata=STATIC)
     threshold_min: float = dataclasses.field(metadata=STATIC)
     qd_score_offset: float = dataclasses.field(metadata=STATIC)
+    dtype: str = dataclasses.field(metadata=STATIC)
 
     @classmethod
     def _empty(
@@ -97,16 +101,13 @@ class Archive(MapElitesRepertoire):
         _check_thresholds(learning_rate, threshold_min, qd_score_offset)
         if not jnp.issubdtype(dtype, jnp.floating):
             raise ValueError(f"dtype is {dtype}: latents are stored in a floating-point type.")
-        num_cells = centroids.shape[0]
+        num_cells, name = centroids.shape[0], jnp.dtype(dtype).name
 
-        def table(x: Any) -> jax.Array:
-            return jnp.zeros((num_cells, *jnp.shape(x)), jnp.result_type(x))
-
-        def latent_table(x: Any) -> jax.Array:
-            return table(x).astype(dtype) if _is_float(x) else table(x)
+        def table(x: Any, dtype: Any = None) -> jax.Array:
+            return jnp.zeros((num_cells, *jnp.shape(x)), dtype or jnp.result_type(x))
 
         return cls(
-            genotypes=jax.tree.map(latent_table, genotype),
+            genotypes=jax.tree.map(lambda x: table(x, storage_type(x, name)), genotype),
             fitnesses=jnp.full((num_cells, 1), -jnp.inf, jnp.float32),
             descriptors=jnp.zeros(centroids.shape, jnp.float32),
             centroids=jnp.asarray(centroids, jnp.float32),
@@ -117,6 +118,7 @@ class Archive(MapElitesRepertoire):
             learning_rate=float(learning_rate),
             threshold_min=float(threshold_min),
             qd_score_offset=float(qd_score_offset),
+            dtype=name,
             **settings,
         )
 
@@ -265,8 +267,8 @@ class Archive(MapElitesRepertoire):
         target = jnp.where(wins, cell, self.num_cells + position)
 
         def write(stored: jax.Array, offered: jax.Array) -> jax.Array:
-            offered = jnp.asarray(offered, stored.dtype).reshape(batch, *stored.shape[1:])
-            return stored.at[target].set(offered, mode="drop", unique_indices=True)
+            rows = encode(offered, stored.dtype, self.dtype).reshape(batch, *stored.shape[1:])
+            return stored.at[target].set(rows, mode="drop", unique_indices=True)
 
         kept = self.filter_extra_scores(dict(extra_scores))
         moved = move_thresholds(
@@ -298,7 +300,7 @@ class Archive(MapElitesRepertoire):
             Float[num_samples, D] in at least float32, whatever precision they are stored in. Zeros
             while the archive is empty.
         """
-        return self._draw(key, num_samples, self.genotypes)
+        return decode(self._draw(key, num_samples, self.genotypes), self.dtype)
 
     def select(self, key: jax.Array, num_samples: int, selector: Any = None) -> Self:
         """QDax's selection: uniform with replacement unless a QDax `Selector` is given."""
@@ -306,7 +308,7 @@ class Archive(MapElitesRepertoire):
             selected: Self = self._draw(key, num_samples, self)
         else:
             selected = super().select(key, num_samples, selector)
-        return selected
+        return selected.replace(genotypes=decode(selected.genotypes, self.dtype))
 
     def _draw(self, key: jax.Array, num_samples: int, tree: Any) -> Any:
         """Rows of the arrays in `tree` at cells drawn uniformly from the occupied ones."""
@@ -314,12 +316,12 @@ class Archive(MapElitesRepertoire):
         draws = jax.random.randint(key, (num_samples,), 0, count)
         # In an empty archive of one cell, the only entry is the complement of the count.
         cells = jnp.maximum(self.occupied_cells[draws], 0)
+        return jax.tree.map(lambda x: x[cells], tree)
 
-        def rows(x: jax.Array) -> jax.Array:
-            dtype = jnp.promote_types(x.dtype, jnp.float32) if _is_float(x) else x.dtype
-            return x[cells].astype(dtype)
-
-        return jax.tree.map(rows, tree)
+    @property
+    def latents(self) -> Genotypes:
+        """The elites' latents, Float[C, D] in at least float32; zero in empty cells."""
+        return decode(self.genotypes, self.dtype)
 
     @property
     def num_cells(self) -> int:
@@ -364,7 +366,7 @@ class Archive(MapElitesRepertoire):
 
     def elites(self) -> Iterator[Elite]:
         """Iterate over the elites in the order of their discovery, fetched to the host at once."""
-        host = jax.device_get(self)
+        host = jax.device_get(self.replace(genotypes=self.latents))
         for cell in host.occupied_cells[: int(host.num_elites)]:
             yield Elite(
                 cell=int(cell),
@@ -404,17 +406,12 @@ class Archive(MapElitesRepertoire):
 
     def settings(self) -> dict[str, Any]:
         """The arguments of `create` that give an empty archive like this one, but the genotype."""
-        dtypes = {str(x.dtype) for x in jax.tree.leaves(self.genotypes) if _is_float(x)}
         return {
             "learning_rate": self.learning_rate,
             "threshold_min": self.threshold_min,
             "qd_score_offset": self.qd_score_offset,
-            **({"dtype": dtypes.pop()} if len(dtypes) == 1 else {}),
+            "dtype": self.dtype,
         }
-
-
-def _is_float(x: Any) -> bool:
-    return bool(jnp.issubdtype(jnp.result_type(x), jnp.floating))
 
 
 def _check_thresholds(learning_rate: float, threshold_min: float, qd_score_offset: float) -> None:

@@ -171,12 +171,14 @@ def test_elites_one_by_one(three_elites):
 
 def test_latents_in_half_precision():
     archive = GridArchive.create(np.zeros(3, np.float32), **GRID, dtype=jnp.bfloat16)
-    assert archive.genotypes.dtype == jnp.bfloat16
+    assert archive.genotypes.nbytes == archive.num_cells * 3 * 2
     latents = jnp.asarray([[1.001, -2.0, 3.0]])
     archive, _ = add_with_info(archive, latents, jnp.zeros((1, 2)), jnp.asarray([1.001]))
     drawn = archive.sample_elites(jax.random.key(0), 1)
     assert drawn.dtype == archive.select(jax.random.key(0), 1).genotypes.dtype == jnp.float32
     np.testing.assert_array_equal(drawn, [[1.0, -2.0, 3.0]])
+    np.testing.assert_array_equal(archive.latents[3], [1.0, -2.0, 3.0])
+    assert [tuple(elite.genotype) for elite in archive.elites()] == [(1.0, -2.0, 3.0)]
     assert archive.fitnesses[3, 0] == np.float32(1.001)  # scores keep their precision
 
 

@@ -1,0 +1,51 @@
+"""Latents in less than single precision, stored as integers that hold their bits.
+
+A CPU lacks the arithmetic of bfloat16, so XLA would scatter into a float32 copy of the whole table,
+every step. A scatter of integers works in place on every device.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+_BITS = {1: jnp.dtype(jnp.uint8), 2: jnp.dtype(jnp.uint16)}
+
+
+def storage_type(leaf: Any, dtype: str) -> jnp.dtype:
+    """Say in what type a leaf of a genotype is stored.
+
+    Args:
+        leaf: an array or number; only floating-point ones are converted.
+        dtype: name of the precision that latents are stored in.
+
+    Raises:
+        ValueError: If the leaf holds integers of the type that stands for `dtype`.
+    """
+    own, precision = jnp.result_type(leaf), jnp.dtype(dtype)
+    if own == _BITS.get(precision.itemsize):
+        raise ValueError(f"a genotype has {own} values, which stand for {dtype}: use int32.")
+    if not jnp.issubdtype(own, jnp.floating):
+        return own
+    return _BITS.get(precision.itemsize, precision)
+
+
+def encode(x: jax.Array, stored: jnp.dtype, dtype: str) -> jax.Array:
+    """Convert candidates to the type `stored` of their table."""
+    if stored == _BITS.get(jnp.dtype(dtype).itemsize):
+        return jax.lax.bitcast_convert_type(jnp.asarray(x, dtype), stored)
+    return jnp.asarray(x, stored)
+
+
+def decode(tree: Any, dtype: str) -> Any:
+    """Convert stored leaves back; latents come out in at least float32."""
+    precision = jnp.dtype(dtype)
+
+    def leaf(x: jax.Array) -> jax.Array:
+        if x.dtype == _BITS.get(precision.itemsize):
+            x = jax.lax.bitcast_convert_type(x, precision).astype(jnp.float32)
+        return x
+
+    return jax.tree.map(leaf, tree)
