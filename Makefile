@@ -16,7 +16,7 @@ demo: $(VENV)/run.stamp ## search, data sets, classifiers and report on the shap
 	$(BIN)/qdgs demo
 
 test: $(VENV)/dev.stamp ## the tests
-	$(BIN)/python -m pytest -m "not full"
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not full"
 
 test-full: $(VENV)/dev.stamp ## the tests and the full-size checks
 	$(BIN)/python -m pytest

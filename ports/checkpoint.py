@@ -7,22 +7,45 @@ rename, complete, or not at all.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
+import math
 import shutil
 import tempfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from qdgs_jax.ports.errors import CheckpointError
+from qdgs_jax.ports.tensors import SCALAR_DTYPES
 
 Params = dict[str, Any]  # nested dictionaries with arrays for leaves
 _FORMAT, _VERSION = "qdgs-model", 1
 _GROUP_BYTES = 64 << 20
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pending:
+    """A parameter that is made when its turn comes to be written, and then dropped.
+
+    Attributes:
+        shape: shape of the array that `make` gives.
+        dtype: its element type.
+        make: makes the array.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    make: Callable[[], np.ndarray]
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
 
 
 def save_model(
@@ -30,44 +53,53 @@ def save_model(
     config: Mapping[str, Any],
     params: Mapping[str, Any],
     files: Sequence[Path] = (),
+    progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write a model folder.
 
     Args:
         folder: to be created; it may exist only if it is empty. Its parents are created.
         config: JSON-able settings of the model; "kind" names the model.
-        params: nested dictionaries with string keys without dots; leaves are arrays.
+        params: nested dictionaries with string keys without dots; leaves are arrays, or `Pending`.
         files: files to be copied into the folder, such as a tokenizer's.
+        progress: called with the numbers of parameters written and in all.
 
     Raises:
         CheckpointError: if the folder already holds something.
         OSError: if the disk is full or the place is not writable; nothing is left behind.
     """
-    import jax
     import orbax.checkpoint as ocp
+
+    from qdgs_jax.ports.orbax_stream import stream_handler
 
     folder = Path(folder).absolute()
     check_destination(folder)
-    leaves = {name: np.asarray(leaf) for name, leaf in flatten(params)}
-    header = {
-        "format": _FORMAT,
-        "version": _VERSION,
-        "config": dict(config),
-        "parameters": {name: _describe(leaf) for name, leaf in leaves.items()},
-    }
+    leaves = {name: _pending(leaf) for name, leaf in flatten(params)}
+    entries: dict[str, dict[str, Any]] = {}
+
+    def watched(name: str, leaf: Pending) -> Pending:
+        def make() -> np.ndarray:
+            array = leaf.make()
+            entries[name] = _describe(array)
+            if progress is not None:
+                progress(len(entries), len(leaves))
+            return array
+
+        return Pending(leaf.shape, leaf.dtype, make)
+
+    tree = unflatten({name: watched(name, leaf) for name, leaf in leaves.items()})
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp"))
     try:
-        # Parameters are not copied before they are written: nobody changes them meanwhile.
-        registry = ocp.type_handlers.create_type_handler_registry(
-            (np.ndarray, ocp.type_handlers.NumpyHandler(deepcopy_host_arrays=False)),
-            (jax.Array, ocp.type_handlers.ArrayHandler()),
-        )
-        handler = ocp.PyTreeCheckpointHandler(use_compression=False, type_handler_registry=registry)
-        with ocp.Checkpointer(handler) as checkpointer:
-            checkpointer.save(scratch / "params", args=ocp.args.PyTreeSave(unflatten(leaves)))
+        with (
+            _told_as(OSError, f"{folder} cannot be written"),
+            ocp.Checkpointer(stream_handler()) as checkpointer,
+        ):
+            checkpointer.save(scratch / "params", args=ocp.args.PyTreeSave(tree))
         for file in files:
             shutil.copyfile(file, scratch / file.name)
+        header = {"format": _FORMAT, "version": _VERSION, "config": dict(config)}
+        header["parameters"] = {name: entries[name] for name in leaves}
         (scratch / "config.json").write_text(json.dumps(header, indent=1) + "\n")
         scratch.chmod(0o755)  # mkdtemp's folders are for their owner alone
         scratch.rename(folder)
@@ -155,6 +187,13 @@ def unflatten(leaves: Mapping[str, Any]) -> Params:
     return out
 
 
+def _pending(leaf: Any) -> Pending:
+    if isinstance(leaf, Pending):
+        return leaf
+    array = np.asarray(leaf)
+    return Pending(array.shape, array.dtype, lambda: array)
+
+
 def _describe(leaf: np.ndarray) -> dict[str, Any]:
     data = np.ascontiguousarray(leaf).reshape(-1).view(np.uint8)
     return {"shape": list(leaf.shape), "dtype": leaf.dtype.name, "crc32": zlib.crc32(data.data)}
@@ -198,13 +237,8 @@ def _read_parameters(
             item = unflatten(group)
             kinds = unflatten({n: ocp.RestoreArgs(restore_type=np.ndarray) for n in group})
             arguments = ocp.args.PyTreeRestore(item=item, restore_args=kinds, partial_restore=True)
-            try:
+            with _told_as(CheckpointError, f"{folder} is incomplete or damaged"):
                 restored = checkpointer.restore(folder / "params", args=arguments)
-            except Exception as error:  # Orbax and TensorStore raise many kinds
-                reason = str(error).partition("\n")[0][:200]
-                raise CheckpointError(
-                    f"{folder} is incomplete or damaged ({type(error).__name__}: {reason})."
-                ) from error
             for restored_name, leaf in flatten(restored):
                 if _describe(leaf) != parameters[restored_name]:
                     raise CheckpointError(
@@ -215,12 +249,22 @@ def _read_parameters(
             group = {}
 
 
+@contextlib.contextmanager
+def _told_as(kind: type[Exception], what: str) -> Iterator[None]:
+    """Turn what Orbax and TensorStore raise, which is of many kinds, into one."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except Exception as error:
+        line = str(error).partition("\n")[0].rpartition(": ")[2]
+        reason = getattr(error, "strerror", None) or line[:200]
+        raise kind(f"{what}: {reason}.") from error
+
+
 def _placeholder(folder: Path, name: str, entry: Mapping[str, Any]) -> np.ndarray:
     """Make an array of the declared shape and type that takes no memory."""
     try:
-        name_of_dtype = entry["dtype"]
-        special = getattr(ml_dtypes, name_of_dtype, None)
-        dtype = np.dtype(name_of_dtype if special is None else special)
-        return np.broadcast_to(np.zeros((), dtype), entry["shape"])
+        return np.broadcast_to(np.zeros((), SCALAR_DTYPES[entry["dtype"]]), entry["shape"])
     except (KeyError, TypeError, ValueError):
         raise CheckpointError(f"{folder / 'config.json'} is damaged at parameter {name}.") from None

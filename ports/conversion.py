@@ -10,7 +10,7 @@ from typing import Any
 
 from qdgs_jax.ports.checkpoint import check_destination, save_model, verify_model
 from qdgs_jax.ports.errors import CheckpointError
-from qdgs_jax.ports.mapping import apply_rules, float_dtype, parameter_shapes
+from qdgs_jax.ports.mapping import float_dtype, parameter_shapes, plan_rules
 from qdgs_jax.ports.source import Content, Source, open_content
 from qdgs_jax.ports.torch_reader import named_tensors
 
@@ -85,16 +85,13 @@ def convert(
     with open_content(source) as content:
         found = recognise(kind, content)
         shapes = parameter_shapes(found.build)
+        planned = plan_rules(found.tensors, found.rules, found.ignored, shapes, dtype)
 
         def count(done: int, total: int) -> None:
             if 10 * done // total > 10 * (done - 1) // total:
                 say(f"converting {found.layout}: {100 * done // total} %")
 
-        mapped = apply_rules(found.tensors, found.rules, found.ignored, shapes, dtype, count)
-    say(f"writing {destination}")
-    save_model(destination, found.config, mapped.params, found.files)
-    ignored = mapped.ignored
-    del mapped  # verification reads the parameters again
+        save_model(destination, found.config, planned.params, found.files, count)
     say(f"verifying {destination}")
     return PortSummary(
         kind=kind,
@@ -102,7 +99,7 @@ def convert(
         parameters=verify_model(destination),
         dtype=dtype,
         details=found.details,
-        ignored=ignored,
+        ignored=planned.ignored,
         destination=Path(destination),
     )
 

@@ -2,16 +2,17 @@
 
 A table is complete both ways: every tensor is mapped or listed as ignored, and every parameter is
 filled, with the right shape and a floating-point type. Otherwise nothing is converted and the error
-names the first few. All names and shapes are compared before any tensor is read, and each tensor is
-dropped once converted, so that the largest moment takes one model and one tensor.
+names the first few. All names and shapes are compared before any tensor is read, and a parameter is
+made only when its turn comes to be written.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import re
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -20,7 +21,7 @@ import ml_dtypes
 import numpy as np
 from flax import nnx
 
-from qdgs_jax.ports.checkpoint import Params, flatten, unflatten
+from qdgs_jax.ports.checkpoint import Params, Pending, flatten, unflatten
 from qdgs_jax.ports.errors import CheckpointError, show
 
 
@@ -71,7 +72,7 @@ class Mapped:
     """A converted checkpoint.
 
     Attributes:
-        params: nested dictionaries of arrays, as the model names them.
+        params: nested dictionaries of arrays or of `Pending`, as the model names them.
         ignored: names of tensors that the table lists as not needed.
     """
 
@@ -115,50 +116,76 @@ def fill_model(build: Callable[[], nnx.Module], params: Params) -> nnx.Module:
     return nnx.merge(graph, state)
 
 
-def apply_rules(
-    tensors: MutableMapping[str, Any],
+def plan_rules(
+    tensors: Mapping[str, Any],
     rules: Sequence[Rule],
     ignored: Sequence[str],
     params: Mapping[str, tuple[int, ...]],
     dtype: str = "float32",
-    progress: Callable[[int, int], None] | None = None,
 ) -> Mapped:
-    """Convert a checkpoint's tensors to a model's parameters.
+    """Plan the conversion of a checkpoint's tensors to a model's parameters.
 
     Args:
-        tensors: `TensorLike` by name; emptied on the way.
+        tensors: `TensorLike` by name.
         rules: the table; of several rules that match a name, the first counts.
         ignored: regular expressions of tensors that are not needed.
         params: shape of every parameter, by its path with dots (`parameter_shapes`).
         dtype: element type of the parameters: "float32", "bfloat16" or "float16".
-        progress: called with the numbers of parameters done and in all.
+
+    Returns:
+        `Pending` parameters. Making one raises CheckpointError if a tensor's bytes are damaged, or
+        a number is not finite in the element type.
 
     Raises:
-        CheckpointError: if a tensor is unknown, a parameter is left over, a shape does not fit, or
-            a number is not finite in the element type.
+        CheckpointError: if a tensor is unknown, a parameter is left over, or a shape does not fit.
     """
-    target_dtype = float_dtype(dtype)
+    target = float_dtype(dtype)
     plan, skipped, unknown = _plan(tensors, rules, ignored)
     missing = [name for name in params if not _complete(plan.get(name, []))]
     unknown += [f"{ps[0].source} ({name})" for name, ps in plan.items() if name not in params]
     _complain(missing, unknown, _misfits(tensors, plan, params))
-    for name in skipped:
-        del tensors[name]
-    leaves: dict[str, np.ndarray] = {}
-    for name, pieces in plan.items():
-        leaf = leaves[name] = np.empty(params[name], target_dtype)
-        for piece in pieces:
-            width = leaf.shape[-1] // piece.parts if leaf.ndim else 0
-            place = leaf[..., piece.part * width : (piece.part + 1) * width] if width else leaf
-            with np.errstate(over="ignore"):  # told below
-                place[...] = piece.arrange(tensors.pop(piece.source).numpy()).reshape(place.shape)
-            if not np.isfinite(place).all():
-                raise CheckpointError(
-                    f"{piece.source} holds numbers that are not finite in {dtype}."
-                )
-        if progress is not None:
-            progress(len(leaves), len(plan))
+    leaves = {
+        name: Pending(
+            params[name], target, functools.partial(_join, tensors, pieces, params[name], target)
+        )
+        for name, pieces in plan.items()
+    }
     return Mapped(unflatten(leaves), tuple(skipped))
+
+
+def apply_rules(
+    tensors: Mapping[str, Any],
+    rules: Sequence[Rule],
+    ignored: Sequence[str],
+    params: Mapping[str, tuple[int, ...]],
+    dtype: str = "float32",
+) -> Mapped:
+    """Convert a checkpoint's tensors to arrays: `plan_rules`, and all of it made at once.
+
+    Raises:
+        CheckpointError: as `plan_rules`, or as making a parameter.
+    """
+    planned = plan_rules(tensors, rules, ignored, params, dtype)
+    leaves = {name: leaf.make() for name, leaf in flatten(planned.params)}
+    return Mapped(unflatten(leaves), planned.ignored)
+
+
+def _join(
+    tensors: Mapping[str, TensorLike],
+    pieces: Sequence[_Piece],
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+) -> np.ndarray:
+    """Make a parameter from its pieces along the last axis."""
+    leaf = np.empty(shape, dtype)
+    for piece in pieces:
+        width = shape[-1] // piece.parts if shape else 0
+        place = leaf[..., piece.part * width : (piece.part + 1) * width] if shape else leaf
+        with np.errstate(over="ignore"):  # told below
+            place[...] = piece.arrange(tensors[piece.source].numpy()).reshape(place.shape)
+        if not np.isfinite(place).all():
+            raise CheckpointError(f"{piece.source} holds numbers that are not finite in {dtype}.")
+    return leaf
 
 
 def float_dtype(name: str) -> np.dtype:

@@ -16,12 +16,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax.struct import PyTreeNode
 from jax.custom_batching import custom_vmap
+
+Array = jax.Array | np.ndarray
 
 _MAX_CONDITION = 1e14
 _MIN_SPREAD = 1e-11
@@ -67,10 +70,8 @@ class CMAConfig:
     @property
     def refresh_gap(self) -> float:
         """Evaluations between two factorisations: Hansen's lambda / (2 N (c1 + cmu))."""
-        with jax.ensure_compile_time_eval():
-            rates = learning_rates(self, jnp.full((1,), self.num_parents))
-            total = float(rates.c1[0] + rates.cmu[0])
-        return 0.5 * self.batch / (self.dim * total)
+        rates = learning_rates(self, np.array([self.num_parents]))
+        return 0.5 * self.batch / (self.dim * float(rates.c1[0] + rates.cmu[0]))
 
 
 class CMAState(PyTreeNode):  # type: ignore[no-untyped-call]
@@ -105,31 +106,32 @@ class CMAState(PyTreeNode):  # type: ignore[no-untyped-call]
 class Rates(NamedTuple):
     """Recombination weights Float[E, B] (zero beyond the parents) and learning rates Float[E]."""
 
-    weights: jax.Array
-    mueff: jax.Array
-    cc: jax.Array
-    cs: jax.Array
-    c1: jax.Array
-    cmu: jax.Array
-    damps: jax.Array
+    weights: Array
+    mueff: Array
+    cc: Array
+    cs: Array
+    c1: Array
+    cmu: Array
+    damps: Array
 
 
-def learning_rates(config: CMAConfig, num_parents: jax.Array) -> Rates:
+def learning_rates(config: CMAConfig, num_parents: Array) -> Rates:
     """Rates for `num_parents` Int[E] parents (tutorial, eqs. 49 to 58; Ros & Hansen 2008, sec. 3).
 
-    No parents give zero weights; the rates are then those of one parent and mean nothing.
+    No parents give zero weights; the rates are then those of one parent and mean nothing. A NumPy
+    array gives NumPy arrays, constants of the compiled program.
     """
+    xp: Any = jnp if isinstance(num_parents, jax.Array) else np
     N = config.dim
-    mu = num_parents[:, None]
-    rank = jnp.arange(1, config.batch + 1)
-    mu_safe = jnp.maximum(num_parents, 1)[:, None]
-    raw = jnp.where(rank <= mu_safe, jnp.log(mu_safe + 0.5) - jnp.log(rank), 0.0)
+    rank = xp.arange(1, config.batch + 1)
+    mu = xp.maximum(num_parents, 1)[:, None]
+    raw = xp.where(rank <= mu, xp.log(mu + 0.5) - xp.log(rank), 0.0)
     weights = raw / raw.sum(-1, keepdims=True)
     mueff = 1 / (weights**2).sum(-1)
     cs = (mueff + 2) / (N + mueff + 5)
-    damps = 1 + 2 * jnp.maximum(0, jnp.sqrt(jnp.maximum(mueff - 1, 0) / (N + 1)) - 1) + cs
+    damps = 1 + 2 * xp.maximum(0, xp.sqrt(xp.maximum(mueff - 1, 0) / (N + 1)) - 1) + cs
     c1 = 2 / ((N + 1.3) ** 2 + mueff)
-    gain = mueff - 2 + 1 / mueff
+    gain = xp.maximum(mueff - 2 + 1 / mueff, 0)
     if config.form == "full":
         cc = (4 + mueff / N) / (N + 4 + 2 * mueff / N)
         cmu = 2 * gain / ((N + 2) ** 2 + mueff)
@@ -138,8 +140,8 @@ def learning_rates(config: CMAConfig, num_parents: jax.Array) -> Rates:
         cc = (1 + 1 / N + mueff / N) / (root + 1 / N + 2 * mueff / N)
         c1 = c1 / (N + 2 * root + mueff / N)
         cmu = gain / (N + 4 * root + mueff / 2)
-    weights = jnp.where(mu > 0, weights, 0.0)
-    return Rates(weights, mueff, cc, cs, c1, jnp.minimum(1 - c1, cmu), damps)
+    weights = xp.where(num_parents[:, None] > 0, weights, 0.0)
+    return Rates(weights, mueff, cc, cs, c1, xp.minimum(1 - c1, cmu), damps)
 
 
 def init(config: CMAConfig, mean: jax.Array) -> CMAState:
@@ -197,7 +199,7 @@ def update(
     config: CMAConfig,
     state: CMAState,
     ranked: jax.Array,
-    num_parents: jax.Array,
+    num_parents: Array,
 ) -> tuple[CMAState, Rates]:
     """Adapt mean, step size and covariance to a ranked generation.
 
@@ -206,13 +208,15 @@ def update(
         state: E strategies.
         ranked: Float[E, P, N], samples with the best first; P between the largest number of parents
             and B (the worse samples may be left away).
-        num_parents: Int[E] in [0, P]. A strategy without parents only counts the evaluations.
+        num_parents: Int[E] in [0, P]; a NumPy array where it never changes. A strategy without
+            parents only counts the evaluations.
 
     Returns:
         The new state, and the rates with weights Float[E, P] over the ranked samples.
     """
     N, P = config.dim, ranked.shape[1]
-    rates = jax.tree.map(lambda r: r.astype(ranked.dtype), learning_rates(config, num_parents))
+    rates = learning_rates(config, num_parents)
+    rates = Rates(*(jnp.asarray(rate, ranked.dtype) for rate in rates))
     rates = rates._replace(weights=rates.weights[:, :P])
     _, mueff, cc, cs, c1, cmu, damps = (r[:, None] if r.ndim == 1 else r for r in rates)
     sigma = state.sigma[:, None]
@@ -249,8 +253,9 @@ def update(
         ps=ps,
         scale=state.scale if config.form == "full" else jnp.sqrt(C),
     )
-    kept = _select(num_parents > 0, moved, state)
-    return kept.replace(evaluations=evaluations), rates
+    if isinstance(num_parents, jax.Array):
+        moved = _select(num_parents > 0, moved, state)
+    return moved.replace(evaluations=evaluations), rates
 
 
 def _whiten(config: CMAConfig, state: CMAState, y: jax.Array) -> jax.Array:

@@ -67,12 +67,26 @@ class Scene(NamedTuple):
     blur: jax.Array
 
 
-def coverage(scene: Scene, size: int) -> jax.Array:
+class Roughness(NamedTuple):
+    """How far outlines stray from their formula, as pictures of a generator do.
+
+    Attributes:
+        shift: Float[B, 2, size, size], displacement in x and y, in image widths.
+        rounding: Float[B], radius that corners are rounded with, about, in image widths.
+    """
+
+    shift: jax.Array
+    rounding: jax.Array
+
+
+def coverage(scene: Scene, size: int, rough: Roughness | None = None) -> jax.Array:
     """Anti-aliased, blurred silhouettes, Float[B, size, size] in [0, 1]."""
     axis = (jnp.arange(size) + 0.5) / size - 0.5
     y, x = jnp.meshgrid(axis, axis, indexing="ij")
     x = x - scene.centre[:, 0, None, None]
     y = y - scene.centre[:, 1, None, None]
+    if rough is not None:
+        x, y = x + rough.shift[:, 0], y + rough.shift[:, 1]
     cos, sin = jnp.cos(scene.angle)[:, None, None], jnp.sin(scene.angle)[:, None, None]
     x, y = cos * x + sin * y, (cos * y - sin * x) / jnp.asarray(_ASPECT)[scene.shape][:, None, None]
     half = math.pi / jnp.asarray(_SECTORS)[scene.shape][:, None, None]
@@ -85,9 +99,19 @@ def coverage(scene: Scene, size: int) -> jax.Array:
     px, py = distance * jnp.cos(angle) - notch, distance * jnp.sin(angle)
     outside = (px * edge_y - py * edge_x) / jnp.sqrt(edge_x**2 + edge_y**2)
     sharp = jnp.clip(0.5 - outside * size, 0.0, 1.0)
-    spread = jnp.maximum(scene.blur, 0.1 / size)[:, None, None]
+    if rough is not None:  # the half-way line of a blurred silhouette has round corners
+        slope = jnp.maximum(1.0, 2.5 * size * rough.rounding)[:, None, None]
+        sharp = jnp.clip(0.5 + slope * (_blur(sharp, rough.rounding) - 0.5), 0.0, 1.0)
+    return _blur(sharp, scene.blur)
+
+
+def _blur(images: jax.Array, spread: jax.Array) -> jax.Array:
+    """Blur images Float[B, S, S] by Gaussians of standard deviations Float[B], in image widths."""
+    size = images.shape[1]
+    axis = jnp.arange(size) / size
+    spread = jnp.maximum(spread, 0.1 / size)[:, None, None]
     kernel = jax.nn.softmax(-0.5 * ((axis[:, None] - axis) / spread) ** 2, axis=-1)
-    return jnp.einsum("byi,bij,bxj->byx", kernel, sharp, kernel)
+    return jnp.einsum("byi,bij,bxj->byx", kernel, images, kernel)
 
 
 def outline(scene: Scene, directions: int) -> jax.Array:
@@ -110,20 +134,34 @@ def smooth_noise(key: jax.Array, batch: int, grid: int, size: int) -> jax.Array:
     return jnp.einsum("yi,bij,xj->byx", weights, knots, weights)
 
 
-@functools.partial(jax.jit, static_argnames=("size",))
-def render(scene: Scene, key: jax.Array, size: int) -> jax.Array:
+def random_roughness(key: jax.Array, radius: jax.Array, size: int) -> Roughness:
+    """Wobbling edges and round corners, from none to strong, for shapes of radius Float[B]."""
+    wide_key, narrow_key, level_key = jax.random.split(key, 3)
+    batch = radius.shape[0]
+    levels = jax.random.uniform(level_key, (3, batch)) ** 2
+    wide = smooth_noise(wide_key, 2 * batch, 5, size).reshape(batch, 2, size, size)
+    narrow = smooth_noise(narrow_key, 2 * batch, 16, size).reshape(batch, 2, size, size)
+    shift = 0.14 * levels[0, :, None, None, None] * wide
+    shift = (shift + 0.08 * levels[1, :, None, None, None] * narrow) * radius[:, None, None, None]
+    return Roughness(shift, 0.25 * levels[2] * radius)
+
+
+@functools.partial(jax.jit, static_argnames=("size", "rough"))
+def render(scene: Scene, key: jax.Array, size: int, rough: bool = False) -> jax.Array:
     """Draw a batch: Float[B, size, size, 3] in [0, 1] on white.
 
     Clean and blurred shapes have one colour; blended ones mix two in patches or evenly; broken ones
-    miss pieces; splatters are scattered patches of two colours without an outline.
+    miss pieces; splatters are scattered patches of two colours without an outline. Rough drawings
+    have wobbling edges and round corners.
     """
     batch = scene.shape.shape[0]
+    strays = random_roughness(jax.random.fold_in(key, 1), scene.radius, size) if rough else None
     shade_key, hole_key, mix_key, even_key, level_key = jax.random.split(key, 5)
     holes = smooth_noise(hole_key, batch, 9, size)
     patches = smooth_noise(mix_key, batch, 6, size)
     level = jax.random.uniform(level_key, (batch, 1, 1))
     kind = scene.kind[:, None, None]
-    alpha = coverage(scene, size)
+    alpha = coverage(scene, size, strays)
     ragged = jax.nn.sigmoid(8.0 * (holes + 0.5 - 0.7 * level))
     reach = scene._replace(
         shape=jnp.full_like(scene.shape, SHAPES.index("circle")),

@@ -6,6 +6,7 @@ Nothing heavy is imported before a command needs it, so that `qdgs --help` answe
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -50,7 +51,7 @@ app.command()(data.report)
 app.command()(checkpoints.port)
 
 
-def main() -> None:
-    """Run the command line."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line with these arguments; None takes the process's own."""
     set_up_environment()
-    sys.exit(guarded(app))
+    sys.exit(guarded(lambda: app(arguments)))

@@ -232,7 +232,7 @@ class GradientArborescenceEmitter(Emitter):
         best = common.take(genotypes.reshape(E, B, -1), order)
         direction = jnp.einsum("ep,epd->ed", rates.weights, best) - emitter_state.theta
         theta, optimizer = self.optimizer.step(
-            emitter_state.optimizer, emitter_state.theta, direction, num_parents > 0
+            emitter_state.optimizer, emitter_state.theta, direction, jnp.asarray(num_parents > 0)
         )
         age = emitter_state.age + 1
         stop = flat | cma_es.should_stop(strategy) | ~jnp.isfinite(theta).all(-1)

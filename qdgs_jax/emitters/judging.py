@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from qdax.core.containers.mapelites_repertoire import get_cells_indices
 
 from qdgs_jax import archive
@@ -129,8 +130,10 @@ def rank(
 
 def select_parents(
     rule: ParentRule, order: jax.Array, status: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array | np.ndarray]:
     """Select parents: their order Int[E, P], and how many of them count, Int[E].
+
+    The numbers are NumPy's where the rule fixes them.
 
     "mu": the better half, at least one; P is that number. "accepted": all candidates that the
     archive took; P = B, and an emitter may have none. "all": every candidate; P = B.
@@ -139,4 +142,4 @@ def select_parents(
     if rule == "accepted":
         return order, (status > 0).sum(-1)
     mu = batch if rule == "all" else max(1, batch // 2)
-    return order[:, :mu], jnp.full(num_emitters, mu)
+    return order[:, :mu], np.full(num_emitters, mu)

@@ -254,7 +254,7 @@ def test_an_emitter_whose_scores_are_not_finite_recovers():
         ({"sigma0": 0.0}, "sigma0 is 0.0"),
         ({"num_measures": -1}, "num_measures is -1"),
         ({"ranking": "best"}, "'best'.*'2imp'"),
-        ({"parent_rule": "all"}, "'all'.*'accepted'"),
+        ({"parent_rule": "most"}, "'most'.*'accepted'"),
         ({"restart": 0}, "restart is 0"),
         ({"restart": "never"}, "'never'.*'basic'"),
         ({"objective_coefficient": "abs"}, "'abs'.*'nonnegative'"),

@@ -2,12 +2,20 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import ml_dtypes
 import numpy as np
 import pytest
 
-from qdgs_jax.ports.checkpoint import load_config, load_model, save_model, verify_model
+from qdgs_jax.ports.checkpoint import (
+    Pending,
+    load_config,
+    load_model,
+    save_model,
+    verify_model,
+)
 from qdgs_jax.ports.errors import CheckpointError
 
 CONFIG = {"kind": "vae", "sizes": [1, 2]}
@@ -71,6 +79,50 @@ def test_an_empty_folder_and_missing_parents_will_do(params, tmp_path):
 def test_a_failure_while_writing_leaves_nothing(params, tmp_path):
     with pytest.raises(TypeError):
         save_model(tmp_path / "model", {"not JSON": object()}, params)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_parameter_that_cannot_be_made_leaves_nothing(tmp_path):
+    def make():
+        raise CheckpointError("its bytes are damaged")
+
+    leaf = Pending((3,), np.dtype(np.float32), make)
+    with pytest.raises(CheckpointError, match="its bytes are damaged"):
+        save_model(tmp_path / "model", CONFIG, {"a": np.ones(3, np.float32), "b": leaf})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parameters_are_made_one_after_another(tmp_path):
+    made = []
+
+    def pending(number):
+        def make():
+            made.append(number)
+            return np.full(3, number, np.float32)
+
+        return Pending((3,), np.dtype(np.float32), make)
+
+    said = []
+    params = {str(number): pending(number) for number in range(4)}
+    save_model(tmp_path / "model", CONFIG, params, progress=lambda *count: said.append(count))
+    assert made == [0, 1, 2, 3]
+    assert said == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert [leaf[0] for leaf in load_model(tmp_path / "model")[1].values()] == [0, 1, 2, 3]
+
+
+def test_a_full_disk_is_an_error_that_leaves_nothing(tmp_path):
+    script = (
+        "import resource, signal, numpy as np\n"
+        "from qdgs_jax.ports.checkpoint import save_model\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))\n"
+        "try:\n"
+        f"    save_model({str(tmp_path / 'model')!r}, {{}}, {{'a': np.ones((1024, 1024))}})\n"
+        "except OSError as error:\n"
+        "    print(error)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=99)
+    assert "cannot be written: File too large" in run.stdout
     assert list(tmp_path.iterdir()) == []
 
 
