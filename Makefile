@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraint
 CANDIDATES := $(PYTHON) python3 python3.13 python3.12 python3.11
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full check format clean
+.PHONY: help demo test test-full test-fuzz check format clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -20,6 +20,9 @@ test: $(VENV)/dev.stamp ## the tests
 
 test-full: $(VENV)/dev.stamp ## the tests and the full-size checks
 	$(BIN)/python -m pytest
+
+test-fuzz: $(VENV)/dev.stamp ## random files for the checkpoint reader, tens of thousands
+	$(BIN)/python -m pytest -n auto --dist load --hypothesis-profile=fuzz tests/ports/test_fuzz.py
 
 check: $(VENV)/dev.stamp ## lint, format and types (of an installed copy)
 	$(BIN)/ruff check .

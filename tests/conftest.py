@@ -3,7 +3,13 @@
 import os
 from pathlib import Path
 
+from hypothesis import settings
+
 CACHE = Path(__file__).parent.parent / ".make" / "compiled"
 
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+settings.register_profile("default", deadline=None)
+settings.register_profile("fuzz", deadline=5000, max_examples=20_000)
+settings.load_profile("default")
