@@ -178,6 +178,9 @@ class DatasetConfig(Table):
 
     images: Count = 1000
     label: str = Field(description="the name of a measure")
+    margin: Annotated[float, Strict(False)] = Field(
+        default=0.0, ge=0, allow_inf_nan=False, description="a distance of the label measure from 0"
+    )
     bins: Annotated[tuple[Count, ...], Strict(False)] = Field(description="a count per measure")
     shard_size: Count = 500
 

@@ -17,7 +17,7 @@ import numpy as np
 from qdgs_jax.archive import GridArchive
 from qdgs_jax.config import RunConfig
 from qdgs_jax.run_folder import BASELINE, RunFolder
-from qdgs_jax.selection import Rows, labels_of, select_elites
+from qdgs_jax.selection import Rows, labels_of, select_elites, sure_labels
 from qdgs_jax.shards import Manifest, refuse_other_dataset, to_uint8, write_shards
 
 BATCH = 50  # latents decoded or scored together
@@ -84,12 +84,14 @@ def _elite_rows(folder: RunFolder, config: RunConfig, label: int) -> Rows:
         bins=config.dataset.bins,
         ranges=config.ranges,
         label_measure=label,
+        margin=config.dataset.margin,
     )
 
 
 def _sampled_rows(config: RunConfig, domain: Any, label: int) -> Rows:
+    """The first samples whose label is sure, of four times as many as are wanted."""
     sample_key, score_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), 1))
-    latents = np.asarray(domain.sample_latents(sample_key, config.dataset.images))
+    latents = np.asarray(domain.sample_latents(sample_key, 4 * config.dataset.images))
     evaluate = jax.jit(functools.partial(domain.evaluate, state=domain.init_state()))
     scores = []
     for number, (batch, count) in enumerate(_batches(latents)):
@@ -98,7 +100,9 @@ def _sampled_rows(config: RunConfig, domain: Any, label: int) -> Rows:
         scores.append((evaluation.fitnesses[:count], evaluation.descriptors[:count]))
     objectives, measures = (np.concatenate(parts) for parts in zip(*scores, strict=True))
     grid = GridArchive.create(jnp.zeros(1), dims=config.dims, ranges=config.ranges)
-    rows = np.flatnonzero(np.isfinite(objectives) & np.isfinite(measures).all(axis=1))
+    finite = np.isfinite(objectives) & np.isfinite(measures).all(axis=1)
+    rows = np.flatnonzero(finite & sure_labels(measures, label, config.dataset.margin))
+    rows = rows[: config.dataset.images]
     return Rows(
         cells=np.asarray(grid.cell_of(jnp.asarray(measures[rows]))),
         labels=labels_of(measures[rows], label),

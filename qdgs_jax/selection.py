@@ -60,15 +60,14 @@ class Rows:
         return Rows(**{name: column[indices] for name, column in self.columns().items()})
 
 
-def labels_of(measures: np.ndarray, label_measure: int, boundary: float = 0.0) -> np.ndarray:
-    """Class of each row: 0 below the boundary of the label measure, 1 from it upwards.
+def labels_of(measures: np.ndarray, label_measure: int) -> np.ndarray:
+    """Class of each row: 0 where the label measure is negative, else 1.
 
     Small measures are near the positive prompt, so class 0 is what the positive prompt says.
 
     Args:
         measures: Float[N, M].
         label_measure: index j of the label measure.
-        boundary: value of m_j that parts the classes.
 
     Returns:
         Int[N] of 0 and 1.
@@ -78,7 +77,28 @@ def labels_of(measures: np.ndarray, label_measure: int, boundary: float = 0.0) -
             f"label_measure is {label_measure} but there are {measures.shape[1]} measures: "
             f"give an index from 0 to {measures.shape[1] - 1}."
         )
-    return (measures[:, label_measure] >= boundary).astype(np.int64)
+    return (measures[:, label_measure] >= 0).astype(np.int64)
+
+
+def sure_labels(measures: np.ndarray, label_measure: int, margin: float) -> np.ndarray:
+    """Rows whose label measure is at least `margin` from the boundary 0, as Bool[N].
+
+    A scorer is least reliable near its boundary, and a wrong label does more harm than a missing
+    picture.
+
+    Raises:
+        ValueError: `margin` is negative, or no row is left.
+    """
+    if margin < 0:
+        raise ValueError(f"margin is {margin}: give 0 or a distance from the boundary.")
+    sure: np.ndarray = np.abs(measures[:, label_measure]) >= margin
+    if len(sure) and not sure.any():
+        largest = float(np.abs(measures[:, label_measure]).max())
+        raise ValueError(
+            f"margin is {margin} but no label measure is farther than {largest:.3g} from the "
+            "boundary: give a smaller margin."
+        )
+    return sure
 
 
 def bins_of(
@@ -140,7 +160,7 @@ def select_elites(
     bins: Sequence[int],
     ranges: Sequence[tuple[float, float]],
     label_measure: int,
-    boundary: float = 0.0,
+    margin: float = 0.0,
 ) -> Rows:
     """Choose and label elites, balanced over the measure bins.
 
@@ -153,13 +173,14 @@ def select_elites(
         bins: number of measure bins per measure.
         ranges: (low, high) per measure, the archive's.
         label_measure: index of the measure whose sides are the classes.
-        boundary: value of the label measure that parts the classes.
+        margin: elites whose label measure is nearer to the boundary than this are left out.
 
     Returns:
         The chosen rows. Equal input gives equal rows, and the order of the input does not matter.
 
     Raises:
-        ValueError: there are no elites, `count` is not positive, or shapes and settings disagree.
+        ValueError: there are no elites, or none beyond the margin, `count` is not positive, or
+            shapes and settings disagree.
     """
     if count < 1:
         raise ValueError(f"count is {count}: ask for at least one image.")
@@ -168,10 +189,11 @@ def select_elites(
     measures = np.asarray(measures, np.float32)
     rows = Rows(
         cells=np.asarray(cells, np.int64),
-        labels=labels_of(measures, label_measure, boundary),
+        labels=labels_of(measures, label_measure),
         objectives=np.asarray(objectives, np.float32),
         measures=measures,
         latents=np.asarray(latents, np.float32),
     )
+    rows = rows.take(np.flatnonzero(sure_labels(rows.measures, label_measure, margin)))
     chosen = balance(bins_of(rows.measures, bins, ranges), rows.objectives, rows.cells, count)
     return rows.take(chosen)

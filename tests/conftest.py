@@ -1,4 +1,8 @@
-"""Settings of every test process: compiled programs are shared between them and between runs."""
+"""Settings of every test process.
+
+Compiled programs are shared between processes and between runs. As most of them run once, on small
+data, LLVM spends little on them; XLA's own passes, which decide what is computed, are the usual ones.
+"""
 
 import os
 from pathlib import Path
@@ -9,6 +13,7 @@ CACHE = Path(__file__).parent.parent / ".make" / "compiled"
 
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 
 settings.register_profile("default", deadline=None)
 settings.register_profile("fuzz", deadline=5000, max_examples=20_000)

@@ -84,7 +84,7 @@ def _rough_drawings(key: jax.Array, count: int, image_size: int) -> tuple[jax.Ar
     shapes, colours = jnp.arange(count) % 2, jnp.arange(count) // 2 % 2
     scene = red_blue_scene(scene_key, shapes, colours)
     scene = scene._replace(blur=jax.random.uniform(blur_key, (count,), maxval=MAX_BLUR))
-    images = render(scene, ink_key, image_size)
+    images = render(scene, ink_key, image_size, rough=True)
     level = jax.random.uniform(level_key, (count, 1, 1, 1), maxval=MAX_NOISE)
     images = images + level * jax.random.normal(noise_key, images.shape)
     return jnp.round(255 * jnp.clip(images, 0.0, 1.0)).astype(jnp.uint8), shapes

@@ -40,7 +40,7 @@ class FitSettings:
 
     epochs: int
     batch_size: int = 50
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
 
     def __post_init__(self) -> None:
         if min(self.epochs, self.batch_size) < 1 or self.learning_rate <= 0:

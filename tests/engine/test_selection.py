@@ -31,7 +31,16 @@ def test_the_side_of_the_label_measure_is_the_label() -> None:
     measures = np.array([[0.1, -0.05], [-0.1, 0.0], [0.0, 0.05]])
     assert labels_of(measures, 1).tolist() == [0, 1, 1]
     assert labels_of(measures, 0).tolist() == [1, 0, 1]
-    assert labels_of(measures, 1, boundary=0.02).tolist() == [0, 0, 1]
+    assert labels_of(measures - 0.02, 1).tolist() == [0, 0, 1]
+
+
+def test_a_margin_leaves_out_what_is_near_the_boundary() -> None:
+    data = elites(200)
+    label = data["measures"][:, 1]
+    rows = select(data, 200, margin=0.03)
+    assert len(rows) == np.sum(np.abs(label) >= 0.03) < 200
+    assert np.abs(rows.measures[:, 1]).min() >= 0.03
+    assert len(select(data, 200)) == 200
 
 
 @pytest.mark.parametrize(
@@ -114,6 +123,8 @@ def test_a_small_archive_gives_all_its_elites() -> None:
         ({"bins": (4, 0)}, r"bins \(4, 0\)"),
         ({"ranges": ((0.1, -0.1), (0, 1))}, "low < high"),
         ({"label_measure": 2}, "label_measure is 2 but there are 2 measures"),
+        ({"margin": -0.1}, "margin is -0.1"),
+        ({"margin": 9.0}, "margin is 9.0 but no label measure is farther than"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(changes: dict[str, object], message: str) -> None:
