@@ -1,8 +1,9 @@
-"""Lets Orbax write parameters one after another, each made when its turn comes.
+"""Lets Orbax write parameters group by group, each made when its turn comes.
 
 Orbax takes a tree of arrays, all in memory at once, and copies them. A type handler is its way to
-save leaves of another kind: this one makes a `Pending` parameter, writes it as the NumPy array that
-it is, and drops it before the next. A conversion then takes the memory of its largest parameter.
+save leaves of another kind: this one makes some `Pending` parameters, writes them as the NumPy
+arrays that they are, and drops them before the next. A conversion then takes the memory of one
+group. (Every group is a version of the checkpoint's index on disk: groups must not be too small.)
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from qdgs_jax.ports.checkpoint import Pending
+
+_GROUP_BYTES = 16 << 20
 
 
 class _PendingHandler(ocp.type_handlers.NumpyHandler):  # type: ignore[misc]
@@ -25,11 +29,15 @@ class _PendingHandler(ocp.type_handlers.NumpyHandler):  # type: ignore[misc]
         infos: Sequence[Any],
         args: Sequence[Any] | None = None,
     ) -> Sequence[Any]:
-        """Make and write one leaf at a time; nothing is left to wait for."""
+        """Make and write one group at a time; nothing is left to wait for."""
         args = args or [ocp.SaveArgs()] * len(values)
-        for value, info, arg in zip(values, infos, args, strict=True):
-            for written in await super().serialize([value.make()], [info], [arg]):
-                written.result()
+        group: list[tuple[np.ndarray, Any, Any]] = []
+        for number, (value, info, arg) in enumerate(zip(values, infos, args, strict=True), 1):
+            group.append((value.make(), info, arg))
+            if number == len(values) or sum(array.nbytes for array, *_ in group) > _GROUP_BYTES:
+                for written in await super().serialize(*zip(*group, strict=True)):
+                    written.result()
+                group = []
         return []
 
 

@@ -1,7 +1,7 @@
 """Train the embedded CLIP on drawn, captioned shapes.
 
     python scripts/train_shapes_clip.py --output runs/shapes-clip-regular
-    python scripts/train_shapes_clip.py --output qdgs_jax/assets/shapes-clip \
+    python scripts/train_shapes_clip.py --output runs/shapes-clip \
         --start runs/shapes-clip-regular --rough --steps 900 --learning-rate 0.01
 
 The first run learns from regular shapes. The second goes on with rough ones, for a generator draws

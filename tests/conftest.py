@@ -1,7 +1,7 @@
 """Settings of every test process.
 
 Compiled programs are shared between processes and between runs. As most of them run once, on small
-data, LLVM spends little on them; XLA's own passes, which decide what is computed, are the usual ones.
+data, LLVM spends little on them; XLA's own passes, which decide what is computed, are as usual.
 """
 
 import os

@@ -242,10 +242,16 @@ def _repair(
     report: Progress,
     group: int | None,
 ) -> Params:
-    """Fine-tune every classifier on one data set."""
+    """Fine-tune every classifier on one data set.
+
+    The data set is small and its shapes stand as the search found them: mirrored and turned copies
+    stand for those it did not find, and many small steps undo what the biased drawings taught.
+    """
     count = len(settings.biases) * settings.seeds
     _, _, keys = _model_keys(seed, count)
-    fitting = FitSettings(epochs=settings.repair_epochs)
+    fitting = FitSettings(
+        epochs=settings.repair_epochs, batch_size=25, learning_rate=5e-3, mirrored=True
+    )
     images, labels = jax.device_put((data.images, data.labels))
 
     def repair(models: slice) -> Params:

@@ -35,12 +35,14 @@ class FitSettings:
         epochs: passes over the data.
         batch_size: images per step; the incomplete rest of an epoch is left out, and as every epoch
             has its own order, a different rest each time.
-        learning_rate: Adam's, constant.
+        learning_rate: Adam's at the start; it falls to zero along a cosine.
+        mirrored: show each batch in one of the eight symmetries of the square, drawn anew.
     """
 
     epochs: int
     batch_size: int = 50
     learning_rate: float = 3e-3
+    mirrored: bool = False
 
     def __post_init__(self) -> None:
         if min(self.epochs, self.batch_size) < 1 or self.learning_rate <= 0:
@@ -63,6 +65,14 @@ def apply_model(cfg: ShapeClassifierConfig, params: Params, images: jax.Array) -
     return nnx.merge(_graph(cfg), params)(images.astype(jnp.float32) / 255.0)
 
 
+def mirror(images: jax.Array, key: jax.Array) -> jax.Array:
+    """A batch of square images in one of the eight symmetries of the square."""
+    upside_down, left_right, transposed = jax.random.bernoulli(key, shape=(3,))
+    images = jnp.where(upside_down, images[:, ::-1], images)
+    images = jnp.where(left_right, images[:, :, ::-1], images)
+    return jnp.where(transposed, images.swapaxes(1, 2), images)
+
+
 def _fit_one(
     cfg: ShapeClassifierConfig,
     settings: FitSettings,
@@ -75,21 +85,27 @@ def _fit_one(
     count = images.shape[0]
     batch = min(settings.batch_size, count)
     steps = count // batch
-    optimizer = optax.adam(settings.learning_rate)
+    total = settings.epochs * steps
+    optimizer = optax.adam(optax.cosine_decay_schedule(settings.learning_rate, total))
 
-    def loss(params: Params, indices: jax.Array) -> jax.Array:
-        logits = apply_model(cfg, params, images[indices])
+    def loss(params: Params, indices: jax.Array, key: jax.Array) -> jax.Array:
+        shown = mirror(images[indices], key) if settings.mirrored else images[indices]
+        logits = apply_model(cfg, params, shown)
         targets = labels[indices].astype(logits.dtype)
         return optax.sigmoid_binary_cross_entropy(logits, targets).mean()
 
-    def step(carry: tuple[Params, Any], indices: jax.Array) -> tuple[tuple[Params, Any], None]:
+    def step(
+        carry: tuple[Params, Any], batch_of_step: tuple[jax.Array, jax.Array]
+    ) -> tuple[tuple[Params, Any], None]:
         params, opt_state = carry
-        updates, opt_state = optimizer.update(jax.grad(loss)(params, indices), opt_state, params)
+        gradient = jax.grad(loss)(params, *batch_of_step)
+        updates, opt_state = optimizer.update(gradient, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state), None
 
     def epoch(carry: tuple[Params, Any], number: jax.Array) -> tuple[tuple[Params, Any], None]:
-        order = jax.random.permutation(jax.random.fold_in(key, number), count)
-        return jax.lax.scan(step, carry, order[: steps * batch].reshape(steps, batch))
+        order_key, mirror_key = jax.random.split(jax.random.fold_in(key, number))
+        order = jax.random.permutation(order_key, count)[: steps * batch].reshape(steps, batch)
+        return jax.lax.scan(step, carry, (order, jax.random.split(mirror_key, steps)))
 
     carry = (params, optimizer.init(params))
     return jax.lax.scan(epoch, carry, jnp.arange(settings.epochs))[0][0]

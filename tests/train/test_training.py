@@ -21,6 +21,7 @@ from qdgs_jax.train.training import (
     fit,
     in_groups,
     init_models,
+    mirror,
     predict,
 )
 
@@ -148,6 +149,26 @@ trained = fit(
 assert all(len(value.devices()) == 2 for value in jax.tree.leaves(trained))
 np.save(sys.argv[1] + "/out.npy", predict(cfg, trained, data["images"][0]))
 """
+
+
+def test_a_mirrored_batch_is_one_of_eight_pictures() -> None:
+    image = np.zeros((1, 4, 4, 3), np.uint8)
+    image[0, 0, 1] = 255  # no symmetry of the square leaves this pixel where it is
+    keys = jax.random.split(jax.random.key(0), 100)
+    seen = np.asarray(jax.vmap(lambda key: mirror(jnp.asarray(image), key))(keys))
+    assert (seen.sum(axis=(1, 2, 3, 4)) == image.sum()).all()
+    assert len({picture.tobytes() for picture in seen}) == 8
+
+
+def test_mirrored_training_sees_other_pictures(
+    data: tuple[np.ndarray, np.ndarray], keys: jax.Array
+) -> None:
+    params = init_models(CFG, keys)
+    plain, mirrored = (
+        fit(CFG, FitSettings(2, 8, mirrored=m), params, data[0], data[1], keys)
+        for m in (False, True)
+    )
+    assert not np.allclose(jax.tree.leaves(plain)[1], jax.tree.leaves(mirrored)[1])
 
 
 @pytest.mark.parametrize("change", [{"epochs": 0}, {"batch_size": 0}, {"learning_rate": 0.0}])
