@@ -89,9 +89,9 @@ def _elite_rows(folder: RunFolder, config: RunConfig, label: int) -> Rows:
 
 
 def _sampled_rows(config: RunConfig, domain: Any, label: int) -> Rows:
-    """The first samples whose label is sure, of four times as many as are wanted."""
+    """The first samples whose label is sure, of five times as many as are wanted."""
     sample_key, score_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), 1))
-    latents = np.asarray(domain.sample_latents(sample_key, 4 * config.dataset.images))
+    latents = np.asarray(domain.sample_latents(sample_key, 5 * config.dataset.images))
     evaluate = jax.jit(functools.partial(domain.evaluate, state=domain.init_state()))
     scores = []
     for number, (batch, count) in enumerate(_batches(latents)):

@@ -2,7 +2,7 @@
 
 CLIP guides the search and labels the data set, so it cannot also vouch for them. The oracle tells
 the colour from the pixels, and the shape by a classifier that has only seen balanced drawings,
-blurred and noisy ones among them, because generated pictures are.
+rough, blurred and noisy ones among them, because generated pictures are.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ MIN_CHROMA = 0.01  # mean chroma of a picture; the smallest drawing has 0.04
 MIN_TINT = 0.15  # red minus blue of what is coloured; pure red and blue have about 0.75
 MAX_BLUR = 0.025  # standard deviation in image widths
 MAX_NOISE = 0.06
+CHUNK = 1000  # drawings made together, by one program for all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,10 +104,14 @@ def train_oracle(
     """
     cfg = ShapeClassifierConfig(image_size=image_size)
     draw_key, test_key, init_key, order_key = jax.random.split(jax.random.key(seed), 4)
-    pictures, shapes = _rough_drawings(draw_key, images, image_size)
+    drawn = [
+        _rough_drawings(key, CHUNK, image_size)
+        for key in jax.random.split(draw_key, -(-images // CHUNK))
+    ]
+    pictures, shapes = (jnp.concatenate(part)[:images] for part in zip(*drawn, strict=True))
     params = init_models(cfg, init_key[None])
     params = fit(cfg, FitSettings(epochs=epochs), params, pictures, shapes, order_key[None])
-    pictures, shapes = _rough_drawings(test_key, 1000, image_size)
+    pictures, shapes = _rough_drawings(test_key, CHUNK, image_size)
     right = (predict(cfg, params, pictures)[0] > 0) == (shapes == 1)
     return Oracle(cfg, params, float(right.mean()))
 
