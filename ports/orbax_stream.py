@@ -20,7 +20,7 @@ from qdgs_jax.ports.checkpoint import Pending
 _GROUP_BYTES = 16 << 20
 
 
-class _PendingHandler(ocp.type_handlers.NumpyHandler):  # type: ignore[misc]
+class _PendingHandler(ocp.type_handlers.NumpyHandler):
     """Writes `Pending` leaves as NumPy arrays, under NumPy's type name."""
 
     async def serialize(
