@@ -13,7 +13,7 @@ CACHE = Path(__file__).parent.parent / ".make" / "compiled"
 
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 settings.register_profile("default", deadline=None)
 settings.register_profile("fuzz", deadline=5000, max_examples=20_000)

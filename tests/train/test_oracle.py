@@ -13,7 +13,7 @@ from qdgs_jax.train.oracle import UNCLEAR, Judgement, Oracle, group_shares, trai
 
 @pytest.fixture(scope="module")
 def oracle() -> Oracle:
-    return train_oracle(0, image_size=16, images=1500, epochs=8)
+    return train_oracle(0, image_size=16)
 
 
 def test_it_knows_shapes_and_colours_it_has_not_seen(oracle: Oracle) -> None:
