@@ -58,7 +58,7 @@ def test_one_step_is_adam_on_the_mean_cross_entropy(
         return -jnp.log(jnp.where(labels == 1, probability, 1 - probability)).mean()
 
     optimizer = optax.adam(1e-2)
-    updates, _ = optimizer.update(jax.grad(loss)(one), optimizer.init(one))
+    updates, _ = optimizer.update(jax.jit(jax.grad(loss))(one), optimizer.init(one))
     expected = optax.apply_updates(one, updates)
     trained = fit(CFG, settings, start, images, labels, keys[:1])
     assert_close(jax.tree.map(lambda value: value[0], trained), expected)
