@@ -1,7 +1,7 @@
 """Names of AdaFace's IR and IR-SE backbones' tensors, without the `model.` of Lightning's files.
 
 PyTorch flattens the last feature map channel first, our network channel last, so the kernel of the
-dense layer behind it is permuted. Tables are for `mapping.apply_rules`.
+dense layer behind it is permuted. Tables are for `mapping.plan_rules`.
 """
 
 from __future__ import annotations

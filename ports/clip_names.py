@@ -1,7 +1,7 @@
 """Names of CLIP's tensors: OpenAI's, which OpenCLIP shares, and Hugging Face's.
 
 OpenAI packs query, key and value into one matrix, as our model does; Hugging Face keeps them apart.
-Tables are for `mapping.apply_rules`.
+Tables are for `mapping.plan_rules`.
 """
 
 from __future__ import annotations

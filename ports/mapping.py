@@ -69,10 +69,10 @@ class TensorLike(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Mapped:
-    """A converted checkpoint.
+    """A checkpoint as it will be converted.
 
     Attributes:
-        params: nested dictionaries of arrays or of `Pending`, as the model names them.
+        params: nested dictionaries of `Pending`, as the model names them.
         ignored: names of tensors that the table lists as not needed.
     """
 
@@ -151,23 +151,6 @@ def plan_rules(
         for name, pieces in plan.items()
     }
     return Mapped(unflatten(leaves), tuple(skipped))
-
-
-def apply_rules(
-    tensors: Mapping[str, Any],
-    rules: Sequence[Rule],
-    ignored: Sequence[str],
-    params: Mapping[str, tuple[int, ...]],
-    dtype: str = "float32",
-) -> Mapped:
-    """Convert a checkpoint's tensors to arrays: `plan_rules`, and all of it made at once.
-
-    Raises:
-        CheckpointError: as `plan_rules`, or as making a parameter.
-    """
-    planned = plan_rules(tensors, rules, ignored, params, dtype)
-    leaves = {name: leaf.make() for name, leaf in flatten(planned.params)}
-    return Mapped(unflatten(leaves), planned.ignored)
 
 
 def _join(

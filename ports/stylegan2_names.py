@@ -1,7 +1,7 @@
 """Names of StyleGAN2 generators' tensors: NVIDIA's networks and rosinality's stylegan2-pytorch.
 
 Both hold the same numbers; rosinality's state dict counts layers through and adds unit axes, and
-its average code stands beside it in the file. Tables are for `mapping.apply_rules`.
+its average code stands beside it in the file. Tables are for `mapping.plan_rules`.
 
 The resampling filters are ignored because the model has [1, 3, 3, 1] built in; a reader compares
 them with `RESAMPLE_FILTER` first (rosinality's hold 4 times as much, the gain of upsampling).

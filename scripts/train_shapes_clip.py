@@ -26,7 +26,7 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,10 +39,10 @@ from shapes_captions import HELD_OUT_FRAMES, SIZES, caption_bank
 from tokenizers.trainers import BpeTrainer
 from transformers import CLIPTokenizerFast
 
+from qdgs_jax.domains.shapes import load_clip
 from qdgs_jax.drawing import COLOURS, KINDS, SHAPES, Scene, outline, random_pose, render
 from qdgs_jax.models.clip import CLIP, CLIPConfig, TowerConfig, VisionTower
-from qdgs_jax.ports.checkpoint import load_model, save_model
-from qdgs_jax.ports.mapping import fill_model
+from qdgs_jax.ports.checkpoint import save_model
 
 VOCAB_SIZE = 1024
 CONTEXT = 24
@@ -328,9 +328,7 @@ def main() -> None:
     scene = sample_scene(jax.random.key(args.seed + 1), any_scene(1000, KINDS))
     seen = render(scene, jax.random.key(args.seed + 2), IMAGE_SIZE)
     if args.start:
-        _, known = load_model(args.start)
-        known = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), known)
-        trainee.clip = cast(CLIP, fill_model(lambda: CLIP(cfg, rngs=nnx.Rngs(0)), known))
+        trainee.clip, _ = load_clip(str(args.start))
     else:
         initialise_tower(trainee.clip.visual, trainee.clip.preprocess(seen))
     graph, params = nnx.split(trainee)

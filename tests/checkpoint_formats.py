@@ -20,7 +20,7 @@ from torch_writer import Call, Name, Parameter
 
 from qdgs_jax.ports.checkpoint import flatten
 from qdgs_jax.ports.conversion import recognise
-from qdgs_jax.ports.mapping import apply_rules, parameter_shapes
+from qdgs_jax.ports.mapping import parameter_shapes, plan_rules
 from qdgs_jax.ports.source import open_content
 
 SOURCE = "import pathlib\npathlib.Path('executed').touch()\nraise RuntimeError('executed')\n"
@@ -323,5 +323,5 @@ def port(kind: str, source: Path) -> tuple[dict[str, Any], dict[str, Array]]:
     with open_content(source) as content:
         found = recognise(kind, content)
         shapes = _shapes(json.dumps(found.config), found.build)
-        mapped = apply_rules(found.tensors, found.rules, found.ignored, shapes)
-    return dict(found.config), dict(flatten(mapped.params))
+        planned = plan_rules(found.tensors, found.rules, found.ignored, shapes)
+        return dict(found.config), {name: leaf.make() for name, leaf in flatten(planned.params)}

@@ -16,11 +16,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import jax
 import numpy as np
 from flax import nnx
 from numpy.typing import NDArray
 
-from qdgs_jax.ports.mapping import Rule, apply_rules, parameter_shapes
+from qdgs_jax.ports.mapping import Rule, parameter_shapes, plan_rules
 
 DATA = Path(__file__).resolve().parent / "data"
 
@@ -147,7 +148,7 @@ def load(
 ) -> Model:
     """Model of `build` with the arrays of a state dict for its parameters."""
     tensors = {name: Drawn(array) for name, array in arrays.items()}
-    mapped = apply_rules(tensors, rules, ignored, parameter_shapes(build))
+    planned = plan_rules(tensors, rules, ignored, parameter_shapes(build))
     graph, state = nnx.split(nnx.eval_shape(build))
-    nnx.replace_by_pure_dict(state, mapped.params)
+    nnx.replace_by_pure_dict(state, jax.tree.map(lambda leaf: leaf.make(), planned.params))
     return nnx.merge(graph, state)
