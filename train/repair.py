@@ -245,12 +245,13 @@ def _repair(
     """Fine-tune every classifier on one data set.
 
     The data set is small and its shapes stand as the search found them: mirrored and turned copies
-    stand for those it did not find, and many small steps undo what the biased drawings taught.
+    stand for those it did not find, and many steps on few images each undo what the biased drawings
+    taught.
     """
     count = len(settings.biases) * settings.seeds
     _, _, keys = _model_keys(seed, count)
     fitting = FitSettings(
-        epochs=settings.repair_epochs, batch_size=25, learning_rate=5e-3, mirrored=True
+        epochs=settings.repair_epochs, batch_size=10, learning_rate=5e-3, mirrored=True
     )
     images, labels = jax.device_put((data.images, data.labels))
 
