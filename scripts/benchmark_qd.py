@@ -24,7 +24,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from benchmark_qd_peers import PEERS
+from benchmark_qd_peers import INSERTION_DIMS, INSERTION_RANGES, PEERS, insertion_batch
 
 from qdgs_jax.archive import GridArchive
 from qdgs_jax.benchmarks import PROBLEMS, Benchmark, load_benchmark
@@ -137,6 +137,13 @@ ALGORITHMS: dict[str, tuple[Callable[[Benchmark, Shape], Any], dict[str, float]]
 }
 
 
+def build_search(bench: Benchmark, algorithm: str, shape: Shape) -> Search:
+    """An algorithm as the literature sets it up for a problem."""
+    build, archive = ALGORITHMS[algorithm]
+    dims = (CELLS, CELLS)
+    return Search(bench.problem, build(bench, shape), dims=dims, ranges=bench.ranges, **archive)
+
+
 def run(
     problem: str,
     algorithm: str,
@@ -147,12 +154,10 @@ def run(
     clock: Callable[[], float] = time.perf_counter,
 ) -> Run:
     """One run of our implementation, timed by a clock."""
-    bench = load_benchmark(problem, dim)
-    build, archive = ALGORITHMS[algorithm]
     # One emitter needs as many sequential steps as there are emitters otherwise.
     turns = shape.emitters if algorithm.endswith("single") else 1
-    emitter = build(bench, Shape(shape.emitters // turns, shape.batch))
-    search = Search(bench.problem, emitter, dims=(CELLS, CELLS), ranges=bench.ranges, **archive)
+    bench = load_benchmark(problem, dim)
+    search = build_search(bench, algorithm, Shape(shape.emitters // turns, shape.batch))
     state = search.init((), jnp.zeros((1, dim)), jax.random.key(seed))
     began = clock()
     state, metrics = jax.block_until_ready(search.run((), state, 0))
@@ -234,27 +239,56 @@ def _timed(search: Search, state: Any, steps: int) -> tuple[float, Any]:
 def insertion(args: argparse.Namespace) -> Iterator[str]:
     """Milliseconds to insert 4,096 candidates of 64 numbers into 50 x 25 x 5 x 25 cells."""
     yield "### Insertion of 4,096 candidates (64 numbers) into 156,250 cells\n"
-    yield _row("archive", "ms per batch (median of 50)")
+    yield _row("archive", "ms per batch (median)")
     yield _row("---", "---:")
     annealed = {"learning_rate": 0.02, "threshold_min": 0}
+    batches = [insertion_batch(i) for i in range(80)]
     for name, settings in (("elitist", {}), ("annealed", annealed)):
         archive = GridArchive.create(
-            jnp.zeros(64), dims=(50, 25, 5, 25), ranges=((-0.1, 0.1),) * 4, **settings
+            jnp.zeros(64), dims=INSERTION_DIMS, ranges=INSERTION_RANGES, **settings
         )
         insert = jax.jit(lambda a, *batch: a.add(*batch), donate_argnums=0)
         times = []
-        for i in range(80):
-            keys = jax.random.split(jax.random.key(i), 3)
-            batch = (
-                jax.random.normal(keys[0], (4096, 64)),
-                jax.random.uniform(keys[1], (4096, 4), minval=-0.1, maxval=0.1),
-                jax.random.uniform(keys[2], (4096,)) * 100,
-            )
-            jax.block_until_ready(batch)
+        for batch in batches:
             began = time.perf_counter()
             archive = jax.block_until_ready(insert(archive, *batch))
             times.append(time.perf_counter() - began)
         yield _row(name, f"{1e3 * statistics.median(times[30:]):.3f}")
+    for peer in PEERS if args.peers else ():
+        if not peer.installed:
+            yield _row(peer.name, "not installed")
+            continue
+        for name, settings in (("elitist", {}), ("annealed", annealed)):
+            times = peer.insertion_times(batches, settings)
+            if times:
+                yield _row(f"{peer.name} {name}", f"{1e3 * statistics.median(times):.3f}")
+    yield ""
+
+
+def seeds_at_once(args: argparse.Namespace) -> Iterator[str]:
+    """Seconds of eight searches mapped over their seeds, and of one."""
+    yield "### Eight seeds in one program (sphere)\n"
+    yield _row("algorithm", "one, ms per step", "eight, ms per step", "eight over one")
+    yield _row("---", *["---:"] * 3)
+    bench, shape = load_benchmark("sphere", args.dim), Shape(args.emitters, args.batch)
+    for algorithm in args.algorithms:
+        search = build_search(bench, algorithm, shape)
+        init = jax.vmap(lambda key, s=search: s.init((), jnp.zeros((1, args.dim)), key))
+        steps = jax.jit(
+            jax.vmap(lambda state, count, s=search: s.run((), state, count)[0], (0, None)),
+            donate_argnums=0,
+        )
+        per_step = []
+        for seeds in (1, 8):
+            states = init(jax.random.split(jax.random.key(0), seeds))
+            states = jax.block_until_ready(steps(states, 100))
+            times = []
+            for _ in range(5):
+                began = time.perf_counter()
+                states = jax.block_until_ready(steps(states, 100))
+                times.append((time.perf_counter() - began) / 100)
+            per_step.append(1e3 * statistics.median(times))
+        yield _row(algorithm, *(f"{ms:.2f}" for ms in per_step), f"{per_step[1] / per_step[0]:.1f}")
     yield ""
 
 
@@ -295,6 +329,7 @@ def main() -> None:
     parser.add_argument("--peers", action="store_true", help="also run pyribs and QDax")
     parser.add_argument("--steps", action="store_true", help="step time over the number of cells")
     parser.add_argument("--insertion", action="store_true", help="time of an insertion")
+    parser.add_argument("--at-once", action="store_true", help="time of eight seeds over one")
     parser.add_argument("--write", action="store_true", help="into docs/benchmarks.md")
     args = parser.parse_args()
     device = jax.devices()[0].device_kind
@@ -304,6 +339,7 @@ def main() -> None:
     parts = [quality_tables(args)]
     parts += [step_times(args)] if args.steps else []
     parts += [insertion(args)] if args.insertion else []
+    parts += [seeds_at_once(args)] if args.at_once else []
     for part in parts:
         for line in part:
             print(line, flush=True)

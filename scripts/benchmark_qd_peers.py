@@ -18,10 +18,47 @@ import numpy as np
 from qdgs_jax.benchmarks import Benchmark, load_benchmark
 
 CELLS = 100
+INSERTION_DIMS = (50, 25, 5, 25)
+INSERTION_RANGES = ((-0.1, 0.1),) * 4
+Batch = tuple[jax.Array, jax.Array, jax.Array]
 Scores = dict[int, tuple[float, float]]
 
 
-class Pyribs:
+class Peer:
+    """What the two have in common."""
+
+    name: str
+    module: str
+    algorithms: tuple[str, ...]
+
+    @property
+    def installed(self) -> bool:
+        """Whether the library is there."""
+        return importlib.util.find_spec(self.module) is not None
+
+    def run(
+        self, algorithm: str, bench: Benchmark, shape: Any, checkpoints: list[int]
+    ) -> tuple[Scores, float]:
+        """Scores at the checkpoints, and evaluations per second."""
+        raise NotImplementedError
+
+    def rows(self, problem: str, dim: int, shape: Any, checkpoints: list[int]) -> Iterator[str]:
+        """Markdown rows of this peer."""
+        if not self.installed:
+            yield f"| {self.name} | not installed |" + " |" * (len(checkpoints) + 2)
+            return
+        bench = load_benchmark(problem, dim)
+        for algorithm in self.algorithms:
+            scores, speed = self.run(algorithm, bench, shape, checkpoints)
+            cells = " | ".join(f"{scores[k][0]:.2f} / {scores[k][1]:.2f}" for k in checkpoints)
+            yield f"| {self.name} {algorithm} (seed 1) | {cells} | {speed:,.0f} | | |"
+
+    def insertion_times(self, batches: list[Batch], settings: dict[str, float]) -> list[float]:
+        """Seconds of insertions into a prefilled archive; none where it lacks the settings."""
+        raise NotImplementedError
+
+
+class Pyribs(Peer):
     """pyribs' GridArchive and emitters, problems evaluated by our jitted functions."""
 
     name = "pyribs"
@@ -84,12 +121,23 @@ class Pyribs:
         seconds = time.perf_counter() - began
         return scores, checkpoints[-1] * shape.evaluations / seconds
 
-    def rows(self, problem: str, dim: int, shape: Any, checkpoints: list[int]) -> Iterator[str]:
-        """Markdown rows of this peer."""
-        yield from _rows(self, problem, dim, shape, checkpoints)
+    def insertion_times(self, batches: list[Batch], settings: dict[str, float]) -> list[float]:
+        """Seconds of insertions into a prefilled archive."""
+        from ribs.archives import GridArchive
+
+        archive = GridArchive(
+            solution_dim=64, dims=INSERTION_DIMS, ranges=INSERTION_RANGES, **settings
+        )
+        times = []
+        for solutions, measures, objectives in batches:
+            batch = [np.asarray(x) for x in (solutions, objectives, measures)]
+            began = time.perf_counter()
+            archive.add(*batch)
+            times.append(time.perf_counter() - began)
+        return times[30:]
 
 
-class QDax:
+class QDax(Peer):
     """QDax's MAPElites with its CMA emitters, one emitter per step."""
 
     name = "QDax"
@@ -159,12 +207,42 @@ class QDax:
             sigma_g=bench.sigma_gradient,
         )
 
-    def rows(self, problem: str, dim: int, shape: Any, checkpoints: list[int]) -> Iterator[str]:
-        """Markdown rows of this peer."""
-        yield from _rows(self, problem, dim, shape, checkpoints)
+    def insertion_times(self, batches: list[Batch], settings: dict[str, float]) -> list[float]:
+        """Seconds of insertions; it compares with all centroids, so a few must do."""
+        from qdax.core.containers.mapelites_repertoire import (
+            MapElitesRepertoire,
+            compute_euclidean_centroids,
+        )
+
+        if settings:
+            return []
+        low, high = zip(*INSERTION_RANGES, strict=True)
+        centroids = compute_euclidean_centroids(INSERTION_DIMS, low, high)
+        repertoire = MapElitesRepertoire.init_default(jnp.zeros(64), centroids)
+        add = jax.jit(
+            lambda r, solutions, measures, objectives: r.add(solutions, measures, objectives),
+            donate_argnums=0,
+        )
+        times = []
+        for batch in batches[:4]:
+            began = time.perf_counter()
+            repertoire = jax.block_until_ready(add(repertoire, *batch))
+            times.append(time.perf_counter() - began)
+        return times[1:]
 
 
 PEERS = (Pyribs(), QDax())
+
+
+def insertion_batch(seed: int) -> Batch:
+    """4,096 candidates: numbers Float[B, 64], measures Float[B, 4], objectives Float[B]."""
+    keys = jax.random.split(jax.random.key(seed), 3)
+    batch = (
+        jax.random.normal(keys[0], (4096, 64)),
+        jax.random.uniform(keys[1], (4096, 4), minval=-0.1, maxval=0.1),
+        jax.random.uniform(keys[2], (4096,)) * 100,
+    )
+    return jax.block_until_ready(batch)
 
 
 def _jitted(bench: Benchmark) -> tuple[Callable[..., Any], Callable[..., Any]]:
@@ -181,16 +259,3 @@ def _jitted(bench: Benchmark) -> tuple[Callable[..., Any], Callable[..., Any]]:
         return scores.fitnesses, scores.descriptors, jacobian
 
     return evaluate, differentiate
-
-
-def _rows(
-    peer: Pyribs | QDax, problem: str, dim: int, shape: Any, checkpoints: list[int]
-) -> Iterator[str]:
-    if importlib.util.find_spec(peer.module) is None:
-        yield f"| {peer.name} | not installed |" + " |" * (len(checkpoints) + 2)
-        return
-    bench = load_benchmark(problem, dim)
-    for algorithm in peer.algorithms:
-        scores, speed = peer.run(algorithm, bench, shape, checkpoints)
-        cells = " | ".join(f"{scores[k][0]:.2f} / {scores[k][1]:.2f}" for k in checkpoints)
-        yield f"| {peer.name} {algorithm} (seed 1) | {cells} | {speed:,.0f} | | |"

@@ -1,0 +1,213 @@
+"""Speed of StyleGAN2 FFHQ-256 and CLIP ViT-B/32 at full size, beside PyTorch where it is installed.
+
+    python scripts/benchmark_networks.py              # images/s, beside PyTorch with `crosscheck`
+    python scripts/benchmark_networks.py --compile    # compile time of both networks' Jacobian
+    python scripts/benchmark_networks.py --bfloat16   # what bfloat16 does to the measures
+
+Weights are drawn at random, sizes are the true ones. Networks and peers are timed in turns, so that
+a slow minute of the machine meets both; figures are medians. A Jacobian is that of five outputs, as
+of an objective and four measures, with respect to the codes of all layers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from benchmark import VIT_B32
+from flax import nnx
+
+from qdgs_jax.cutouts import random_cutouts
+from qdgs_jax.function_problem import value_and_jacobian
+from qdgs_jax.models.clip import VisionTower
+from qdgs_jax.models.stylegan2 import Generator, StyleGAN2Config
+from qdgs_jax.scoring import PromptPair
+
+FFHQ_256 = StyleGAN2Config.from_base(256, channel_base=16384, conv_clamp=256.0)
+OUTPUTS = 5
+VIT_BATCH = 16
+GAN_BATCH = 4
+QUARTER_CELL = 0.001  # of a measure on [-0.1, 0.1] in 50 cells
+
+Call = Callable[[], Any]
+
+
+def median_seconds(calls: dict[str, Call], repeats: int) -> dict[str, float]:
+    """Median wall time of each call, taken in turns after one round to warm up."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(repeats + 1):
+        for name, call in calls.items():
+            began = time.perf_counter()
+            call()
+            if turn:
+                times[name].append(time.perf_counter() - began)
+    return {name: statistics.median(taken) for name, taken in times.items()}
+
+
+def build_synthesis(**settings: Any) -> tuple[Any, Any]:
+    """Graph and weights of the FFHQ-256 synthesis network, its noise strengths not zero."""
+    generator = Generator(FFHQ_256, rngs=nnx.Rngs(0), **settings)
+    return nnx.split(generator.synthesis)
+
+
+def build_tower() -> tuple[Any, Any]:
+    """Graph and weights of ViT-B/32's image tower."""
+    return nnx.split(VisionTower(VIT_B32, rngs=nnx.Rngs(1)))
+
+
+def scores_of(images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Objective Float[B] and four measures Float[B, 4]: fixed mixtures of the pixels."""
+    flat = images.reshape(images.shape[0], -1)
+    mixture = jnp.cos(jnp.arange(flat.shape[1] * OUTPUTS, dtype=jnp.float32) * 1.618)
+    outputs = flat @ mixture.reshape(-1, OUTPUTS) / flat.shape[1]
+    return outputs[:, 0], outputs[:, 1:]
+
+
+def our_calls() -> tuple[dict[str, Call], dict[str, Call]]:
+    """Compiled calls of the image tower, and of the synthesis network and its Jacobian."""
+    tower_graph, tower = build_tower()
+    gan_graph, gan = build_synthesis()
+    images = jax.random.normal(jax.random.key(2), (VIT_BATCH, 224, 224, 3))
+    ws = jax.random.normal(jax.random.key(3), (GAN_BATCH, FFHQ_256.num_ws, FFHQ_256.w_dim))
+    embed = jax.jit(lambda weights, x: nnx.merge(tower_graph, weights)(x))
+    synthesise = jax.jit(lambda weights, ws: nnx.merge(gan_graph, weights)(ws))
+
+    @jax.jit
+    def differentiate(weights: Any, codes: jax.Array) -> Any:
+        def score(codes: jax.Array) -> tuple[jax.Array, jax.Array]:
+            return scores_of(synthesise(weights, codes.reshape(ws.shape)))
+
+        return value_and_jacobian(score, codes)
+
+    codes = ws.reshape(GAN_BATCH, -1)
+    return (
+        {"embed": lambda: jax.block_until_ready(embed(tower, images))},
+        {
+            "synthesise": lambda: jax.block_until_ready(synthesise(gan, ws)),
+            "differentiate": lambda: jax.block_until_ready(differentiate(gan, codes)),
+        },
+    )
+
+
+def speeds(repeats: int, threads: int) -> None:
+    """Print milliseconds per image, and how many times faster than PyTorch."""
+    tower, gan = our_calls()
+    peers: list[dict[str, Call]] = [{}, {}]
+    if importlib.util.find_spec("torch") is not None:
+        import networks_torch
+
+        networks_torch.set_threads(threads)
+        peers = [
+            networks_torch.tower_calls(VIT_BATCH),
+            networks_torch.synthesis_calls(FFHQ_256.channels, GAN_BATCH, OUTPUTS),
+        ]
+    else:
+        print("PyTorch is not installed (extra `crosscheck`): our figures alone.\n")
+    print("| network | batch | ms per image | PyTorch, ms per image | times faster |")
+    print("| --- | ---: | ---: | ---: | ---: |")
+    names = {
+        "embed": "ViT-B/32 image tower",
+        "synthesise": "FFHQ-256 synthesis",
+        "differentiate": f"FFHQ-256 value and Jacobian of {OUTPUTS} outputs",
+    }
+    for ours, theirs, batch in zip((tower, gan), peers, (VIT_BATCH, GAN_BATCH), strict=True):
+        calls = {**ours, **{f"torch {name}": call for name, call in theirs.items()}}
+        taken = {name: 1e3 * s / batch for name, s in median_seconds(calls, repeats).items()}
+        for name in ours:
+            cells = [f"{taken[name]:.1f}", "", ""]
+            if theirs:
+                peer = taken[f"torch {name}"]
+                cells[1:] = [f"{peer:.1f}", f"{peer / taken[name]:.2f}"]
+            print(f"| {names[name]} | {batch} | {' | '.join(cells)} |")
+    print()
+
+
+def embedder(dtype: Any) -> tuple[Callable[..., jax.Array], Any]:
+    """From codes to CLIP embeddings, the generator in a precision; and all weights."""
+    gan_graph, gan = build_synthesis(dtype=dtype)
+    tower_graph, tower = build_tower()
+
+    def embed(weights: Any, ws: jax.Array) -> jax.Array:
+        images = nnx.merge(gan_graph, weights[0])(ws)
+        pooled = random_cutouts((images + 1) / 2, jax.random.key(0), 0, VIT_B32.image_size)[0]
+        return nnx.merge(tower_graph, weights[1])(pooled)
+
+    return embed, (gan, tower)
+
+
+def compile_time() -> None:
+    """Print how long the Jacobian of both networks takes to compile."""
+    embed, weights = embedder(jnp.float32)
+    shape = (GAN_BATCH, FFHQ_256.num_ws, FFHQ_256.w_dim)
+    directions = jax.random.normal(jax.random.key(4), (VIT_B32.embed_dim, OUTPUTS))
+
+    def differentiate(weights: Any, codes: jax.Array) -> Any:
+        def score(codes: jax.Array) -> tuple[jax.Array, jax.Array]:
+            outputs = embed(weights, codes.reshape(-1, *shape[1:])) @ directions
+            return outputs[:, 0], outputs[:, 1:]
+
+        return value_and_jacobian(score, codes)
+
+    codes = jnp.zeros((GAN_BATCH, int(np.prod(shape[1:]))))
+    began = time.perf_counter()
+    lowered = jax.jit(differentiate).lower(weights, codes)
+    traced = time.perf_counter()
+    lowered.compile()
+    print(
+        f"FFHQ-256 + ViT-B/32, value and Jacobian of {OUTPUTS} outputs, batch {GAN_BATCH}: traced "
+        f"in {traced - began:.1f} s, compiled in {time.perf_counter() - traced:.1f} s\n"
+    )
+
+
+def bfloat16_shift(count: int) -> None:
+    """Print how far synthesis in bfloat16 moves four measures of random prompts."""
+    texts = jax.random.normal(jax.random.key(5), (8, 1, VIT_B32.embed_dim))
+    pairs = [PromptPair(texts[i], texts[i + 1]) for i in range(0, 8, 2)]
+
+    def measures(dtype: Any) -> np.ndarray:
+        embed, weights = embedder(dtype)
+
+        @jax.jit
+        def score(weights: Any, ws: jax.Array) -> jax.Array:
+            embeds = embed(weights, ws)
+            return jnp.stack([pair.distance(embeds) for pair in pairs], axis=-1)
+
+        rows = []
+        for key in jax.random.split(jax.random.key(6), count // GAN_BATCH):
+            w = jax.random.normal(key, (GAN_BATCH, 1, FFHQ_256.w_dim))
+            rows.append(score(weights, jnp.repeat(w, FFHQ_256.num_ws, axis=1)))
+        return np.concatenate(rows)
+
+    moved = np.abs(measures(jnp.bfloat16) - measures(jnp.float32)).max(axis=-1)
+    print(
+        f"bfloat16 synthesis moves the measures of {len(moved)} latents by {np.median(moved):.2g} "
+        f"(median), {np.quantile(moved, 0.95):.2g} (95 %); a quarter of a cell is {QUARTER_CELL}\n"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2, help="of PyTorch")
+    parser.add_argument("--compile", action="store_true", help="compile time instead")
+    parser.add_argument("--bfloat16", action="store_true", help="shift of the measures instead")
+    parser.add_argument("--latents", type=int, default=64, help="for --bfloat16")
+    args = parser.parse_args()
+    print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}\n")
+    if args.compile:
+        compile_time()
+    if args.bfloat16:
+        bfloat16_shift(args.latents)
+    if not (args.compile or args.bfloat16):
+        speeds(args.repeats, args.threads)
+
+
+if __name__ == "__main__":
+    main()
