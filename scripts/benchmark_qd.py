@@ -2,7 +2,7 @@
 
     python scripts/benchmark_qd.py                       # paper settings: minutes per algorithm
     python scripts/benchmark_qd.py --problems sphere --algorithms cma_maega --checkpoints 100,1000
-    python scripts/benchmark_qd.py --peers --write       # beside pyribs and QDax, into docs/
+    python scripts/benchmark_qd.py --peers --write       # beside pyribs (extra `peers`) and QDax
 
 The settings are those of Fontaine & Nikolaidis 2022 (arXiv:2205.10752): 15 emitters of 36
 candidates, 100 x 100 cells, start at the origin, annealing with learning rate 0.01. A gradient
@@ -189,7 +189,7 @@ def quality_tables(args: argparse.Namespace) -> Iterator[str]:
                 note = f"{problem} {algorithm} seed {seed}: {last[0]:.2f} / {last[1]:.2f}"
                 print(f"{note}, {runs[-1].evaluations_per_second:,.0f}/s", file=sys.stderr)
             yield _quality_row(algorithm, runs, args, problem)
-        for peer in PEERS if args.peers else ():
+        for peer in args.peers:
             yield from peer.rows(problem, args.dim, shape, args.checkpoints)
         yield ""
 
@@ -254,7 +254,7 @@ def insertion(args: argparse.Namespace) -> Iterator[str]:
             archive = jax.block_until_ready(insert(archive, *batch))
             times.append(time.perf_counter() - began)
         yield _row(name, f"{1e3 * statistics.median(times[30:]):.3f}")
-    for peer in PEERS if args.peers else ():
+    for peer in args.peers:
         if not peer.installed:
             yield _row(peer.name, "not installed")
             continue
@@ -326,12 +326,15 @@ def main() -> None:
     parser.add_argument(
         "--cpu-time", action="store_true", help="of our runs, for a machine that does other work"
     )
-    parser.add_argument("--peers", action="store_true", help="also run pyribs and QDax")
+    parser.add_argument(
+        "--peers", nargs="*", choices=PEERS, help="also run pyribs and QDax, or those named"
+    )
     parser.add_argument("--steps", action="store_true", help="step time over the number of cells")
     parser.add_argument("--insertion", action="store_true", help="time of an insertion")
     parser.add_argument("--at-once", action="store_true", help="time of eight seeds over one")
     parser.add_argument("--write", action="store_true", help="into docs/benchmarks.md")
     args = parser.parse_args()
+    args.peers = [PEERS[name] for name in (() if args.peers is None else args.peers or PEERS)]
     device = jax.devices()[0].device_kind
     clock = "CPU time" if args.cpu_time else "wall time"
     lines = [f"Machine: {device}, {platform.machine()}, jax {jax.__version__}; {clock}.\n"]

@@ -69,6 +69,31 @@ class Pyribs(Peer):
         self, algorithm: str, bench: Benchmark, shape: Any, checkpoints: list[int]
     ) -> tuple[Scores, float]:
         """Scores at the checkpoints, and evaluations per second."""
+        evaluate, differentiate = _jitted(bench)
+
+        def step(scheduler: Any) -> None:
+            if algorithm.endswith("ga"):
+                x = scheduler.ask_dqd()
+                # Copies, because it works in place.
+                scheduler.tell_dqd(*map(np.array, differentiate(x)))
+            x = scheduler.ask()
+            scheduler.tell(*map(np.array, evaluate(x)))
+
+        warm_up, _ = self._scheduler(algorithm, bench, shape)
+        for _ in range(3):
+            step(warm_up)
+        scheduler, elites = self._scheduler(algorithm, bench, shape)
+        scores, began = {}, time.perf_counter()
+        for iteration in range(1, checkpoints[-1] + 1):
+            step(scheduler)
+            if iteration in checkpoints:
+                stats = elites.stats
+                scores[iteration] = (float(stats.norm_qd_score), 100 * float(stats.coverage))
+        seconds = time.perf_counter() - began
+        return scores, checkpoints[-1] * shape.evaluations / seconds
+
+    def _scheduler(self, algorithm: str, bench: Benchmark, shape: Any) -> tuple[Any, Any]:
+        """A scheduler at the start, and the archive of its elites."""
         from ribs.archives import GridArchive
         from ribs.emitters import EvolutionStrategyEmitter, GradientArborescenceEmitter
         from ribs.schedulers import Scheduler
@@ -81,9 +106,11 @@ class Pyribs(Peer):
         }
         annealing = {"learning_rate": 0.01, "threshold_min": 0.0} if annealed else {}
         archive, elites = GridArchive(**common, **annealing), GridArchive(**common)
-        ranker = "imp" if annealed else "2imp"
-        gradients = algorithm.endswith("ga")
-        rules = {"selection_rule": "mu", "restart_rule": "basic", "ranker": ranker}
+        rules = {
+            "selection_rule": "mu",
+            "restart_rule": "basic",
+            "ranker": "imp" if annealed else "2imp",
+        }
         emitters = [
             GradientArborescenceEmitter(
                 archive,
@@ -95,7 +122,7 @@ class Pyribs(Peer):
                 batch_size=shape.batch - 1,
                 **rules,
             )
-            if gradients
+            if algorithm.endswith("ga")
             else EvolutionStrategyEmitter(
                 archive,
                 x0=np.zeros(dim),
@@ -106,20 +133,7 @@ class Pyribs(Peer):
             )
             for seed in range(shape.emitters)
         ]
-        scheduler = Scheduler(archive, emitters, result_archive=elites)
-        evaluate, differentiate = _jitted(bench)
-        scores, began = {}, time.perf_counter()
-        for iteration in range(1, checkpoints[-1] + 1):
-            if gradients:
-                x = scheduler.ask_dqd()
-                scheduler.tell_dqd(*map(np.asarray, differentiate(x)))
-            x = scheduler.ask()
-            scheduler.tell(*map(np.asarray, evaluate(x)))
-            if iteration in checkpoints:
-                stats = elites.stats
-                scores[iteration] = (float(stats.norm_qd_score), 100 * float(stats.coverage))
-        seconds = time.perf_counter() - began
-        return scores, checkpoints[-1] * shape.evaluations / seconds
+        return Scheduler(archive, emitters, result_archive=elites), elites
 
     def insertion_times(self, batches: list[Batch], settings: dict[str, float]) -> list[float]:
         """Seconds of insertions into a prefilled archive."""
@@ -231,7 +245,7 @@ class QDax(Peer):
         return times[1:]
 
 
-PEERS = (Pyribs(), QDax())
+PEERS: dict[str, Peer] = {peer.name: peer for peer in (Pyribs(), QDax())}
 
 
 def insertion_batch(seed: int) -> Batch:

@@ -176,6 +176,25 @@ def test_upsampling_convolutions_agree_with_the_definition(method, shape):
     assert synthetic.error(found, nhwc(np.stack(expected))) <= 1e-5
 
 
+@pytest.mark.parametrize("method", UPSAMPLERS)
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5)])
+def test_upsampling_convolutions_pull_back_what_linear_maps_do(method, shape):
+    draws = jax.random.split(jax.random.key(3), 5)
+    x, dx = (jax.random.normal(key, (2, *shape, 3)) for key in draws[:2])
+    kernel, dkernel = (jax.random.normal(key, (3, 3, 3, 4)) for key in draws[2:4])
+    y, pull_back = jax.vjp(lambda x, k: convolve_up(x, k, method), x, kernel)
+    cotangent = jax.random.normal(draws[4], y.shape)
+    to_x, to_kernel = pull_back(cotangent)
+    # The map is linear in each argument: <pull_back(c), d> = <c, map(d)>.
+    for pulled, change, image in (
+        (to_x, dx, convolve_up(dx, kernel, method)),
+        (to_kernel, dkernel, convolve_up(x, dkernel, method)),
+    ):
+        assert float(jnp.vdot(pulled, change)) == pytest.approx(
+            float(jnp.vdot(cotangent, image)), rel=1e-4, abs=1e-3
+        )
+
+
 def test_image_upsampling_agrees_with_the_definition():
     x = np.random.default_rng(2).standard_normal((2, 3, 5, 3))
     expected = [definition.upsample(sample.transpose(2, 0, 1)) for sample in x]
@@ -197,8 +216,9 @@ def test_every_convolution_is_one_ordinary_batched_convolution(small, differenti
     else:
         jaxpr = jax.make_jaxpr(generator.synthesis)(ws)
     convs = [e for e in primitives(jaxpr.jaxpr) if e.primitive.name == "conv_general_dilated"]
-    # Per block of two layers: four phases, conv1, the RGB head; and each again on the way back.
-    assert len(convs) == (2 + 3 * 6) * (1 + differentiate)
+    # Per block of two layers: four phases, conv1, the RGB head; and each again on the way back, but
+    # the phases, which are one matrix product there.
+    assert len(convs) == (2 + 3 * 6) + differentiate * (2 + 3 * 2)
     batches = set()
     for conv in convs:
         assert conv.params["feature_group_count"] == conv.params["batch_group_count"] == 1
