@@ -21,15 +21,8 @@ def load(cfg: IResNetConfig, weights: dict[str, np.ndarray]) -> IResNet:
     return synthetic.load(lambda: IResNet(cfg, rngs=nnx.Rngs(0)), weights, rules(cfg), IGNORED)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "adaface_ir18",
-        pytest.param("adaface_ir50", marks=pytest.mark.full),
-        pytest.param("adaface_ir101", marks=pytest.mark.full),
-    ],
-)
-def test_embeddings_agree_with_the_original(name):
+def test_embeddings_agree_with_the_original():
+    name = "adaface_ir18"  # the larger ones come with their ports, in `make test-full`
     manifest = synthetic.load_manifest("iresnet", name)
     reference = synthetic.load_reference("iresnet", name)
     weights = synthetic.weights(manifest)

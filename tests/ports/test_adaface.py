@@ -1,14 +1,18 @@
 """AdaFace's backbones come out of Lightning checkpoints and bare state dicts alike."""
 
 import checkpoint_formats as formats
+import jax
 import numpy as np
 import pytest
 import torch_writer as tw
 from checkpoint_formats import port
-from synthetic import load_manifest, weights
+from flax import nnx
+from synthetic import error, load_manifest, load_reference, make_input, weights
 
-from qdgs_jax.models.iresnet import IResNetConfig
+from qdgs_jax.models.iresnet import IResNet, IResNetConfig
+from qdgs_jax.ports import convert, load_model
 from qdgs_jax.ports.errors import CheckpointError
+from qdgs_jax.ports.mapping import fill_model
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +51,22 @@ def test_a_lightning_checkpoint(class_keyed, manifest, arrays, tmp_path, monkeyp
     check(found, arrays)
     assert config.pop("kind") == "adaface"
     assert IResNetConfig.from_dict(config) == IResNetConfig(18, False, 16, 8)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["adaface_ir18", "adaface_ir50", "adaface_ir101"])
+def test_full_size_backbones_agree_with_the_original(name, tmp_path):
+    manifest, ref = load_manifest("iresnet", name), load_reference("iresnet", name)
+    path = tmp_path / "adaface.ckpt"
+    path.write_bytes(tw.zip_bytes(formats.lightning(manifest)))
+    convert("adaface", path, tmp_path / "out")
+    config, params = load_model(tmp_path / "out")
+    cfg = IResNetConfig.from_dict({key: value for key, value in config.items() if key != "kind"})
+    graph, state = nnx.split(fill_model(lambda: IResNet(cfg, rngs=nnx.Rngs(0)), params))
+    images = make_input(manifest, "images").transpose(0, 2, 3, 1)
+    embedding, norm = jax.jit(lambda s, x: nnx.merge(graph, s)(x))(state, images)
+    assert error(embedding, ref["embedding"]) <= 1e-4
+    assert error(norm, ref["norm"]) <= 1e-4
 
 
 def test_a_bare_state_dict(arrays, tmp_path):

@@ -14,7 +14,7 @@ from synthetic import error, load_manifest, load_reference, make_input, weights
 
 from qdgs_jax import ports
 from qdgs_jax.models.clip import CLIP, CLIPConfig
-from qdgs_jax.ports.checkpoint import unflatten
+from qdgs_jax.ports.checkpoint import flatten, unflatten
 from qdgs_jax.ports.mapping import fill_model
 
 TOLERANCE = 1e-4
@@ -183,6 +183,37 @@ def test_openais_model_agrees(openai):
     )
     for name, array in zip(names, found, strict=True):
         assert name is None or error(array, ref[name]) <= TOLERANCE, name
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("form", [FORMS[0], FORMS[2], FORMS[3]])
+def test_vit_b32_agrees_with_the_original(form, tmp_path):
+    manifest, ref = load_manifest("clip", "clip_vit_b32"), load_reference("clip", "clip_vit_b32")
+    ports.convert("clip", write(form, manifest, tmp_path), tmp_path / "out")
+    config, params = ports.load_model(tmp_path / "out")
+    graph, state = build(config, dict(flatten(params)))
+    images = make_input(manifest, "pixel_values").transpose(0, 2, 3, 1)
+
+    @jax.jit
+    def embed(state, images, tokens):
+        model = nnx.merge(graph, state)
+        image, text = model.embed_images(images), model.embed_texts(tokens)
+        units = [x / jnp.linalg.norm(x, axis=-1, keepdims=True) for x in (image, text)]
+        logits = jnp.exp(model.logit_scale[...]) * units[0] @ units[1].T
+        return {
+            "image_features": image,
+            "text_features": text,
+            "image_features_normalized": units[0],
+            "text_features_normalized": units[1],
+            "logits_per_image": logits,
+            "logit_scale": model.logit_scale[...],
+        }
+
+    with jax.default_matmul_precision("highest"):
+        found = embed(state, images, jnp.asarray(ref["token_ids"]))
+    assert set(ref) == {*found, "token_ids"}
+    for name, array in found.items():
+        assert error(array, ref[name]) <= TOLERANCE, name
 
 
 def test_a_folder_is_ported_with_its_tokenizer_and_pixel_settings(tmp_path):

@@ -51,6 +51,17 @@ def test_every_format_gives_the_same_numbers(form, tmp_path):
     assert (cfg.conv_clamp, cfg.architecture, cfg.mapping_lr) == (clamp, "skip", 0.01)
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("form", ["ada", "stylegan3", "rosinality"])
+def test_the_full_size_generator_comes_out_of_every_format(form, tmp_path):
+    manifest = load_manifest("stylegan2", "stylegan2_ffhq256")
+    (tmp_path / "network.pkl").write_bytes(FORMATS[form](manifest))
+    ports.convert("stylegan2", tmp_path / "network.pkl", tmp_path / "out")
+    config, params = ports.load_model(tmp_path / "out")
+    check(dict(flatten(params)), manifest)
+    assert (config["resolution"], tuple(config["channels"])) == (256, (512,) * 4 + (256, 128, 64))
+
+
 def test_a_conditional_generator_keeps_its_classes(tmp_path):
     (tmp_path / "network.pkl").write_bytes(formats.nvidia_pkl(COND))
     config, found = port("stylegan2", tmp_path / "network.pkl")
