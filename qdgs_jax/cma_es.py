@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -84,8 +85,9 @@ class CMAState(PyTreeNode):  # type: ignore[no-untyped-call]
         pc: Float[E, N], path of the mean (rank-one update).
         ps: Float[E, N], whitened path of the mean (step-size control).
         evaluations: Int[E], samples seen since the last restart.
-        factor: Float[E, N, N], `factor @ factor.T` is C as of the last refresh; Float[E, 0] if
-            separable.
+        factor: Float[E, N, N], `factor.T @ factor` is C as of the last refresh; Float[E, 0] if
+            separable. Upper triangular for "cholesky": this way round it lies in memory as LAPACK
+            leaves and takes it.
         scale: Float[E, N], square roots of C's eigenvalues ("eigen"), the diagonal of the
             triangular factor ("cholesky"), or the square roots of C ("separable"). Infinite if C
             could not be factorised, which stops the strategy.
@@ -188,10 +190,7 @@ def sample(config: CMAConfig, state: CMAState, key: jax.Array) -> jax.Array:
     """Draw Float[E, B, N] from N(mean, sigma^2 C), with C as of the last refresh."""
     E, N = state.mean.shape
     noise = jax.random.normal(key, (E, config.batch, N), state.mean.dtype)
-    if config.form == "full":
-        steps = jnp.einsum("ebj,eij->ebi", noise, state.factor)
-    else:
-        steps = noise * state.scale[:, None]
+    steps = noise @ state.factor if config.form == "full" else noise * state.scale[:, None]
     return state.mean[:, None] + state.sigma[:, None, None] * steps
 
 
@@ -223,7 +222,7 @@ def update(
     evaluations = state.evaluations + config.batch
 
     steps = (ranked - state.mean[:, None]) / sigma[..., None]
-    y = jnp.einsum("ep,epn->en", rates.weights, steps)
+    y = recombine(rates.weights, steps)
     ps = (1 - cs) * state.ps + jnp.sqrt(cs * (2 - cs) * mueff) * _whiten(config, state, y)
     norm2 = (ps**2).sum(-1, keepdims=True) / N
     generation = (evaluations // config.batch)[:, None]
@@ -241,7 +240,7 @@ def update(
         scaled = jnp.sqrt(strengths)[..., None] * directions
         C = decay[..., None] * state.C + jnp.einsum("epi,epj->eij", scaled, scaled)
     else:
-        rank_mu = jnp.einsum("ep,epn->en", rates.weights, steps**2)
+        rank_mu = recombine(rates.weights, steps**2)
         C = decay * state.C + rank_one * pc**2 + cmu * rank_mu
     growth = jnp.exp(jnp.minimum(1, cs / damps * (norm2 - 1) / 2))[:, 0]
 
@@ -258,15 +257,42 @@ def update(
     return moved.replace(evaluations=evaluations), rates
 
 
+def _join_emitters(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let an axis over which `vmap` maps join the emitters', the leading axis of all arrays."""
+    joined = custom_vmap(function)
+
+    @joined.def_vmap
+    def _merge_axes(axis_size: int, in_batched: list[bool], *args: jax.Array) -> tuple[Any, Any]:
+        full = [
+            a if batched else jnp.broadcast_to(a, (axis_size, *a.shape))
+            for a, batched in zip(args, in_batched, strict=True)
+        ]
+        out = joined(*(a.reshape(-1, *a.shape[2:]) for a in full))
+        split = jax.tree.map(lambda a: a.reshape(axis_size, -1, *a.shape[1:]), out)
+        return split, jax.tree.map(lambda _: True, split)
+
+    return joined
+
+
+@_join_emitters
+def recombine(weights: jax.Array, samples: jax.Array) -> jax.Array:
+    """Weighted sums Float[E, N] of samples Float[E, P, N].
+
+    Weights are the same for all seeds of a `vmap`, which would make one product of them with a
+    transposed copy of the samples.
+    """
+    return jnp.einsum("ep,epn->en", weights, samples)
+
+
 def _whiten(config: CMAConfig, state: CMAState, y: jax.Array) -> jax.Array:
     """Apply the inverse factor to y Float[E, N]."""
     if config.form == "separable":
         return y / state.scale
     if config.factor == "cholesky":
-        solved = jax.scipy.linalg.solve_triangular(state.factor, y[..., None], lower=True)
+        solved = jax.scipy.linalg.solve_triangular(state.factor.mT, y[..., None], lower=True)
         return solved[..., 0]
-    rotated = jnp.einsum("eij,ei->ej", state.factor, y) / state.scale  # B^T y
-    return jnp.einsum("eij,ej->ei", state.factor, rotated / state.scale**2)  # B D^-1 B^T y
+    rotated = jnp.einsum("eij,ej->ei", state.factor, y) / state.scale  # B^T y
+    return jnp.einsum("eji,ej->ei", state.factor, rotated / state.scale**2)  # B D^-1 B^T y
 
 
 def refresh(config: CMAConfig, state: CMAState) -> CMAState:
@@ -281,7 +307,7 @@ def refresh(config: CMAConfig, state: CMAState) -> CMAState:
     due = state.evaluations > state.refreshed_at + config.refresh_gap
     factorise = _eigen if config.factor == "eigen" else _cholesky
 
-    @custom_vmap
+    @_join_emitters
     def branch(
         due: jax.Array, C: jax.Array, factor: jax.Array, scale: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -290,18 +316,6 @@ def refresh(config: CMAConfig, state: CMAState) -> CMAState:
             any_due, lambda: factorise(C, factor), lambda: (factor, scale)
         )
         return new_factor, new_scale, jnp.broadcast_to(any_due, due.shape)
-
-    @branch.def_vmap
-    def _merge_axes(
-        axis_size: int, in_batched: list[bool], *args: jax.Array
-    ) -> tuple[tuple[jax.Array, ...], tuple[bool, ...]]:
-        full = [
-            a if batched else jnp.broadcast_to(a, (axis_size, *a.shape))
-            for a, batched in zip(args, in_batched, strict=True)
-        ]
-        out = branch(*(a.reshape(-1, *a.shape[2:]) for a in full))
-        split = tuple(a.reshape(axis_size, -1, *a.shape[1:]) for a in out)
-        return split, (True,) * len(split)
 
     factor, scale, refreshed = branch(due, state.C, state.factor, state.scale)
     return state.replace(
@@ -315,19 +329,21 @@ def _eigen(C: jax.Array, factor: jax.Array) -> tuple[jax.Array, jax.Array]:
     values, vectors = jnp.linalg.eigh(C)
     # Rounding may turn the smallest eigenvalues of an ill-conditioned C negative.
     scale = jnp.sqrt(jnp.abs(values))
-    return _keep_if_broken(vectors * scale[:, None], scale, factor)
+    return _keep_if_broken((vectors * scale[:, None]).mT, scale, factor)
 
 
 def _cholesky(C: jax.Array, factor: jax.Array) -> tuple[jax.Array, jax.Array]:
-    new = jnp.linalg.cholesky(C)
-    return _keep_if_broken(new, jnp.diagonal(new, axis1=-2, axis2=-1), factor)
+    # C is symmetric; transposed, it lies in memory as LAPACK takes it.
+    new = jax.lax.linalg.cholesky(C.mT, symmetrize_input=False)
+    return _keep_if_broken(new.mT, jnp.diagonal(new, axis1=-2, axis2=-1), factor)
 
 
 def _keep_if_broken(
     new: jax.Array, scale: jax.Array, old: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Take the new factor where it is finite, else the old one with an infinite scale."""
-    sound = jnp.isfinite(new).all((-1, -2))
+    # A factor with anything that is not finite has such a number on its diagonal, too.
+    sound = jnp.isfinite(scale).all(-1)
     return (
         jnp.where(sound[:, None, None], new, old),
         jnp.where(sound[:, None], scale, jnp.inf),

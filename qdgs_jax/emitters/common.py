@@ -14,7 +14,7 @@ Bounds = tuple[float, float] | None  # of every component of a candidate
 
 def take(candidates: jax.Array, order: jax.Array) -> jax.Array:
     """Candidates Float[E, B, ...] in the given order Int[E, P]."""
-    return jnp.take_along_axis(candidates, order[..., None], axis=1)
+    return jnp.take_along_axis(candidates, order[..., None], axis=1, mode="promise_in_bounds")
 
 
 def start_points(genotypes: jax.Array, num_emitters: int) -> jax.Array:

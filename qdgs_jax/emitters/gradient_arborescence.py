@@ -230,7 +230,7 @@ class GradientArborescenceEmitter(Emitter):
             self.config, emitter_state.strategy, common.take(coefficients, order), num_parents
         )
         best = common.take(genotypes.reshape(E, B, -1), order)
-        direction = jnp.einsum("ep,epd->ed", rates.weights, best) - emitter_state.theta
+        direction = cma_es.recombine(rates.weights, best) - emitter_state.theta
         theta, optimizer = self.optimizer.step(
             emitter_state.optimizer, emitter_state.theta, direction, jnp.asarray(num_parents > 0)
         )

@@ -89,7 +89,7 @@ def test_samples_have_the_strategy_s_covariance(factor):
     config = CMAConfig(2, 20_000, 0.5, factor=factor)
     start = cma_es.init(config, jnp.array([[1.0, -2.0]])).replace(C=C)
     state = refresh(config, start.replace(refreshed_at=jnp.array([-10_000_000])))
-    np.testing.assert_allclose(state.factor @ state.factor.mT, C, rtol=1e-5)
+    np.testing.assert_allclose(state.factor.mT @ state.factor, C, rtol=1e-5)
     x = sample(config, state, jax.random.key(0))[0]
     np.testing.assert_allclose(x.mean(0), [1, -2], atol=0.02)
     np.testing.assert_allclose(jnp.cov(x.T), 0.25 * C[0], atol=0.02)
@@ -113,7 +113,7 @@ def test_one_due_strategy_refreshes_the_batch_and_none_refreshes_nothing():
     np.testing.assert_array_equal(refresh(config, state).factor, state.factor)
     due = state.replace(evaluations=jnp.array([0, 1000]))
     after = refresh(config, due)
-    np.testing.assert_allclose(after.factor @ after.factor.mT, C, rtol=1e-6)
+    np.testing.assert_allclose(after.factor.mT @ after.factor, C, rtol=1e-6)
     assert after.refreshed_at.tolist() == [0, 1000]
 
 
@@ -124,7 +124,7 @@ def test_refresh_stays_a_branch_under_vmap():
     mapped = jax.vmap(functools.partial(cma_es.refresh, config))
     assert " cond[" in str(jax.make_jaxpr(mapped)(seeds))
     after = jax.jit(mapped)(seeds)
-    np.testing.assert_allclose(after.factor @ after.factor.mT, seeds.C, rtol=1e-4, atol=1e-12)
+    np.testing.assert_allclose(after.factor.mT @ after.factor, seeds.C, rtol=1e-4, atol=1e-12)
 
 
 def test_reset_restores_only_the_chosen():
