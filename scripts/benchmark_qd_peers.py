@@ -175,7 +175,7 @@ class QDax(Peer):
             objectives, measures, jacobian = differentiate(x)
             norms = jnp.linalg.norm(jacobian, axis=-1, keepdims=True)
             rows = jnp.swapaxes(jacobian / (norms + 1e-8), 1, 2)
-            return objectives, measures, {"gradients": jnp.nan_to_num(rows)}
+            return objectives, measures, {"normalized_grads": jnp.nan_to_num(rows)}
 
         emitter = self._emitter(algorithm, bench, shape, centroids, score)
         loop = MAPElites(score, emitter, lambda repertoire: {})
