@@ -342,7 +342,7 @@ def _keep_if_broken(
     new: jax.Array, scale: jax.Array, old: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Take the new factor where it is finite, else the old one with an infinite scale."""
-    # A factor with anything that is not finite has such a number on its diagonal, too.
+    # Whatever is not finite in a factor shows in its diagonal, or in the eigenvalues.
     sound = jnp.isfinite(scale).all(-1)
     return (
         jnp.where(sound[:, None, None], new, old),

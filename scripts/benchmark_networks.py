@@ -52,7 +52,7 @@ def median_seconds(calls: dict[str, Call], repeats: int) -> dict[str, float]:
 
 
 def build_synthesis(**settings: Any) -> tuple[Any, Any]:
-    """Graph and weights of the FFHQ-256 synthesis network, its noise strengths not zero."""
+    """Graph and weights of the FFHQ-256 synthesis network."""
     generator = Generator(FFHQ_256, rngs=nnx.Rngs(0), **settings)
     return nnx.split(generator.synthesis)
 
