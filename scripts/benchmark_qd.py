@@ -135,9 +135,12 @@ ALGORITHMS: dict[str, tuple[Callable[[Benchmark, Shape], Any], dict[str, float]]
     ),
     "cma_mega": (_arborescence("2imp"), {}),
     "cma_maega": (_arborescence("imp"), ANNEALED),
-    # The paper restarts degenerate strategies only; these also give up where nothing is accepted.
+    # Not in the paper. It restarts degenerate strategies only: some also give up where nothing is
+    # accepted. Its gradients have unit length: some are orthonormal.
     "cma_mega_no_improvement": (_arborescence("2imp", restart="no_improvement"), {}),
     "cma_maega_no_improvement": (_arborescence("imp", restart="no_improvement"), ANNEALED),
+    "cma_mega_orthonormal": (_arborescence("2imp", normalization="orthonormal"), {}),
+    "cma_maega_orthonormal": (_arborescence("imp", normalization="orthonormal"), ANNEALED),
 }
 
 
@@ -206,7 +209,7 @@ def _quality_row(algorithm: str, runs: list[Run], args: argparse.Namespace, prob
     speed = statistics.median(r.evaluations_per_second for r in runs)
     compiled = statistics.median(r.compile_seconds for r in runs)
     paper = (args.dim, args.emitters, args.batch) == (100, 15, 36)
-    name = algorithm.removesuffix("_no_improvement")
+    name = algorithm.removesuffix("_no_improvement").removesuffix("_orthonormal")
     reference = REFERENCES.get((problem, name), "") if paper else ""
     return _row(algorithm, *cells, f"{speed:,.0f}", f"{compiled:.1f}", reference)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,11 @@ import jax.numpy as jnp
 from qdgs_jax.emitters import judging
 
 Bounds = tuple[float, float] | None  # of every component of a candidate
+Normalization = Literal["none", "unit", "orthonormal"]  # of the gradients at a parent
+
+# Of products: accelerators would round the factors to TF32 or bfloat16.
+HIGHEST = jax.lax.Precision.HIGHEST
+_DEPENDENT = 1e-5  # the part of a unit row, below which rounding decides its direction
 
 
 def take(candidates: jax.Array, order: jax.Array) -> jax.Array:
@@ -36,7 +42,7 @@ def clip(genotypes: jax.Array, bounds: Bounds) -> jax.Array:
 
 
 def gradient_rows(
-    jacobian: jax.Array, like: jax.Array, normalize: bool, epsilon: float
+    jacobian: jax.Array, like: jax.Array, normalization: Normalization, epsilon: float
 ) -> jax.Array:
     """Rows to branch along, from a Jacobian Float[E, 1 + M, D].
 
@@ -52,9 +58,29 @@ def gradient_rows(
         )
     rows = jacobian.astype(like.dtype)
     rows = jnp.where(jnp.isfinite(rows).all(-1, keepdims=True), rows, 0)
-    if normalize:
-        rows = rows / (jnp.linalg.norm(rows, axis=-1, keepdims=True) + epsilon)
-    return rows
+    if normalization == "none":
+        return rows
+    rows = rows / (jnp.linalg.norm(rows, axis=-1, keepdims=True) + epsilon)
+    return rows if normalization == "unit" else _orthonormal(rows)
+
+
+def _orthonormal(rows: jax.Array) -> jax.Array:
+    """Orthonormal rows of the same span as the unit rows Float[E, 1 + M, D].
+
+    The measures' come first and the objective's last: it then leaves the measures as they are. A
+    row that depends on those before it becomes zero.
+    """
+    product = functools.partial(jnp.matmul, precision=HIGHEST)
+    objective, *measures = jnp.moveaxis(rows, 1, 0)
+    basis = jnp.zeros_like(rows[:, :0])
+    for row in (*measures, objective):
+        rest = row[:, None]
+        for _ in range(2):  # the second time removes what rounding left of nearly parallel rows
+            rest = rest - product(product(rest, basis.mT), basis)
+        length = jnp.linalg.norm(rest, axis=-1, keepdims=True)
+        rest = jnp.where(length > _DEPENDENT, rest / jnp.maximum(length, _DEPENDENT), 0)
+        basis = jnp.concatenate([basis, rest], axis=1)
+    return jnp.roll(basis, 1, axis=1)
 
 
 def fold_objective(coefficients: jax.Array) -> jax.Array:
@@ -73,7 +99,7 @@ def branch(
         coefficients: Float[E, B, 1 + M], the rows c.
         bounds: of every component.
     """
-    steps = jnp.einsum("ebk,ekd->ebd", coefficients, gradients)
+    steps = jnp.einsum("ebk,ekd->ebd", coefficients, gradients, precision=HIGHEST)
     return clip(theta[:, None] + steps, bounds)
 
 
@@ -110,3 +136,10 @@ def check_strategy(num_emitters: int, ranking: str, parent_rule: str) -> None:
         raise ValueError(f"ranking is {ranking!r}: choose one of {judging.RANKINGS}.")
     if parent_rule not in judging.PARENT_RULES:
         raise ValueError(f"parent_rule is {parent_rule!r}: choose one of {judging.PARENT_RULES}.")
+
+
+def check_normalization(normalization: str) -> None:
+    """Raise ValueError unless there is such a normalisation."""
+    known = get_args(Normalization)
+    if normalization not in known:
+        raise ValueError(f"normalization is {normalization!r}: choose one of {known}.")

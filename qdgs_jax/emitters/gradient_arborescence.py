@@ -60,7 +60,11 @@ class GradientArborescenceEmitter(Emitter):
             descends the objective. The CMA-ES learns from the unfolded c, of which it drew a true
             Gaussian sample: learning from folded ones makes the mean drift upwards under random
             ranking already.
-        normalize: Scale each gradient row to unit length.
+        normalization: "unit" scales each gradient row to unit length, as published. "orthonormal"
+            also removes what the rows have in common: each measure's loses its part along the
+            measures before it, the objective's its part along any measure. The span is the same,
+            but the coefficients are as independent as the CMA-ES first draws them, however
+            parallel the gradients are. "none" takes them as they are.
         epsilon: Added to a gradient's norm.
         bounds: (low, high) of every component of a branch, or None.
         variant: Of the CMA-ES update.
@@ -79,7 +83,7 @@ class GradientArborescenceEmitter(Emitter):
     parent_rule: judging.ParentRule = "mu"
     restart: restarts.RestartRule = "basic"
     objective_coefficient: Literal["signed", "nonnegative"] = "signed"
-    normalize: bool = True
+    normalization: common.Normalization = "unit"
     epsilon: float = 1e-8
     bounds: common.Bounds = None
     variant: Literal["textbook", "pyribs"] = "textbook"
@@ -89,6 +93,7 @@ class GradientArborescenceEmitter(Emitter):
     def __post_init__(self) -> None:
         common.check_strategy(self.num_emitters, self.ranking, self.parent_rule)
         common.check_bounds(self.bounds)
+        common.check_normalization(self.normalization)
         restarts.check_rule(self.restart)
         if self.ranking.endswith("rd"):
             raise ValueError(f"ranking is {self.ranking!r}: choose 'imp', '2imp', 'obj' or '2obj'.")
@@ -159,7 +164,7 @@ class GradientArborescenceEmitter(Emitter):
         Raises:
             ValueError: If the shape is another.
         """
-        rows = common.gradient_rows(jacobian, state.gradients, self.normalize, self.epsilon)
+        rows = common.gradient_rows(jacobian, state.gradients, self.normalization, self.epsilon)
         accepted: GradientArborescenceState = state.replace(gradients=rows)
         return accepted
 

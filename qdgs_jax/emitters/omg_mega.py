@@ -41,7 +41,7 @@ class OMGMegaEmitter(Emitter):
         branches: Branches B per elite.
         num_measures: Number M of measures.
         sigma: Standard deviation of the coefficients.
-        normalize: Scale each gradient row to unit length.
+        normalization: As in `GradientArborescenceEmitter`.
         epsilon: Added to a gradient's norm.
         bounds: (low, high) of every component of a branch, or None.
         jacobian_function: As in `GradientArborescenceEmitter`.
@@ -51,7 +51,7 @@ class OMGMegaEmitter(Emitter):
     branches: int
     num_measures: int
     sigma: float = 0.5
-    normalize: bool = True
+    normalization: common.Normalization = "unit"
     epsilon: float = 1e-8
     bounds: common.Bounds = None
     jacobian_function: Callable[[jax.Array], jax.Array] | None = None
@@ -61,6 +61,7 @@ class OMGMegaEmitter(Emitter):
             num_emitters=self.num_emitters, branches=self.branches, sigma=self.sigma
         )
         common.check_bounds(self.bounds)
+        common.check_normalization(self.normalization)
 
     @property
     def num_parents(self) -> int:
@@ -95,7 +96,7 @@ class OMGMegaEmitter(Emitter):
 
     def accept(self, state: OMGMegaState, jacobian: jax.Array) -> OMGMegaState:
         """Keep the parents' Jacobian Float[E, 1 + M, D] for the next `emit`."""
-        rows = common.gradient_rows(jacobian, state.gradients, self.normalize, self.epsilon)
+        rows = common.gradient_rows(jacobian, state.gradients, self.normalization, self.epsilon)
         accepted: OMGMegaState = state.replace(gradients=rows)
         return accepted
 

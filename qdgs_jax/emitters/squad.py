@@ -80,9 +80,10 @@ def soft_qd_gradient(
     theirs = fitnesses[index]
     climb = 1 - 0.5 * (jnp.sqrt(theirs / own) * kernel).sum(-1)
     push = 2 / bandwidth**2 * jnp.sqrt(theirs * own) * kernel
-    repulsion = jnp.einsum("en,enm->em", push, jnp.take_along_axis(apart, index[..., None], axis=1))
+    apart = jnp.take_along_axis(apart, index[..., None], axis=1)
+    repulsion = jnp.einsum("en,enm->em", push, apart, precision=common.HIGHEST)
     weights = jnp.concatenate([climb[:, None], repulsion / state.extent], axis=1)
-    return jnp.einsum("ek,ekd->ed", weights, jacobian)
+    return jnp.einsum("ek,ekd->ed", weights, jacobian, precision=common.HIGHEST)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,7 +177,7 @@ class SquadEmitter(Emitter):
             (self.num_emitters, 1 + state.extent.shape[0], state.genotypes.shape[1]),
             state.genotypes.dtype,
         )
-        jacobian = common.gradient_rows(jacobian, like, normalize=False, epsilon=0.0)
+        jacobian = common.gradient_rows(jacobian, like, "none", epsilon=0.0)
         direction = soft_qd_gradient(state, members, jacobian, self.bandwidth, self.neighbors)
         own: OptimizerState = jax.tree.map(lambda leaf: leaf[members], state.optimizer)
         proposed, moments = self.optimizer.step(

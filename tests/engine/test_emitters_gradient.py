@@ -158,6 +158,28 @@ def test_a_useless_gradient_row_counts_as_zero(bad):
     np.testing.assert_array_equal(genotypes[3:], jnp.ones((3, 3)))  # emitter 1 has nowhere to go
 
 
+def test_orthonormal_rows_keep_the_span_and_the_objectives_leaves_the_measures_alone():
+    emitter = make(num_emitters=1, num_measures=2, normalization="orthonormal")
+    _, state = started(emitter, np.zeros((1, 5)))
+    spread = jnp.array([[1.0, 2, 0, 0, 0], [3.0, 3, 3, 0, 0], [3.0, 3, 3, 0.01, 0]])
+    rows = np.asarray(accept(emitter, state, spread[None]).gradients[0], np.float64)
+    np.testing.assert_allclose(rows @ rows.T, np.eye(3), atol=1e-6)
+    np.testing.assert_allclose(spread @ rows.T @ rows, spread, atol=1e-5)  # nothing is lost
+    np.testing.assert_allclose(rows[1], spread[1] / np.linalg.norm(spread[1]), atol=1e-6)
+    np.testing.assert_allclose(rows[0] @ np.asarray(spread[1:]).T, 0, atol=1e-6)
+    assert rows[0] @ np.asarray(spread[0]) > 0
+
+
+def test_an_orthonormal_row_without_a_direction_of_its_own_is_zero():
+    emitter = make(num_emitters=3, num_measures=2, normalization="orthonormal")
+    _, state = started(emitter, np.zeros((1, 3)))
+    x, y, none = jnp.eye(3)[0], jnp.eye(3)[1], jnp.zeros(3)
+    jacobian = jnp.stack([jnp.stack(rows) for rows in ([x, x, y], [y, none, x], [x, x, 2 * x])])
+    rows = accept(emitter, state, jacobian.at[1, 1, 0].set(jnp.nan)).gradients
+    want = jnp.stack([jnp.stack(rows) for rows in ([none, x, y], [y, none, x], [none, x, none])])
+    np.testing.assert_allclose(rows, want, atol=1e-6)
+
+
 def test_nonnegative_branches_never_descend_and_learn_from_the_drawn_coefficients():
     emitter = make(branches=64, objective_coefficient="nonnegative")
     archive, state = started(emitter)
@@ -258,6 +280,7 @@ def test_an_emitter_whose_scores_are_not_finite_recovers():
         ({"restart": 0}, "restart is 0"),
         ({"restart": "never"}, "'never'.*'basic'"),
         ({"objective_coefficient": "abs"}, "'abs'.*'nonnegative'"),
+        ({"normalization": True}, "True.*'orthonormal'"),
         ({"bounds": (1.0, 1.0)}, r"\(1.0, 1.0\).*low < high"),
     ],
 )
