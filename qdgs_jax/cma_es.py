@@ -8,6 +8,9 @@ symmetric C^(-1/2), and "cholesky" (Krause, Arbonès & Igel 2016, "CMA-ES with o
 update and storage complexity"), which samples from the same distribution, whitens the path by the
 triangular factor and is an order of magnitude cheaper.
 
+Products are computed in full float32: by default accelerators round the factors (to TF32 or
+bfloat16), which ruins a covariance.
+
 pyribs' variant of the update (the path is not divided by sigma, the rank-one term is weighted by
 the square of its rate) is kept as `variant="pyribs"` for comparison; see docs/algorithms.md.
 """
@@ -15,6 +18,7 @@ the square of its rate) is kept as `variant="pyribs"` for comparison; see docs/a
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -27,6 +31,7 @@ from jax.custom_batching import custom_vmap
 
 Array = jax.Array | np.ndarray
 
+_HIGHEST = jax.lax.Precision.HIGHEST
 _MAX_CONDITION = 1e14
 _MIN_SPREAD = 1e-11
 
@@ -190,7 +195,10 @@ def sample(config: CMAConfig, state: CMAState, key: jax.Array) -> jax.Array:
     """Draw Float[E, B, N] from N(mean, sigma^2 C), with C as of the last refresh."""
     E, N = state.mean.shape
     noise = jax.random.normal(key, (E, config.batch, N), state.mean.dtype)
-    steps = noise @ state.factor if config.form == "full" else noise * state.scale[:, None]
+    if config.form == "full":
+        steps = jnp.matmul(noise, state.factor, precision=_HIGHEST)
+    else:
+        steps = noise * state.scale[:, None]
     return state.mean[:, None] + state.sigma[:, None, None] * steps
 
 
@@ -238,7 +246,8 @@ def update(
         directions = jnp.concatenate([steps, pc[:, None]], axis=1)
         strengths = jnp.concatenate([cmu * rates.weights, rank_one], axis=1)
         scaled = jnp.sqrt(strengths)[..., None] * directions
-        C = decay[..., None] * state.C + jnp.einsum("epi,epj->eij", scaled, scaled)
+        learnt = jnp.einsum("epi,epj->eij", scaled, scaled, precision=_HIGHEST)
+        C = decay[..., None] * state.C + learnt
     else:
         rank_mu = recombine(rates.weights, steps**2)
         C = decay * state.C + rank_one * pc**2 + cmu * rank_mu
@@ -281,7 +290,7 @@ def recombine(weights: jax.Array, samples: jax.Array) -> jax.Array:
     Weights are the same for all seeds of a `vmap`, which would make one product of them with a
     transposed copy of the samples.
     """
-    return jnp.einsum("ep,epn->en", weights, samples)
+    return jnp.einsum("ep,epn->en", weights, samples, precision=_HIGHEST)
 
 
 def _whiten(config: CMAConfig, state: CMAState, y: jax.Array) -> jax.Array:
@@ -291,8 +300,9 @@ def _whiten(config: CMAConfig, state: CMAState, y: jax.Array) -> jax.Array:
     if config.factor == "cholesky":
         solved = jax.scipy.linalg.solve_triangular(state.factor.mT, y[..., None], lower=True)
         return solved[..., 0]
-    rotated = jnp.einsum("eij,ej->ei", state.factor, y) / state.scale  # B^T y
-    return jnp.einsum("eji,ej->ei", state.factor, rotated / state.scale**2)  # B D^-1 B^T y
+    product = functools.partial(jnp.einsum, precision=_HIGHEST)
+    rotated = product("eij,ej->ei", state.factor, y) / state.scale  # B^T y
+    return product("eji,ej->ei", state.factor, rotated / state.scale**2)  # B D^-1 B^T y
 
 
 def refresh(config: CMAConfig, state: CMAState) -> CMAState:

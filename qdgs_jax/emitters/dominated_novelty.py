@@ -46,9 +46,9 @@ def dominated_novelty(fitnesses: jax.Array, descriptors: jax.Array, neighbors: i
     Returns:
         Float[N]; infinite for members without a fitter one, -inf for no member.
     """
-    norms = (descriptors**2).sum(-1)
-    squared = norms[:, None] + norms - 2 * descriptors @ descriptors.T
-    distance = jnp.sqrt(jnp.maximum(squared, 0))
+    # By differences: |a|^2 + |b|^2 - 2ab loses what is small beside the distance to the origin.
+    apart = [column[:, None] - column for column in descriptors.T]
+    distance = jnp.sqrt(sum(difference**2 for difference in apart))
     fitter = fitnesses > fitnesses[:, None]
     nearest, _ = jax.lax.top_k(
         jnp.where(fitter, -distance, -jnp.inf), min(neighbors, fitnesses.shape[0])

@@ -146,6 +146,7 @@ class EvolutionStrategyEmitter(Emitter):
             "ebm,em->eb",
             (descriptors / emitter_state.extent).reshape(E, self.batch, -1),
             emitter_state.direction,
+            precision=common.HIGHEST,
         )
         projection = jnp.where(jnp.isneginf(verdict.fitnesses), -jnp.inf, projection)
         order, flat = judging.rank(self.ranking, verdict, projection)

@@ -8,10 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import jaxprs_in_params
 
 from qdgs_jax.algorithms import ALGORITHMS, archive_settings, build_emitter
 from qdgs_jax.search import Search
 
+HIGHEST = jax.lax.Precision.HIGHEST
+WITHOUT_PRODUCTS = ("random", "map_elites", "map_elites_line", "dns")
 SETTINGS = SimpleNamespace(emitters=3, branches=3, sigma0=0.5, step_size=0.2, restart="basic")
 
 
@@ -46,6 +49,25 @@ def test_every_algorithm_keeps_the_form_of_its_state(name):
         assert (a.shape, a.dtype) == (b.shape, b.dtype)
     parents = getattr(search.emitter, "num_parents", 0)
     assert search.emitter.batch_size + parents == 12  # evaluations of a step
+
+
+@pytest.mark.parametrize("name", [name for name in ALGORITHMS if not name.startswith("evojax")])
+def test_products_are_in_full_precision_on_every_accelerator(name):
+    search = make(name)
+    state = jax.eval_shape(lambda: start(name, 0))
+    step = jax.make_jaxpr(search.update)((), state)
+    rounded = [e for e in products(step.jaxpr) if e.params["precision"] != (HIGHEST, HIGHEST)]
+    assert not rounded
+    assert name in WITHOUT_PRODUCTS or any(products(step.jaxpr))
+
+
+def products(jaxpr):
+    """All matrix products of a program, those of its branches and loops included."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            yield equation
+        for inner in jaxprs_in_params(equation.params):
+            yield from products(inner)
 
 
 @pytest.mark.parametrize("name", ["cma_mae", "cma_maega"])
