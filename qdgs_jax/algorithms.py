@@ -26,6 +26,7 @@ from qdgs_jax.emitters import (
     RandomEmitter,
     SquadEmitter,
 )
+from qdgs_jax.emitters.common import Normalization
 from qdgs_jax.emitters.evojax_solver import SOLVERS
 from qdgs_jax.emitters.judging import Ranking
 from qdgs_jax.emitters.restarts import RestartRule
@@ -60,6 +61,10 @@ class EmitterSettings(Protocol):
     @property
     def restart(self) -> RestartRule:
         """When an emitter starts afresh."""
+
+    @property
+    def normalization(self) -> Normalization:
+        """What branches make of a parent's gradients."""
 
 
 class Task(NamedTuple):
@@ -121,6 +126,7 @@ def _omg_mega(task: Task) -> Emitter:
         branches=task.settings.branches,
         num_measures=task.num_measures,
         sigma=task.settings.sigma0,
+        normalization=task.settings.normalization,
     )
 
 
@@ -134,6 +140,7 @@ def _cma_mega(ranking: Ranking) -> Callable[[Task], Emitter]:
             optimizer=Optimizer("adam", task.settings.step_size),
             ranking=ranking,
             restart=task.settings.restart,
+            normalization=task.settings.normalization,
             objective_coefficient="nonnegative",
         )
 

@@ -142,6 +142,7 @@ class SearchConfig(Table):
     sigma0: Positive = 0.5
     step_size: Positive = 0.5
     restart: Literal["basic", "no_improvement"] | int = "basic"
+    normalization: Literal["none", "unit", "orthonormal"] = "unit"
     start_batches: Count = 32
     start_batch_size: Count = 16
     chunk: Count = 25

@@ -15,7 +15,9 @@ from qdgs_jax.search import Search
 
 HIGHEST = jax.lax.Precision.HIGHEST
 WITHOUT_PRODUCTS = ("random", "map_elites", "map_elites_line", "dns")
-SETTINGS = SimpleNamespace(emitters=3, branches=3, sigma0=0.5, step_size=0.2, restart="basic")
+SETTINGS = SimpleNamespace(
+    emitters=3, branches=3, sigma0=0.5, step_size=0.2, restart="basic", normalization="unit"
+)
 
 
 def objective_and_measures(latents):
