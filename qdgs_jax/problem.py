@@ -22,7 +22,8 @@ class Evaluation(NamedTuple):
     Attributes:
         fitnesses: Float[B], the objective, maximised.
         descriptors: Float[B, M], the measures.
-        extra: further arrays with leading axis B, for `Problem.observe` alone.
+        extra: further arrays with leading axis B, for `Problem.observe`, for emitters (QDax's
+            "transitions") and for archives that keep extra scores.
     """
 
     fitnesses: jax.Array

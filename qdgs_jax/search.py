@@ -11,7 +11,7 @@ stopped.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import jax
@@ -38,7 +38,8 @@ class SearchState(PyTreeNode):  # type: ignore[no-untyped-call]
         problem: the problem's state.
         key: UInt32[2], the root of all random numbers; it never changes.
         step: Int[], steps done.
-        evaluations: Int[], latents evaluated, parents and start latents included.
+        evaluations: Int[], latents evaluated, parents and start latents included; stays at the
+            largest integer once it is there.
         rejected: Int[], of these, how many were rejected for something that is not finite.
     """
 
@@ -82,23 +83,13 @@ class Search(MAPElites):
         Raises:
             ValueError: If the settings do not fit together.
         """
-        if create_archive is None:
-            missing = {"dims", "ranges"} - grid.keys()
-            if missing:
-                raise ValueError(
-                    f"no {' and '.join(sorted(missing))} for the archive: give dims and ranges, or "
-                    "create_archive."
-                )
-            create_archive = functools.partial(GridArchive.create, **grid)
-        elif grid:
-            raise ValueError(
-                f"both create_archive and {sorted(grid)} are given: settings of the archive belong "
-                "into create_archive."
-            )
+        if not hasattr(problem, "latent_dim"):
+            raise ValueError(f"{problem!r} is no Problem: use Search.from_function for a function.")
         self.problem = problem
         self.emitter = emitter
-        self._create_archive: Callable[[jax.Array], Archive] = create_archive
+        self._create_archive = create_archive = _archive_maker(create_archive, grid)
         self._candidate_gradients = candidate_gradients
+        self._own_emitter = any(c.__module__.startswith("qdgs_jax.") for c in type(emitter).mro())
         # Emitters that differentiate by themselves take part as plain ones.
         differentiates = getattr(emitter, "jacobian_function", None) is not None
         self._branches = hasattr(emitter, "parents") and not differentiates
@@ -119,11 +110,11 @@ class Search(MAPElites):
         latent_dim: int,
         emitter: Emitter,
         *,
-        dims: Sequence[int],
-        ranges: Sequence[Sequence[float]],
         has_params: bool = False,
         jacobian: Callable[..., tuple[jax.Array, jax.Array, jax.Array]] | None = None,
-        **settings: Any,
+        create_archive: Callable[[jax.Array], Archive] | None = None,
+        candidate_gradients: bool = False,
+        **grid: Any,
     ) -> Self:
         """Search any function from latents to objective and measures.
 
@@ -132,15 +123,24 @@ class Search(MAPElites):
                 `has_params`, (params, latents) -> the same.
             latent_dim: D.
             emitter: any QDax emitter, ours included.
-            dims: cells per measure.
-            ranges: (low, high) per measure.
             has_params: whether `function` takes weights, which then are the `params` of `init` and
                 `run`; else these are ().
             jacobian: see `FunctionProblem`; derived if None.
-            settings: further ones of `Search` and `GridArchive.create`.
+            create_archive: see `Search`.
+            candidate_gradients: see `Search`.
+            grid: without `create_archive` at least `dims`, cells per measure, and `ranges`,
+                (low, high) per measure; further ones of `GridArchive.create`.
         """
-        problem = FunctionProblem(function, latent_dim, len(dims), has_params, jacobian)
-        return cls(problem, emitter, dims=dims, ranges=ranges, **settings)
+        create_archive = _archive_maker(create_archive, grid)
+        archive = jax.eval_shape(create_archive, jnp.zeros(max(1, latent_dim)))
+        num_measures = archive.centroids.shape[1]
+        problem = FunctionProblem(function, latent_dim, num_measures, has_params, jacobian)
+        return cls(
+            problem,
+            emitter,
+            create_archive=create_archive,
+            candidate_gradients=candidate_gradients,
+        )
 
     # The loop
 
@@ -150,17 +150,16 @@ class Search(MAPElites):
         Args:
             params: weights of the problem.
             genotypes: Float[n, D], n >= 1.
-            key: a JAX key, of the new or the old kind.
+            key: a JAX key, of the new or the old kind, of the default implementation.
         """
         genotypes = jnp.asarray(genotypes)
-        if genotypes.ndim != 2 or genotypes.shape[1] != self.problem.latent_dim:
+        genotypes = genotypes.astype(jnp.promote_types(genotypes.dtype, jnp.float32))
+        if genotypes.shape[1:] != (self.problem.latent_dim,) or not len(genotypes):
             raise ValueError(
                 f"genotypes has shape {genotypes.shape}: give start latents "
                 f"[n, {self.problem.latent_dim}], n >= 1."
             )
-        if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-            key = jax.random.key_data(key)
-        state: SearchState = self._init(params, genotypes, key)
+        state: SearchState = self._init(params, genotypes, _raw_key(key))
         return state
 
     def update(self, params: Params, state: SearchState) -> tuple[SearchState, Metrics]:
@@ -227,7 +226,7 @@ class Search(MAPElites):
         repertoire, info = repertoire.add_with_info(genotypes, descriptors, fitnesses, extra_scores)
         emitter_state = self._emitter.state_update(
             emitter_state=emitter_state,
-            repertoire=repertoire,
+            repertoire=self._readable(repertoire),
             genotypes=genotypes,
             fitnesses=fitnesses,
             descriptors=descriptors,
@@ -250,18 +249,19 @@ class Search(MAPElites):
             rejected=jnp.int32(0),
         )
         state, evaluation, gradients = self._evaluate(params, state, genotypes, evaluate, observe)
+        scores = {**evaluation.extra, **gradients}
         archive, info = archive.add_with_info(
-            genotypes, evaluation.descriptors, evaluation.fitnesses
+            genotypes, evaluation.descriptors, evaluation.fitnesses, scores
         )
         emitter = self._emitter.init(
             key=emitter_key,
-            repertoire=archive,
+            repertoire=self._readable(archive),
             genotypes=genotypes,
             fitnesses=evaluation.fitnesses,
             descriptors=evaluation.descriptors,
-            extra_scores={**gradients, **_as_scores(info)},
+            extra_scores={**scores, **_as_scores(info)},
         )
-        return state.replace(archive=archive, emitter=emitter)
+        return state.replace(archive=archive, emitter=jax.tree.map(_strong, emitter))
 
     def _step(self, params: Params, state: SearchState) -> SearchState:
         parents, observe_parents, emit, evaluate, observe, adapt = _keys(
@@ -269,7 +269,7 @@ class Search(MAPElites):
         )
         if self._branches:
             state = self._half_step(params, state, parents, observe_parents)
-        genotypes, extra_info = self.ask(state.archive, state.emitter, emit)
+        genotypes, extra_info = self.ask(self._readable(state.archive), state.emitter, emit)
         state, evaluation, gradients = self._evaluate(params, state, genotypes, evaluate, observe)
         # QDax's MultiEmitter slices all extra scores by candidates, which would break a key.
         key = {} if isinstance(self._emitter, MultiEmitter) else {"key": adapt}
@@ -279,7 +279,7 @@ class Search(MAPElites):
             evaluation.descriptors,
             state.archive,
             state.emitter,
-            gradients,
+            {**evaluation.extra, **gradients},
             {**extra_info, **key},
         )
         return state.replace(archive=archive, emitter=emitter, step=state.step + 1)
@@ -293,7 +293,7 @@ class Search(MAPElites):
             params, state, parents, evaluate, observe, with_jacobian=True
         )
         archive, _ = state.archive.add_with_info(
-            parents, evaluation.descriptors, evaluation.fitnesses
+            parents, evaluation.descriptors, evaluation.fitnesses, evaluation.extra
         )
         jacobian = jnp.swapaxes(gradients["gradients"], 1, 2)
         return state.replace(archive=archive, emitter=self._emitter.accept(state.emitter, jacobian))
@@ -323,8 +323,8 @@ class Search(MAPElites):
         finite &= jnp.isfinite(fitnesses) & jnp.all(jnp.isfinite(evaluation.descriptors), axis=-1)
         state = state.replace(
             problem=problem,
-            evaluations=state.evaluations + genotypes.shape[0],
-            rejected=state.rejected + jnp.sum(~finite, dtype=jnp.int32),
+            evaluations=_count(state.evaluations, jnp.int32(genotypes.shape[0])),
+            rejected=_count(state.rejected, jnp.sum(~finite, dtype=jnp.int32)),
         )
         evaluation = evaluation._replace(fitnesses=jnp.where(finite, fitnesses, -jnp.inf))
         return state, evaluation, gradients
@@ -334,6 +334,17 @@ class Search(MAPElites):
     ) -> tuple[SearchState, Metrics]:
         state = jax.lax.fori_loop(0, num_steps, lambda _, s: self._step(params, s), state)
         return state, self.metrics(state)
+
+    def _readable(self, archive: Archive) -> Archive:
+        """The archive as the emitter reads it: other people's take `genotypes` for numbers.
+
+        Bits that stand for numbers are decoded for them, which can cost a copy in float32.
+        """
+        stored_as_bits = jnp.dtype(archive.dtype).itemsize < jnp.dtype(jnp.float32).itemsize
+        if self._own_emitter or not stored_as_bits:
+            return archive
+        readable: Archive = archive.replace(genotypes=archive.latents, dtype="float32")
+        return readable
 
     def _first_archive(
         self,
@@ -345,6 +356,26 @@ class Search(MAPElites):
     ) -> Archive:
         """Build the archive for QDax's `init_ask_tell`; its cells follow from our settings."""
         return self._create_archive(genotypes[0]).add(genotypes, descriptors, fitnesses)
+
+
+def _archive_maker(
+    create_archive: Callable[[jax.Array], Archive] | None, grid: Mapping[str, Any]
+) -> Callable[[jax.Array], Archive]:
+    """What makes the archive: `create_archive`, or a `GridArchive` with the settings in `grid`."""
+    if create_archive is not None:
+        if grid:
+            raise ValueError(
+                f"both create_archive and {sorted(grid)} are given: settings of the archive belong "
+                "into create_archive."
+            )
+        return create_archive
+    missing = {"dims", "ranges"} - grid.keys()
+    if missing:
+        raise ValueError(
+            f"no {' and '.join(sorted(missing))} for the archive: give dims and ranges, or "
+            "create_archive."
+        )
+    return functools.partial(GridArchive.create, **grid)
 
 
 def archive_metrics(archive: Archive) -> Metrics:
@@ -362,6 +393,32 @@ def archive_metrics(archive: Archive) -> Metrics:
 def _keys(root: jax.Array, turn: jax.Array | int, count: int) -> jax.Array:
     """Keys of the start (turn 0) or of a step (turn step + 1)."""
     return jax.random.split(jax.random.fold_in(root, turn), count)
+
+
+def _count(so_far: jax.Array, more: jax.Array) -> jax.Array:
+    """Sum of counts Int[], at most the largest integer."""
+    return so_far + jnp.minimum(more, jnp.iinfo(jnp.int32).max - so_far)
+
+
+def _strong(x: Any) -> Any:
+    """Make a weak type strong, as the first step would: `run` would be compiled again after it."""
+    kind = jax.typeof(x)
+    return jax.lax.convert_element_type(x, kind.dtype) if kind.weak_type else x
+
+
+def _raw_key(key: Any) -> jax.Array:
+    """Data of a key.
+
+    Raises:
+        ValueError: If it is no key, or one of another implementation than the default.
+    """
+    data = key
+    if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        data = jax.random.key_data(key)
+    like = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0)))
+    if (jnp.shape(data), jnp.result_type(data)) != (like.shape, like.dtype):
+        raise ValueError(f"key is {key!r}: give jax.random.key(seed), of the default kind.")
+    return jnp.asarray(data)
 
 
 def _as_scores(info: AddInfo) -> dict[str, jax.Array]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import jax
@@ -62,6 +63,21 @@ def gradient_rows(
         return rows
     rows = rows / (jnp.linalg.norm(rows, axis=-1, keepdims=True) + epsilon)
     return rows if normalization == "unit" else _orthonormal(rows)
+
+
+def directions(gradients: jax.Array, key: jax.Array) -> jax.Array:
+    """Rows to branch along: the gradients, or random unit rows for a parent that has none at all.
+
+    Where nothing is differentiable, or everything flat, a parent would otherwise offer itself again
+    and again, and be all there is to restart from.
+    """
+    lost = ~gradients.any((1, 2), keepdims=True)
+
+    def draw() -> jax.Array:
+        rows = jax.random.normal(key, gradients.shape, gradients.dtype)
+        return jnp.where(lost, rows / jnp.linalg.norm(rows, axis=-1, keepdims=True), gradients)
+
+    return jax.lax.cond(lost.any(), draw, lambda: gradients)
 
 
 def _orthonormal(rows: jax.Array) -> jax.Array:
@@ -136,6 +152,15 @@ def check_strategy(num_emitters: int, ranking: str, parent_rule: str) -> None:
         raise ValueError(f"ranking is {ranking!r}: choose one of {judging.RANKINGS}.")
     if parent_rule not in judging.PARENT_RULES:
         raise ValueError(f"parent_rule is {parent_rule!r}: choose one of {judging.PARENT_RULES}.")
+
+
+def check_driver(jacobian_function: Any, extra_scores: Mapping[str, Any]) -> None:
+    """Raise ValueError where nobody evaluates the parents of an emitter with gradients."""
+    if jacobian_function is None and "status" not in extra_scores:
+        raise ValueError(
+            "this driver does not evaluate the parents (extra_scores has no 'status'): use "
+            "qdgs_jax's Search, or give the emitter a jacobian_function."
+        )
 
 
 def check_normalization(normalization: str) -> None:

@@ -66,7 +66,7 @@ class GradientArborescenceEmitter(Emitter):
             but the coefficients are as independent as the CMA-ES first draws them, however
             parallel the gradients are. "none" takes them as they are.
         epsilon: Added to a gradient's norm.
-        bounds: (low, high) of every component of a branch, or None.
+        bounds: (low, high) of every component of a candidate and a parent, or None.
         variant: Of the CMA-ES update.
         factor: Of the CMA-ES covariance; coefficients are few, so the symmetric root is cheap.
         jacobian_function: latents Float[E, D] -> Float[E, 1 + M, D]. Only for drivers that do not
@@ -138,7 +138,7 @@ class GradientArborescenceEmitter(Emitter):
         extra_scores: Mapping[str, jax.Array],
     ) -> GradientArborescenceState:
         """Start emitter e at genotypes[e % len(genotypes)]; genotypes Float[n, D], n >= 1."""
-        theta = common.start_points(genotypes, self.num_emitters)
+        theta = common.clip(common.start_points(genotypes, self.num_emitters), self.bounds)
         E, D = theta.shape
         coefficients = jnp.zeros((E, 1 + self.num_measures), theta.dtype)
         return GradientArborescenceState(
@@ -171,7 +171,7 @@ class GradientArborescenceEmitter(Emitter):
     def emit(
         self, repertoire: Any, emitter_state: GradientArborescenceState, key: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Branch the parents.
+        """Branch the parents along their gradients, or along random directions without any.
 
         Returns:
             Float[E * B, D] candidates, the branches of emitter e at e * B onwards (after the E
@@ -182,7 +182,8 @@ class GradientArborescenceEmitter(Emitter):
             jacobian = self.jacobian_function(emitter_state.theta)
             emitter_state = self.accept(emitter_state, jacobian)
         coefficients = cma_es.sample(self.config, emitter_state.strategy, key)
-        branches = self.branch(emitter_state, coefficients)
+        rows = common.directions(emitter_state.gradients, jax.random.fold_in(key, 1))
+        branches = self.branch(emitter_state.replace(gradients=rows), coefficients)
         genotypes = branches.reshape(-1, branches.shape[-1])
         if self.jacobian_function is not None:
             genotypes = jnp.concatenate([emitter_state.theta, genotypes])
@@ -214,7 +215,11 @@ class GradientArborescenceEmitter(Emitter):
             descriptors: Float[E * B, M].
             extra_scores: "status" and "value" of AddInfo and what `emit` returned beside the
                 genotypes; "key" for restarts.
+
+        Raises:
+            ValueError: If nobody evaluated the parents, or `extra_scores` do not belong here.
         """
+        common.check_driver(self.jacobian_function, extra_scores)
         E, B = self.num_emitters, self.branches
         verdict = judging.judge(repertoire, fitnesses, descriptors, extra_scores)
         if self.jacobian_function is not None:
@@ -239,6 +244,7 @@ class GradientArborescenceEmitter(Emitter):
         theta, optimizer = self.optimizer.step(
             emitter_state.optimizer, emitter_state.theta, direction, jnp.asarray(num_parents > 0)
         )
+        theta = common.clip(theta, self.bounds)
         age = emitter_state.age + 1
         stop = flat | cma_es.should_stop(strategy) | ~jnp.isfinite(theta).all(-1)
         stop |= restarts.rule_applies(self.restart, verdict.status, age)
@@ -260,7 +266,7 @@ class GradientArborescenceEmitter(Emitter):
         where: jax.Array,
         key: jax.Array,
     ) -> GradientArborescenceState:
-        elites = restarts.random_elites(repertoire, key, state.theta)
+        elites = common.clip(restarts.random_elites(repertoire, key, state.theta), self.bounds)
         centre = jnp.zeros_like(state.strategy.mean)
         restarted: GradientArborescenceState = state.replace(
             theta=jnp.where(where[:, None], elites, state.theta),

@@ -43,7 +43,7 @@ class OMGMegaEmitter(Emitter):
         sigma: Standard deviation of the coefficients.
         normalization: As in `GradientArborescenceEmitter`.
         epsilon: Added to a gradient's norm.
-        bounds: (low, high) of every component of a branch, or None.
+        bounds: (low, high) of every component of a candidate and a parent, or None.
         jacobian_function: As in `GradientArborescenceEmitter`.
     """
 
@@ -84,7 +84,7 @@ class OMGMegaEmitter(Emitter):
         extra_scores: Mapping[str, jax.Array],
     ) -> OMGMegaState:
         """Start with genotypes[e % len(genotypes)]; genotypes Float[n, D], n >= 1."""
-        theta = common.start_points(genotypes, self.num_emitters)
+        theta = common.clip(common.start_points(genotypes, self.num_emitters), self.bounds)
         shape = (self.num_emitters, 1 + self.num_measures, theta.shape[1])
         return OMGMegaState(
             theta=theta, gradients=jnp.zeros(shape, theta.dtype), key=restarts.raw_key(key)
@@ -109,9 +109,8 @@ class OMGMegaEmitter(Emitter):
             emitter_state = self.accept(emitter_state, self.jacobian_function(theta))
         shape = (self.num_emitters, self.branches, 1 + self.num_measures)
         coefficients = self.sigma * jax.random.normal(key, shape, theta.dtype)
-        branches = common.branch(
-            theta, emitter_state.gradients, common.fold_objective(coefficients), self.bounds
-        )
+        rows = common.directions(emitter_state.gradients, jax.random.fold_in(key, 1))
+        branches = common.branch(theta, rows, common.fold_objective(coefficients), self.bounds)
         genotypes = branches.reshape(-1, theta.shape[1])
         if self.jacobian_function is not None:
             genotypes = jnp.concatenate([theta, genotypes])
@@ -126,8 +125,14 @@ class OMGMegaEmitter(Emitter):
         descriptors: jax.Array,
         extra_scores: Mapping[str, jax.Array],
     ) -> OMGMegaState:
-        """Choose the elites of the next step."""
+        """Choose the elites of the next step.
+
+        Raises:
+            ValueError: If nobody evaluated the parents.
+        """
+        common.check_driver(self.jacobian_function, extra_scores)
         key, carried = restarts.restart_key(emitter_state.key, extra_scores)
-        theta = restarts.random_elites(repertoire, key, emitter_state.theta)
+        elites = restarts.random_elites(repertoire, key, emitter_state.theta)
+        theta = common.clip(elites, self.bounds)
         chosen: OMGMegaState = emitter_state.replace(theta=theta, key=carried)
         return chosen

@@ -155,7 +155,13 @@ def test_a_useless_gradient_row_counts_as_zero(bad):
     assert not state.gradients[0, 1].any() and not state.gradients[1].any()
     genotypes, _ = emit(emitter, archive, state, jax.random.key(1))
     assert jnp.isfinite(genotypes).all()
-    np.testing.assert_array_equal(genotypes[3:], jnp.ones((3, 3)))  # emitter 1 has nowhere to go
+    np.testing.assert_array_equal(genotypes[:3, 1:], jnp.broadcast_to(genotypes[:3, :1], (3, 2)))
+    # Emitter 1 has no gradient at all: it branches at random, as far as others do.
+    steps = np.asarray(genotypes[3:]) - 1
+    assert np.linalg.matrix_rank(steps) == 2  # 1 + M directions
+    assert 0.05 < np.linalg.norm(steps, axis=1).mean() < 2
+    again, _ = emit(emitter, archive, state, jax.random.key(2))
+    assert np.linalg.matrix_rank(np.concatenate([steps, again[3:] - 1])) == 3  # others each time
 
 
 def test_orthonormal_rows_keep_the_span_and_the_objectives_leaves_the_measures_alone():
@@ -198,12 +204,20 @@ def test_nonnegative_branches_never_descend_and_learn_from_the_drawn_coefficient
     assert abs(np.mean(moves)) < 0.1 < 0.5 * np.sqrt(2 / np.pi)  # the mean of a folded draw
 
 
-def test_bounds_hold():
-    emitter = make(bounds=(-0.1, 0.2), sigma0=5.0)
-    archive, state = started(emitter, [[0.0, 0.0, 0.0]])
+@pytest.mark.parametrize("restart", ["basic", 1])
+def test_bounds_hold_for_branches_and_parents(restart):
+    emitter = make(
+        bounds=(-0.1, 0.2), sigma0=5.0, optimizer=Optimizer("adam", 3.0), restart=restart
+    )
+    archive, state = started(emitter, [[0.0, 9.0, 0.0]])  # its one elite is at 7
+    assert emitter.parents(state).max() == pytest.approx(0.2)
     state = accept(emitter, state, jnp.ones((2, 2, 3)))
-    genotypes, _ = emit(emitter, archive, state, jax.random.key(1))
+    genotypes, extra = emit(emitter, archive, state, jax.random.key(1))
     assert genotypes.min() == pytest.approx(-0.1) and genotypes.max() == pytest.approx(0.2)
+    state = told(emitter, state, archive, genotypes, extra, jnp.arange(6), [1] * 6)
+    assert (state.age == 0).all() == (restart == 1)
+    theta = emitter.parents(state)
+    assert theta.min() >= -0.1 and theta.max() == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("branches", [1, 3])
@@ -296,7 +310,7 @@ def test_wrong_shapes_are_named():
         emitter.accept(state, jnp.zeros((2, 3, 3)))
     with pytest.raises(ValueError, match=r"\(3,\).*Float\[n, D\]"):
         emitter.init(jax.random.key(0), None, jnp.zeros(3), None, None, {})
-    with pytest.raises(ValueError, match="status"):
+    with pytest.raises(ValueError, match=r"status.*Search.*jacobian_function"):
         emitter.state_update(state, None, jnp.zeros((6, 3)), jnp.zeros(6), jnp.zeros((6, 1)), {})
 
 

@@ -1,6 +1,7 @@
 """The search loop: one state, one program, the same numbers however it is driven."""
 
 import dataclasses
+import functools
 import re
 
 import jax
@@ -8,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from qdax.core.emitters.emitter import Emitter, EmitterState
+from qdax.core.emitters.omg_mega_emitter import OMGMEGAEmitter
 
 from qdgs_jax.archive import GridArchive
 from qdgs_jax.cvt_archive import CVTArchive, cvt_centroids
-from qdgs_jax.emitters import GaussianEmitter
+from qdgs_jax.emitters import GaussianEmitter, GradientArborescenceEmitter, OMGMegaEmitter
 from qdgs_jax.function_problem import FunctionProblem, value_and_jacobian
 from qdgs_jax.problem import Problem
 from qdgs_jax.search import Search
@@ -208,17 +210,120 @@ def test_what_is_not_finite_is_rejected_and_counted():
     assert metrics["num_elites"] > 2
 
 
+def distance(x):
+    """NaN gradients at 0, where reverse differentiation loses those of the measures, too."""
+    return -jnp.linalg.norm(x, axis=-1), jnp.linalg.norm(x[:, :, None], axis=-1)[:, :2] - 1
+
+
+def steps(x):
+    """Nothing to differentiate anywhere."""
+    return -jnp.abs(jnp.round(4 * x)).sum(-1), jnp.round(4 * x[:, :2]) / 4
+
+
+@pytest.mark.parametrize("function", [distance, steps])
+@pytest.mark.parametrize("emitter", [GradientArborescenceEmitter, OMGMegaEmitter])
+def test_a_start_without_gradients_is_left(function, emitter):
+    search = Search.from_function(function, DIM, emitter(2, 8, 2), **GRID)
+    state = search.init((), jnp.zeros((1, DIM)), jax.random.key(0))
+    _, metrics = search.run((), state, 50)
+    assert metrics["num_elites"] > 20
+
+
+@pytest.mark.parametrize(
+    "start",
+    [np.zeros((1, DIM), int), np.zeros((1, DIM), jnp.bfloat16), [[0] * DIM]],
+    ids=["integers", "bfloat16", "list"],
+)
+def test_latents_are_kept_in_single_precision_whatever_they_start_from(start):
+    emitter = GaussianEmitter(8, 0.5)
+    search = Search.from_function(lambda x: (x.sum(-1), x[:, :2]), DIM, emitter, **GRID)
+    state, _ = search.run((), search.init((), start, jax.random.key(0)), 5)
+    archive = state.archive
+    full = np.isfinite(archive.fitnesses[:, 0])
+    assert archive.latents.dtype == jnp.float32
+    np.testing.assert_array_equal(archive.latents[full, :2], archive.descriptors[full])
+
+
+class Audience(Climber):
+    """Remembers which extra scores it was shown, as part of the program."""
+
+    shown = ()
+
+    def init(self, **scores):
+        object.__setattr__(self, "shown", (set(scores["extra_scores"]),))
+        return super().init(**scores)
+
+    def state_update(self, **scores):
+        object.__setattr__(self, "shown", (*self.shown, set(scores["extra_scores"])))
+        return super().state_update(**scores)
+
+
+@dataclasses.dataclass(frozen=True)
+class Eloquent(FunctionProblem):
+    """Says more than it has to."""
+
+    def evaluate(self, params, state, latents, key):
+        evaluation = super().evaluate(params, state, latents, key)
+        return evaluation._replace(extra={"transitions": latents, "age": latents[:, 0]})
+
+    def evaluate_with_jacobian(self, params, state, latents, key):
+        _, jacobian = super().evaluate_with_jacobian(params, state, latents, key)
+        return self.evaluate(params, state, latents, key), jacobian
+
+
+def test_emitters_and_archives_get_what_a_problem_says_beside_its_scores():
+    keep = functools.partial(
+        GridArchive.create, dims=(4, 4), ranges=((-2, 2),) * 2, extra_scores={"age": 0.0}
+    )
+    emitter = Audience()
+    search = Search(Eloquent(lambda x: score(0.0, x), DIM, 2), emitter, create_archive=keep)
+    state, _ = search.run((), search.init((), start(), jax.random.key(0)), 3)
+    assert len(emitter.shown) >= 2
+    assert all({"transitions", "age", "status"} <= names for names in emitter.shown)
+    full = np.isfinite(state.archive.fitnesses[:, 0])
+    np.testing.assert_array_equal(
+        state.archive.extra_scores["age"][full], state.archive.latents[full, 0]
+    )
+
+
+def test_qdax_emitters_read_numbers_however_latents_are_stored():
+    found = []
+    for dtype in (jnp.float32, jnp.bfloat16):
+        archive = functools.partial(
+            GridArchive.create, dims=(10, 10), ranges=((-2, 2),) * 2, dtype=dtype
+        )
+        emitter = OMGMEGAEmitter(8, 0.5, 2, archive(jnp.zeros(DIM)).centroids)
+        search = Search.from_function(
+            lambda x: score(0.0, x),
+            DIM,
+            emitter,
+            create_archive=archive,
+            candidate_gradients=True,
+        )
+        _, metrics = search.run((), search.init((), start(), jax.random.key(0)), 20)
+        found.append(int(metrics["num_elites"]))
+    assert abs(found[1] - found[0]) < 0.2 * found[0]
+
+
+def test_counts_stay_at_the_largest_integer(search, params):
+    state = search.init(params, start(), jax.random.key(0))
+    largest = np.iinfo(np.int32).max
+    state = state.replace(evaluations=jnp.int32(largest - 3), step=jnp.int32(5))
+    _, metrics = search.run(params, state, 2)
+    assert metrics["evaluations"] == largest
+
+
 def test_other_archives_and_plain_emitters():
     ranges = ((-2, 2), (-2, 2))
     centroids = cvt_centroids(jax.random.key(0), 30, ranges, iterations=2)
-    problem = FunctionProblem(lambda x: score(0.0, x), DIM, 2)
-    search = Search(
-        problem,
+    search = Search.from_function(
+        lambda x: score(0.0, x),
+        DIM,
         GaussianEmitter(8, 0.5),
         create_archive=lambda latent: CVTArchive.create(latent, centroids=centroids, ranges=ranges),
     )
     state, metrics = search.run((), search.init((), start(), jax.random.PRNGKey(1)), 20)
-    assert isinstance(problem, Problem)
+    assert isinstance(search.problem, Problem)
     assert isinstance(state.archive, CVTArchive)
     assert metrics["evaluations"] == 4 + 20 * 8
     assert metrics["num_elites"] > 10
@@ -246,6 +351,11 @@ def plain(x):
         (lambda: wrong(lambda x: (x, x)), r"shapes \(1, 3\) and \(1, 3\) for 1 latents"),
         (lambda: wrong(plain, jacobian=lambda x: (*plain(x), x)), r"Jacobian has shape \(1, 3\)"),
         (lambda: wrong(plain, latents=np.zeros((1, 4))), r"shape \(1, 4\)"),
+        (lambda: wrong(plain, latents=np.zeros((0, 3))), r"shape \(0, 3\).*n >= 1"),
+        (lambda: wrong(plain, key=0), r"key is 0: give jax.random.key\(seed\)"),
+        (lambda: wrong(plain, key=jax.random.key(0, impl="rbg")), "default"),
+        (lambda: Search(plain, Climber(), **GRID), "from_function"),
+        (lambda: Search.from_function(plain, 3, Climber()), "no dims and ranges"),
         (lambda: wrong(plain, steps=-1), "num_steps is -1"),
     ],
 )
@@ -254,10 +364,10 @@ def test_bad_input_is_named(build, message):
         build()
 
 
-def wrong(function, jacobian=None, latents=((0.0,) * 3,), steps=1):
+def wrong(function, jacobian=None, latents=((0.0,) * 3,), steps=1, key=None):
     emitter = Climber()
     search = Search.from_function(function, 3, emitter, jacobian=jacobian, **GRID)
-    state = search.init((), np.asarray(latents, np.float32), jax.random.key(0))
+    state = search.init((), np.asarray(latents), jax.random.key(0) if key is None else key)
     search.run((), state, steps)
 
 
