@@ -3,6 +3,7 @@
     python scripts/benchmark_networks.py              # images/s, beside PyTorch with `crosscheck`
     python scripts/benchmark_networks.py --compile    # compile time of both networks' Jacobian
     python scripts/benchmark_networks.py --bfloat16   # what bfloat16 does to the measures
+    python scripts/benchmark_networks.py --upsampling # StyleGAN2's ways to upsample, compared
 
 Weights are drawn at random, sizes are the true ones. Networks and peers are timed in turns, so that
 a slow minute of the machine meets both; figures are medians. A Jacobian is that of five outputs, as
@@ -28,6 +29,7 @@ from qdgs_jax.cutouts import random_cutouts
 from qdgs_jax.function_problem import value_and_jacobian
 from qdgs_jax.models.clip import VisionTower
 from qdgs_jax.models.stylegan2 import Generator, StyleGAN2Config
+from qdgs_jax.models.stylegan2_resample import UPSAMPLERS
 from qdgs_jax.scoring import PromptPair
 
 FFHQ_256 = StyleGAN2Config.from_base(256, channel_base=16384, conv_clamp=256.0)
@@ -70,13 +72,18 @@ def scores_of(images: jax.Array) -> tuple[jax.Array, jax.Array]:
     return outputs[:, 0], outputs[:, 1:]
 
 
-def our_calls() -> tuple[dict[str, Call], dict[str, Call]]:
-    """Compiled calls of the image tower, and of the synthesis network and its Jacobian."""
-    tower_graph, tower = build_tower()
-    gan_graph, gan = build_synthesis()
+def tower_calls() -> dict[str, Call]:
+    """Compiled call of the image tower."""
+    graph, tower = build_tower()
     images = jax.random.normal(jax.random.key(2), (VIT_BATCH, 224, 224, 3))
+    embed = jax.jit(lambda weights, x: nnx.merge(graph, weights)(x))
+    return {"embed": lambda: jax.block_until_ready(embed(tower, images))}
+
+
+def synthesis_calls(**settings: Any) -> dict[str, Call]:
+    """Compiled calls of the synthesis network and of its Jacobian."""
+    gan_graph, gan = build_synthesis(**settings)
     ws = jax.random.normal(jax.random.key(3), (GAN_BATCH, FFHQ_256.num_ws, FFHQ_256.w_dim))
-    embed = jax.jit(lambda weights, x: nnx.merge(tower_graph, weights)(x))
     synthesise = jax.jit(lambda weights, ws: nnx.merge(gan_graph, weights)(ws))
 
     @jax.jit
@@ -87,18 +94,15 @@ def our_calls() -> tuple[dict[str, Call], dict[str, Call]]:
         return value_and_jacobian(score, codes)
 
     codes = ws.reshape(GAN_BATCH, -1)
-    return (
-        {"embed": lambda: jax.block_until_ready(embed(tower, images))},
-        {
-            "synthesise": lambda: jax.block_until_ready(synthesise(gan, ws)),
-            "differentiate": lambda: jax.block_until_ready(differentiate(gan, codes)),
-        },
-    )
+    return {
+        "synthesise": lambda: jax.block_until_ready(synthesise(gan, ws)),
+        "differentiate": lambda: jax.block_until_ready(differentiate(gan, codes)),
+    }
 
 
 def speeds(repeats: int, threads: int) -> None:
     """Print milliseconds per image, and how many times faster than PyTorch."""
-    tower, gan = our_calls()
+    tower, gan = tower_calls(), synthesis_calls()
     peers: list[dict[str, Call]] = [{}, {}]
     if importlib.util.find_spec("torch") is not None:
         import networks_torch
@@ -126,6 +130,22 @@ def speeds(repeats: int, threads: int) -> None:
                 peer = taken[f"torch {name}"]
                 cells[1:] = [f"{peer:.1f}", f"{peer / taken[name]:.2f}"]
             print(f"| {names[name]} | {batch} | {' | '.join(cells)} |")
+    print()
+
+
+def upsampling(repeats: int) -> None:
+    """Print milliseconds per image for each way to upsample; all give the same images."""
+    calls = {
+        f"{method} {name}": call
+        for method in UPSAMPLERS
+        for name, call in synthesis_calls(upsampling=method).items()
+    }
+    taken = {name: 1e3 * s / GAN_BATCH for name, s in median_seconds(calls, repeats).items()}
+    print(f"| upsampling | images, ms | Jacobian of {OUTPUTS} outputs, ms |")
+    print("| --- | ---: | ---: |")
+    for method in UPSAMPLERS:
+        cells = [f"{taken[f'{method} {name}']:.1f}" for name in ("synthesise", "differentiate")]
+        print(f"| {method} | {' | '.join(cells)} |")
     print()
 
 
@@ -200,6 +220,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="of PyTorch")
     parser.add_argument("--compile", action="store_true", help="compile time instead")
     parser.add_argument("--bfloat16", action="store_true", help="shift of the measures instead")
+    parser.add_argument("--upsampling", action="store_true", help="ways to upsample instead")
     parser.add_argument("--latents", type=int, default=64, help="for --bfloat16")
     args = parser.parse_args()
     print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}\n")
@@ -207,7 +228,9 @@ def main() -> None:
         compile_time()
     if args.bfloat16:
         bfloat16_shift(args.latents)
-    if not (args.compile or args.bfloat16):
+    if args.upsampling:
+        upsampling(args.repeats)
+    if not (args.compile or args.bfloat16 or args.upsampling):
         speeds(args.repeats, args.threads)
 
 
