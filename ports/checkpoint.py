@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from qdgs_jax.ports.errors import CheckpointError
+from qdgs_jax.ports.errors import CheckpointError, printable, show
 from qdgs_jax.ports.tensors import SCALAR_DTYPES
 
 Params = dict[str, Any]  # nested dictionaries with arrays for leaves
@@ -214,7 +214,8 @@ def _read_header(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is not that of a model made by `qdgs port`.")
     if header.get("version") != _VERSION:
         raise CheckpointError(
-            f"{folder} has format version {header.get('version')}; this program reads {_VERSION}."
+            f"{folder} has format version {show(header.get('version'))}; "
+            f"this program reads {_VERSION}."
         )
     if not all(isinstance(header.get(key), dict) for key in ("config", "parameters")):
         raise CheckpointError(f"{path} lacks its config or its list of parameters.")
@@ -242,7 +243,7 @@ def _read_parameters(
             for restored_name, leaf in flatten(restored):
                 if _describe(leaf) != parameters[restored_name]:
                     raise CheckpointError(
-                        f"{folder} is damaged: {restored_name} is not what was saved. "
+                        f"{folder} is damaged: {printable(restored_name)} is not what was saved. "
                         "Port it again."
                     )
                 yield restored_name, leaf
@@ -267,4 +268,6 @@ def _placeholder(folder: Path, name: str, entry: Mapping[str, Any]) -> np.ndarra
     try:
         return np.broadcast_to(np.zeros((), SCALAR_DTYPES[entry["dtype"]]), entry["shape"])
     except (KeyError, TypeError, ValueError):
-        raise CheckpointError(f"{folder / 'config.json'} is damaged at parameter {name}.") from None
+        raise CheckpointError(
+            f"{folder / 'config.json'} is damaged at parameter {printable(name)}."
+        ) from None

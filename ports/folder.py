@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from qdgs_jax.ports.errors import CheckpointError, show
+from qdgs_jax.ports.errors import CheckpointError, naming, show
 from qdgs_jax.ports.region import Region
 from qdgs_jax.ports.safetensors_reader import looks_like_safetensors, read_safetensors
 from qdgs_jax.ports.tensors import Tensor
@@ -28,7 +28,7 @@ _WEIGHTS = (
     "pytorch_model.bin.index.json",
     "open_clip_pytorch_model.bin",
 )
-_LARGEST_JSON = 1 << 26  # bytes
+_LARGEST_JSON = 1 << 22  # bytes; parsed, they may take 25 times as many
 
 
 @contextlib.contextmanager
@@ -44,7 +44,7 @@ def open_weights(path: Path) -> Iterator[Data]:
             return
         found = next((path / name for name in _WEIGHTS if (path / name).is_file()), None)
         if found is None:
-            raise CheckpointError(f"{path} holds none of {', '.join(_WEIGHTS)}.")
+            raise CheckpointError(f"The folder holds none of {', '.join(_WEIGHTS)}.", path)
         if found.suffix != ".json":
             yield stack.enter_context(_open_file(found))
             return
@@ -52,7 +52,9 @@ def open_weights(path: Path) -> Iterator[Data]:
         for shard in _shards(found):
             content = stack.enter_context(_open_file(path / shard))
             if type(content) is not dict or not tensors.keys().isdisjoint(content):
-                raise CheckpointError(f"{path / shard} repeats tensors, or holds no state dict.")
+                raise CheckpointError(
+                    "The shard repeats tensors, or holds no state dict.", path / shard
+                )
             tensors |= content
         yield tensors
 
@@ -66,15 +68,18 @@ def read_json(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        if path.stat().st_size > _LARGEST_JSON:
-            raise CheckpointError(f"{path} is far larger than a config.")
+        size = path.stat().st_size
+        if size > _LARGEST_JSON:
+            raise CheckpointError(f"The file has {size} bytes, far more than a config.", path)
         table = json.loads(path.read_bytes())
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from None
+        raise CheckpointError(f"The file cannot be read: {error.strerror}.", path) from None
+    except CheckpointError:
+        raise
     except (ValueError, RecursionError):
-        raise CheckpointError(f"{path} is not valid JSON.") from None
+        raise CheckpointError("The file is not valid JSON.", path) from None
     if type(table) is not dict:
-        raise CheckpointError(f"{path} holds no table.")
+        raise CheckpointError("The file holds no JSON table.", path)
     return table
 
 
@@ -83,13 +88,12 @@ def _open_file(path: Path) -> Iterator[Data]:
     try:
         file = path.open("rb")
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from None
+        raise CheckpointError(f"The file cannot be read: {error.strerror}.", path) from None
     with file:
         if looks_like_safetensors(Region.of_file(file)):
-            try:
-                yield read_safetensors(file)
-            except CheckpointError as error:
-                raise CheckpointError(f"{path}: {error}") from None
+            with naming(path):
+                tensors = read_safetensors(file)
+            yield tensors
             return
     with open_checkpoint(path) as root:
         yield root
@@ -99,8 +103,11 @@ def _shards(index: Path) -> list[str]:
     """Names of the files that an index lists."""
     names = (read_json(index) or {}).get("weight_map")
     if type(names) is not dict:
-        raise CheckpointError(f"{index} has no weight_map.")
+        raise CheckpointError("The index has no weight_map.", index)
     for name in names.values():
-        if type(name) is not str or Path(name).name != name:
-            raise CheckpointError(f"{index} names {show(name)}, which is not in its folder.")
+        plain = type(name) is str and name.isprintable() and name.strip(".")
+        if not plain or Path(name).name != name:
+            raise CheckpointError(
+                f"The index names {show(name)}, which is not in its folder.", index
+            )
     return sorted(set(names.values()))

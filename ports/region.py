@@ -29,6 +29,11 @@ class Region:
     def __init__(self, file: BinaryIO, start: int, length: int) -> None:
         self._file, self.start, self.length = file, start, length
 
+    @property
+    def path(self) -> str | None:
+        """Path of the file; None for bytes in memory."""
+        return getattr(self._file, "name", None)
+
     @classmethod
     def of_file(cls, file: BinaryIO) -> Region:
         """Take the whole of an open file."""

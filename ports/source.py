@@ -10,7 +10,7 @@ from typing import Any
 
 from flax import nnx
 
-from qdgs_jax.ports.errors import CheckpointError
+from qdgs_jax.ports.errors import CheckpointError, naming
 from qdgs_jax.ports.folder import open_weights
 from qdgs_jax.ports.mapping import Rule
 from qdgs_jax.ports.tensors import Tensor
@@ -95,11 +95,13 @@ def shape_of(tensors: Mapping[str, Tensor], name: str, rank: int) -> tuple[int, 
 def open_content(path: str | Path) -> Iterator[Content]:
     """Open a checkpoint of any supported format; its tensors can be read inside the block.
 
+    Errors raised inside the block name the checkpoint, once.
+
     Raises:
         CheckpointError: if it is missing, broken, hostile or of an unknown format.
     """
     path = Path(path)
     if not path.exists():
-        raise CheckpointError(f"{path} does not exist.")
-    with open_weights(path) as root:
+        raise CheckpointError("This path does not exist.", path)
+    with naming(path), open_weights(path) as root:
         yield Content(path, root)

@@ -15,7 +15,7 @@ import zlib
 import ml_dtypes
 import numpy as np
 
-from qdgs_jax.ports.errors import CheckpointError, show
+from qdgs_jax.ports.errors import CheckpointError, naming, show
 from qdgs_jax.ports.region import Region
 
 MAX_RANK = 16
@@ -98,19 +98,20 @@ class Storage:
             return self._bytes
         if self.region is None:
             raise CheckpointError("The file names a storage whose bytes it does not hold.")
-        data = self.region.array()
-        if self.crc is not None and zlib.crc32(data.data) != self.crc:
-            raise CheckpointError(
-                "The file is damaged: the checksum of a tensor's bytes does not match. "
-                "Download or copy it again."
-            )
+        with naming(self.region.path):
+            data = self.region.array()
+            if self.crc is not None and zlib.crc32(data.data) != self.crc:
+                raise CheckpointError(
+                    "The file is damaged: the checksum of a tensor's bytes does not match. "
+                    "Download or copy it again."
+                )
         data.flags.writeable = False
         if self.users > 1:
             self._bytes = data
         return data
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, slots=True)
 class Tensor:
     """A checked, strided view of a storage, read when asked for.
 

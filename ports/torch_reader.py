@@ -22,7 +22,7 @@ import numpy as np
 
 from qdgs_jax.ports.allowed import Record, find_global, storage_dtype
 from qdgs_jax.ports.archive import Archive
-from qdgs_jax.ports.errors import CheckpointError, show
+from qdgs_jax.ports.errors import CheckpointError, naming, show
 from qdgs_jax.ports.region import Region
 from qdgs_jax.ports.tensors import Storage, Tensor
 from qdgs_jax.ports.unpickle import Budget, Data, Find, Global, Unpickler
@@ -52,12 +52,11 @@ def open_checkpoint(path: str | Path) -> Iterator[Data]:
     try:
         file = path.open("rb")
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from None
+        raise CheckpointError(f"The file cannot be read: {error.strerror}.", path) from None
     with file:
-        try:
-            yield _read(file)
-        except CheckpointError as error:
-            raise CheckpointError(f"{path}: {error}") from None
+        with naming(path):
+            root = _read(file)
+        yield root
 
 
 def read_checkpoint(path: str | Path) -> Data:
