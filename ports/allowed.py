@@ -41,10 +41,20 @@ class Record(Buildable):
         self.state = {} if state is None else state
 
     def set_state(self, state: Data) -> None:
-        """Take the attributes, once."""
-        if self.state or type(state) is not dict or not all(type(key) is str for key in state):
-            raise CheckpointError(f"The state of a {show(self.class_name)} is {show(state)}.")
+        """Take the attributes, once; the pickle may go on to change them (see `check_names`)."""
+        if self.state or type(state) is not dict:
+            raise CheckpointError(
+                f"Refused: the state of a {show(self.class_name)} is {show(state)}, or set twice."
+            )
         self.state = state
+
+    def check_names(self) -> None:
+        """Raise unless all attributes are named by texts; to be asked when the pickle is read."""
+        for key in self.state:
+            if type(key) is not str:
+                raise CheckpointError(
+                    f"Refused: a {show(self.class_name)} has an attribute {show(key)}."
+                )
 
 
 class ScalarType(Buildable):
@@ -60,6 +70,7 @@ class ScalarType(Buildable):
             raise CheckpointError("A NumPy element type is structured or big-endian.")
 
 
+_LONGEST_SCALAR = 64  # bytes
 _SCALAR_CODES = {np.dtype(kind).str[1:]: np.dtype(kind) for kind in "?bBhHiIqQefd"}
 
 
@@ -126,9 +137,11 @@ def _size(arguments: Arguments) -> Data:
 
 
 def _text_to_bytes(arguments: Arguments) -> Region:
-    # Protocol 2 writes bytes as text in Latin-1.
+    # Protocol 2 writes bytes as text in Latin-1, such as those of a NumPy scalar.
     _expect("_codecs.encode", arguments, str, str)
     text, encoding = arguments
+    if len(text) > _LONGEST_SCALAR:
+        raise CheckpointError(f"Refused: the pickle encodes a text of {len(text)} letters.")
     if encoding != "latin1" or not all(ord(letter) < 256 for letter in text):
         raise CheckpointError("Refused: the pickle encodes a text that does not stand for bytes.")
     return Region.of_bytes(text.encode("latin1"))
@@ -229,6 +242,12 @@ def find_global(module: str, name: str) -> Global:
         return _record(f"{module}.{name}")
     if plain and module.startswith("pytorch_lightning.callbacks."):  # a dictionary key
         return Global(f"{module}.{name}")
+    if module.startswith("dnnlib.tflib"):
+        raise CheckpointError(
+            f"Refused: this is a TensorFlow pickle of StyleGAN, it names {show(name)} of "
+            f"{show(module)}. Nothing was executed. NVIDIA's stylegan2-ada-pytorch turns it into a "
+            "supported one: python legacy.py --source=OLD.pkl --dest=NEW.pkl."
+        )
     raise CheckpointError(
         f"Refused: the pickle names {show(f'{module}.{name}')}, which no supported checkpoint "
         "needs. Nothing was executed. If the file holds a whole model, save its state_dict()."

@@ -14,8 +14,27 @@ from typing import BinaryIO
 from qdgs_jax.ports.errors import CheckpointError, show
 from qdgs_jax.ports.region import Region
 
-_MAX_ENTRIES = 100_000
+_LARGEST_DIRECTORY = 1 << 21  # bytes; an entry takes about 70
+_UTF8 = 1 << 11
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
+
+
+class _Directory:
+    """What `zipfile` sees of a file; it reads the directory at once and makes objects of it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is not None and size > _LARGEST_DIRECTORY:
+            raise CheckpointError(f"The archive's directory takes {size} bytes, far too many.")
+        return self._file.read(-1 if size is None else size)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
 
 
 class Archive:
@@ -31,7 +50,9 @@ class Archive:
     def __init__(self, file: BinaryIO) -> None:
         self._region = Region.of_file(file)
         try:
-            infos = zipfile.ZipFile(file).infolist()
+            infos = zipfile.ZipFile(_Directory(file)).infolist()
+        except CheckpointError:
+            raise
         except (
             zipfile.BadZipFile,
             ValueError,
@@ -40,18 +61,21 @@ class Archive:
             struct.error,
         ) as error:
             raise CheckpointError(f"The archive is truncated or broken: {error}.") from None
-        if len(infos) > _MAX_ENTRIES:
-            raise CheckpointError(f"The archive has {len(infos)} entries.")
         pickles = [i.filename for i in infos if i.filename.count("/") == 1]
         tops = {name.partition("/")[0] for name in pickles if name.endswith("/data.pkl")}
         if len(tops) != 1:
-            raise CheckpointError("The archive is not a PyTorch checkpoint: it has no data.pkl.")
+            problem = "several of them" if tops else "none"
+            raise CheckpointError(
+                f"A PyTorch checkpoint has a data.pkl, the archive has {problem}."
+            )
         self._top = tops.pop()
         self._infos: dict[str, zipfile.ZipInfo] = {}
         for info in infos:
             self._admit(info)
         ordered = sorted(info.header_offset for info in infos)
         ends = [*ordered[1:], self._region.length]
+        if len(set(ordered)) != len(ordered):
+            raise CheckpointError("The archive's directory lists the same bytes twice.")
         self._ends = dict(zip(ordered, ends, strict=True))
 
     def _admit(self, info: zipfile.ZipInfo) -> None:
@@ -83,10 +107,14 @@ class Archive:
             raise CheckpointError(f"The archive's entry {show(name)} is compressed or encrypted.")
         header = self._region.read(info.header_offset, _LOCAL_HEADER.size)
         signature, *_, name_length, extra_length = _LOCAL_HEADER.unpack(header)
-        start = info.header_offset + _LOCAL_HEADER.size + name_length + extra_length
+        name_at = info.header_offset + _LOCAL_HEADER.size
+        start = name_at + name_length + extra_length
         end = start + info.file_size
         if signature != b"PK\x03\x04" or info.file_size != info.compress_size:
             raise CheckpointError(f"The archive's entry {show(name)} is broken.")
+        listed = info.orig_filename.encode("utf-8" if info.flag_bits & _UTF8 else "cp437")
+        if self._region.read(name_at, name_length) != listed:
+            raise CheckpointError(f"The archive's entry {show(name)} has another name inside.")
         if end > self._ends[info.header_offset]:
             raise CheckpointError(f"The archive's entry {show(name)} runs into the next one.")
         return self._region.part(start, info.file_size), info.CRC

@@ -13,8 +13,9 @@ from typing import Any, BinaryIO
 from qdgs_jax.ports.errors import CheckpointError, show
 from qdgs_jax.ports.region import Region
 from qdgs_jax.ports.tensors import MAX_RANK, SCALAR_DTYPES, Storage, Tensor
+from qdgs_jax.ports.unpickle import LONGEST_KEY
 
-_LARGEST_HEADER = 100_000_000  # bytes, as in the format's own implementation
+_LARGEST_HEADER = 1 << 22  # bytes; a tensor takes about 120, and parsed up to 25 times as many
 _DTYPES = {
     "F64": "float64",
     "F32": "float32",
@@ -43,11 +44,16 @@ def read_safetensors(file: BinaryIO) -> dict[str, Tensor]:
     region = Region.of_file(file)
     length = int.from_bytes(region.read(0, 8), "little")
     if length > _LARGEST_HEADER:
-        raise CheckpointError(f"The safetensors header declares {length} bytes.")
+        raise CheckpointError(
+            f"The safetensors header declares {length} bytes, more than {_LARGEST_HEADER}."
+        )
+    text = region.read(8, length)
     try:
-        header = json.loads(region.read(8, length), object_pairs_hook=_unique)
+        header = json.loads(text.decode(), object_pairs_hook=_unique)
     except (ValueError, RecursionError):
-        raise CheckpointError("The safetensors header is not valid JSON.") from None
+        raise CheckpointError(
+            "The safetensors header is not valid JSON, or names a tensor twice."
+        ) from None
     if type(header) is not dict:
         raise CheckpointError("The safetensors header is not a table of tensors.")
     header.pop("__metadata__", None)
@@ -75,6 +81,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _tensor(name: str, entry: Any, body: Region) -> tuple[Tensor, tuple[int, int]]:
+    if len(name) > LONGEST_KEY or not name.isprintable():
+        raise CheckpointError(f"A tensor has the impossible name {show(name)}.")
     fields = entry if type(entry) is dict else {}
     kind = fields.get("dtype")
     if type(kind) is not str or kind not in _DTYPES:

@@ -195,8 +195,10 @@ class Tensor:
 
 
 def _check_integers(what: str, values: tuple[int, ...]) -> None:
-    if type(values) is not tuple or len(values) > MAX_RANK:
-        raise CheckpointError(f"The {what} of a tensor is {show(values)}.")
+    if len(values) > MAX_RANK:
+        raise CheckpointError(
+            f"The {what} of a tensor has {len(values)} axes, more than {MAX_RANK}."
+        )
     for value in values:
         if type(value) is not int or not 0 <= value <= _MAX_ELEMENTS:
             raise CheckpointError(f"The {what} of a tensor contains {show(value)}.")

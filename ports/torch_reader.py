@@ -9,6 +9,8 @@ Three layouts share one pickle machine (`unpickle.py`) and one allow-list (`allo
 - a plain pickle that nests such streams as byte strings: NVIDIA's networks.
 
 Opening a checkpoint reads its pickles alone; tensors stay in the file until they are asked for.
+Memory is bounded by the file's size: what the pickles may build by a budget (`unpickle.Budget`),
+and what the tensors may take by the rule that storages do not overlap (`_Tally`).
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 
@@ -32,6 +34,8 @@ __all__ = ["CheckpointError", "open_checkpoint", "read_checkpoint"]
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
 _MAX_DEPTH = 64
+_MAX_UNFOLDED = 8  # a file may hold the same state dict several times
+_UNNAMED = "(unnamed)"
 
 
 @contextlib.contextmanager
@@ -66,20 +70,20 @@ def read_checkpoint(path: str | Path) -> Data:
         CheckpointError: as `open_checkpoint`, or if a tensor's bytes are damaged.
     """
     with open_checkpoint(path) as root:
-        return _materialise(root)
+        return _materialise(root, {})
 
 
 def _read(file: BinaryIO) -> Data:
     region = Region.of_file(file)
     start = region.read(0, min(region.length, 4))
-    budget = Budget()
+    budget = Budget(region.length)
     if start == b"PK\x03\x04":
         root = _read_archive(Archive(file), budget)
     elif start[:1] == b"\x80":
         root = _read_stream(region, budget)
     else:
         _refuse_unknown(region)
-    _check_tree(root, region.length, budget)
+    _Tally(region.length, budget).check(root)
     return root
 
 
@@ -106,7 +110,7 @@ def _read_archive(archive: Archive, budget: Budget) -> Data:
             known = storages[key] = Storage(dtype, numel, region, crc)
         return _same(known, dtype, numel)
 
-    machine = Unpickler(archive.read("data.pkl"), find_global, persistent, budget)
+    machine = Unpickler(archive.read("data.pkl"), budget, find_global, persistent)
     return _only_pickle(machine, archive.entry("data.pkl")[0].length)
 
 
@@ -128,12 +132,14 @@ def _read_stream(region: Region, budget: Budget) -> Data:
     def load_nested(arguments: tuple[Data, ...]) -> Data:
         if len(arguments) != 1 or type(arguments[0]) is not Region:
             raise CheckpointError("Refused: the pickle calls _load_from_bytes without bytes.")
-        inner = Unpickler(arguments[0], find_global, budget=budget)
-        if inner.load() != _MAGIC:
+        inner = Unpickler(arguments[0], budget, find_global)
+        saved = inner.load() == _MAGIC
+        root = _read_legacy(arguments[0], inner.at, find_global, budget) if saved else None
+        if type(root) is not Storage:
             raise CheckpointError("The bytes nested in the pickle are not a saved storage.")
-        return _read_legacy(arguments[0], inner.at, find_global, budget)
+        return root
 
-    machine = Unpickler(region, find, budget=budget)
+    machine = Unpickler(region, budget, find)
     first = machine.load()
     if type(first) is int and first == _MAGIC:
         return _read_legacy(region, machine.at, find, budget)
@@ -152,7 +158,7 @@ def _read_legacy(region: Region, at: int, find: Find, budget: Budget) -> Data:
             raise CheckpointError("A storage is a view of another one. Save the file again.")
         return _same(storages.setdefault(key, Storage(dtype, numel)), dtype, numel)
 
-    machine = Unpickler(region, find, persistent, budget, at)
+    machine = Unpickler(region, budget, find, persistent, at)
     version, system = machine.load(), machine.load()
     if version != _PROTOCOL:
         raise CheckpointError(f"Version {show(version)} of the legacy format is not supported.")
@@ -194,45 +200,83 @@ def _same(storage: Storage, dtype: np.dtype, numel: int) -> Storage:
     return storage
 
 
-def children(value: Data) -> list[tuple[str, Data]]:
+def children(value: Data) -> Iterator[tuple[str, Data]]:
     """Named parts of a node of a checkpoint's tree; none for a leaf."""
     if type(value) is Record:
-        return list(value.state.items())
-    if type(value) is dict:
-        return [(key if type(key) is str else show(key), item) for key, item in value.items()]
-    if type(value) in (list, tuple):
-        return [(str(index), item) for index, item in enumerate(value)]
-    return []
+        yield from value.state.items()
+    elif type(value) is dict:
+        for key, item in value.items():
+            yield key if type(key) is str else show(key), item
+    elif type(value) in (list, tuple):
+        for index, item in enumerate(value):
+            yield str(index), item
 
 
 def named_tensors(root: Data, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
     """All tensors of a tree, named by their path with dots; in the order of the file."""
     if type(root) is Tensor:
-        yield prefix, root
+        yield prefix or _UNNAMED, root
     for name, item in children(root):
         yield from named_tensors(item, f"{prefix}.{name}" if prefix else name)
 
 
-def _check_tree(root: Data, length: int, budget: Budget) -> None:
-    """Refuse cycles, deep nesting, and content that would unfold beyond the file's size."""
-    nbytes = 0
-    pending = [(root, 0)]
-    while pending:
-        value, depth = pending.pop()
-        budget.spend()
+class _Tally:
+    """Adds up what a tree holds, to refuse what would unfold beyond the file's size.
+
+    Args:
+        length: size of the file in bytes.
+        budget: pays for every node, and for the names that `named_tensors` makes.
+    """
+
+    def __init__(self, length: int, budget: Budget) -> None:
+        self._length, self._budget = length, budget
+        self._held: dict[int, int] = {}  # bytes of storages, by identity
+        self._unfolded = 0  # bytes of tensors, again for every place where one stands
+
+    def check(self, root: Data) -> None:
+        """Walk through the tree.
+
+        Raises:
+            CheckpointError: if it is infinite, nested deeply, or larger than the file allows.
+        """
+        self._visit(root, 0, 0)
+        if sum(self._held.values()) > self._length:
+            raise CheckpointError("The storages overlap: together they take more than the file.")
+        if self._unfolded > _MAX_UNFOLDED * self._length:
+            raise CheckpointError(
+                f"The tensors take {self._unfolded} bytes but the file has only {self._length}: "
+                "they share storages more than any genuine checkpoint does."
+            )
+
+    def _visit(self, value: Data, depth: int, name_length: int) -> None:
+        self._budget.spend()
+        self._budget.spend_text(name_length)
         if depth > _MAX_DEPTH:
             raise CheckpointError("The pickle's content is nested too deeply, or within itself.")
         if type(value) is Tensor:
-            nbytes += value.nbytes
-        pending += [(item, depth + 1) for _, item in children(value)]
-    if nbytes > 2 * length:
-        raise CheckpointError(
-            f"The tensors take {nbytes} bytes but the file has only {length}: they share storages "
-            "more than any genuine checkpoint does."
-        )
+            self._unfolded += value.nbytes
+            self._held[id(value.storage)] = value.storage.nbytes
+        elif type(value) is Storage:
+            self._held[id(value)] = value.nbytes
+        elif type(value) is Record:
+            value.check_names()
+        for name, item in children(value):
+            self._visit(item, depth + 1, name_length + len(name) + 1)
 
 
-def _materialise(value: Data) -> Data:
+def _materialise(value: Data, made: dict[int, Any]) -> Data:
+    """Read a tree; what stands in several places becomes one object, as in the file.
+
+    Args:
+        value: the tree.
+        made: the objects made so far, by identity of what they were made from.
+    """
+    if id(value) not in made:
+        made[id(value)] = _read_node(value, made)
+    return made[id(value)]
+
+
+def _read_node(value: Data, made: dict[int, Any]) -> Data:
     if type(value) is Tensor:
         return value.numpy()
     if type(value) is Storage:
@@ -240,9 +284,10 @@ def _materialise(value: Data) -> Data:
     if type(value) is Region:
         return value.read(0, value.length)
     if type(value) is Record:
-        return Record(value.class_name, {k: _materialise(v) for k, v in value.state.items()})
+        state = {key: _materialise(item, made) for key, item in value.state.items()}
+        return Record(value.class_name, state)
     if type(value) is dict:
-        return {key: _materialise(item) for key, item in value.items()}
+        return {key: _materialise(item, made) for key, item in value.items()}
     if type(value) in (list, tuple):
-        return type(value)(_materialise(item) for item in value)
+        return type(value)(_materialise(item, made) for item in value)
     return value

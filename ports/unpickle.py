@@ -3,9 +3,10 @@
 Python's own unpickler imports and calls what a file names, and allocates what a file declares.
 This one is an interpreter of the opcodes that genuine checkpoints contain. It has no way to import:
 a global becomes an entry of the caller's allow-list or the file is refused, and a call runs one of
-our constructors on plain data. Sizes are compared with the bytes that are there, opcodes count
-against a budget, keys of dictionaries are restricted to flat values (hashing deep tuples overflows
-the C stack), and byte strings stay in the file until somebody asks for them.
+our constructors on plain data. Sizes are compared with the bytes that are there; opcodes, letters
+and the items that a call is given count against a budget that grows with the file; keys are
+restricted to values that hash fast (deep tuples overflow the C stack, and numbers can be chosen to
+collide); and byte strings stay in the file until somebody asks for them.
 
 The opcodes are those of Python's pickletools; protocols 1 to 5.
 """
@@ -24,7 +25,12 @@ Data = Any  # None, bool, int, float, str, Region, list, tuple, dict, set, or wh
 _WINDOW = 1 << 16
 _LONGEST_INTEGER = 32  # bytes; generators' 128-bit states are the longest seen
 _LONGEST_TEXT = 1 << 24  # bytes; network source embedded in a pickle takes about 2**17
-_LONGEST_KEY = 16
+_LONGEST_GLOBAL = 256  # letters
+LONGEST_KEY = 1024  # letters
+_KEY_BITS = 60  # integers below 2**61 - 1 hash to themselves, larger ones can be made to collide
+_MOST_ARGUMENTS = 16
+_CONTAINERS = (list, tuple, dict, set)
+_LETTERS = 64  # of a text, count as much as one opcode
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,10 +55,14 @@ class Buildable:
 
 
 class Budget:
-    """How many opcodes and nested values a checkpoint may still take."""
+    """How many opcodes and values a checkpoint may still take; each is worth about 100 bytes.
 
-    def __init__(self, left: int = 1_000_000) -> None:
-        self.left = left
+    Args:
+        length: size of the file in bytes. FFHQ at 256 x 256 takes 0.03 million opcodes in 200 MB.
+    """
+
+    def __init__(self, length: int) -> None:
+        self.left = min(50_000 + length // 64, 1_000_000)
 
     def spend(self, amount: int = 1) -> None:
         """Use up some of it.
@@ -62,7 +72,13 @@ class Budget:
         """
         self.left -= amount
         if self.left < 0:
-            raise CheckpointError("The checkpoint's pickle is far larger than any genuine one.")
+            raise CheckpointError(
+                "The checkpoint's pickle unfolds to far more than any genuine one of its size."
+            )
+
+    def spend_text(self, letters: int) -> None:
+        """Use up what a text of this length costs."""
+        self.spend(letters // _LETTERS)
 
 
 Find = Callable[[str, str], Global]
@@ -78,22 +94,22 @@ class Unpickler:
 
     Args:
         region: the bytes.
+        budget: shared by all pickles of a checkpoint.
         find: gives the Global for (module, name), or raises CheckpointError.
         persistent: resolves the tuple of a persistent id.
-        budget: shared by all pickles of a checkpoint.
         at: position of the first pickle; afterwards the position behind the last one read.
     """
 
     def __init__(
         self,
         region: Region,
+        budget: Budget,
         find: Find,
         persistent: Persistent = _no_persistent,
-        budget: Budget | None = None,
         at: int = 0,
     ) -> None:
-        self._region, self._find, self._persistent = region, find, persistent
-        self._budget = budget or Budget()
+        self._region, self._budget = region, budget
+        self._find, self._persistent = find, persistent
         self.at = at
         self._window, self._window_at = b"", 0
         self._stack: list[Data] = []
@@ -142,7 +158,7 @@ class Unpickler:
         text = bytearray()
         while (byte := self._take(1)) != b"\n":
             text += byte
-            if len(text) > 256:
+            if len(text) > _LONGEST_GLOBAL:
                 raise CheckpointError("The pickle is broken: a global's name does not end.")
         return _decode(bytes(text))
 
@@ -195,6 +211,7 @@ class Unpickler:
         count = self._number(layout)
         if not 0 <= count <= _LONGEST_TEXT:
             raise CheckpointError(f"The pickle declares a text of {count} bytes.")
+        self._budget.spend_text(count)
         self._stack.append(_decode(self._take(count)))
 
     def _bytes(self, layout: str) -> None:
@@ -259,6 +276,8 @@ class Unpickler:
         name, module = self._pop(), self._pop()
         if type(name) is not str or type(module) is not str:
             raise CheckpointError("The pickle is broken: a global's name is not a text.")
+        if max(len(module), len(name)) > _LONGEST_GLOBAL:
+            raise CheckpointError(f"Refused: the pickle names {show(name)} of {show(module)}.")
         self._stack.append(self._find(module, name))
 
     def _call(self) -> None:
@@ -269,6 +288,12 @@ class Unpickler:
             raise CheckpointError(
                 f"Refused: the pickle calls {name}, and no supported checkpoint needs that."
             )
+        if len(arguments) > _MOST_ARGUMENTS:
+            raise CheckpointError(
+                f"Refused: the pickle calls {target.name} with {len(arguments)} arguments."
+            )
+        # What the constructor may copy.
+        self._budget.spend(sum(len(item) for item in arguments if type(item) in _CONTAINERS))
         self._stack.append(target.build(arguments))
 
     def _build(self) -> None:
@@ -300,19 +325,22 @@ def _decode(data: bytes) -> str:
 
 def _is_metadata(state: Data) -> bool:
     """Whether this is the version information that PyTorch hangs on a state dict; it is dropped."""
-    return type(state) is dict and set(state) <= {"_metadata"}
+    return type(state) is dict and all(key == "_metadata" for key in state)
 
 
 def check_key(key: Data) -> Data:
-    """Return the key, if it is flat and hashes without recursion.
+    """Return the key of a dictionary or item of a set, if it is short and hashes fast.
 
     Raises:
         CheckpointError: otherwise.
     """
-    parts = key if type(key) is tuple and len(key) <= _LONGEST_KEY else (key,)
-    for part in parts:
-        if part is not None and type(part) not in (bool, int, float, str, Global):
-            raise CheckpointError(f"The pickle uses {show(part)} as a key.")
+    fits = key is None or type(key) in (bool, int, float, str, Global)
+    if type(key) is int:
+        fits = key.bit_length() <= _KEY_BITS
+    elif type(key) is str:
+        fits = len(key) <= LONGEST_KEY
+    if not fits:
+        raise CheckpointError(f"Refused: the pickle uses {show(key)} as a key.")
     return key
 
 

@@ -7,7 +7,12 @@ import torch_writer as tw
 from synthetic import DATA
 
 from qdgs_jax.ports.allowed import Record
-from qdgs_jax.ports.torch_reader import CheckpointError, open_checkpoint, read_checkpoint
+from qdgs_jax.ports.torch_reader import (
+    CheckpointError,
+    named_tensors,
+    open_checkpoint,
+    read_checkpoint,
+)
 
 SAMPLES = DATA / "ports"
 CONTAINERS = ("formats_zip.pt", "formats_legacy.pt", "formats_nested3.pkl", "formats_nested4.pkl")
@@ -70,6 +75,12 @@ class TestEveryContainer:
         np.testing.assert_array_equal(found["a"], [[0, 1, 2], [3, 4, 5]])
         np.testing.assert_array_equal(found["b"], [6, 7, 8, 9, 10, 11])
 
+    def test_the_same_state_dict_may_stand_in_the_file_several_times(self, writer, read):
+        state = {"w": tw.of_array(np.arange(10_000, dtype=np.float32))}
+        found = read(writer({"model": state, "ema": state, "best": state}))
+        for name in ("model", "ema", "best"):
+            np.testing.assert_array_equal(found[name]["w"], np.arange(10_000))
+
     def test_a_file_saved_from_a_gpu_is_read_all_the_same(self, writer, read):
         for device, module in (("cuda:0", "torch"), ("cuda:1", "torch.cuda")):
             storage = tw.Storage(np.arange(3, dtype=np.float32), device, module)
@@ -116,6 +127,21 @@ def test_tensors_stay_in_the_file_until_they_are_asked_for(tmp_path):
         assert root[0].numpy().tolist() == [7] * 9
         with pytest.raises(CheckpointError, match=r"file\.pt: .* checksum"):
             root[1].numpy()
+
+
+def test_what_stands_in_several_places_is_read_once(read):
+    tensor = tw.dump(np.ones(3, np.float32), tw.Storages(5).place)[2:-1]
+    values = b"(" + tensor + b"q\x01h\x01" + b"C\x03abcq\x02h\x02" + b"t"
+    found = read(tw.zip_bytes(tw.Raw(values), {"data/0": np.ones(3, np.float32).tobytes()}))
+    assert found[0] is found[1]
+    assert found[2] is found[3]
+    assert found[2] == b"abc"
+
+
+def test_a_bare_tensor_has_a_name(tmp_path):
+    (tmp_path / "file.pt").write_bytes(tw.zip_bytes(np.ones(3, np.float32)))
+    with open_checkpoint(tmp_path / "file.pt") as root:
+        assert [name for name, _ in named_tensors(root)] == ["(unnamed)"]
 
 
 @pytest.mark.parametrize(
