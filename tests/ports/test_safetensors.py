@@ -54,31 +54,67 @@ def test_the_official_implementation_writes_the_same_format(tmp_path):
 
 
 HOSTILE = {
-    "a header beyond the end": (2**40).to_bytes(8, "little") + b"{}",
-    "a header longer than the file": (99).to_bytes(8, "little") + b"{}",
-    "no JSON": with_header(b"{nonsense"),
-    "JSON nested deeply": with_header(b'{"a":' + b"[" * 100_000),
-    "no table": with_header(b"[]"),
-    "a name twice": with_header(b'{"a": {}, "a": {}}'),
-    "no entry": with_header({"a": 1}),
-    "an unknown type": with_header({"a": entry("F4")}),
-    "a type that is no text": with_header({"a": entry(["F32"])}),
-    "a place beyond the end": with_header({"a": entry(data_offsets=(0, 16), shape=(4,))}),
-    "a place before the start": with_header({"a": entry(data_offsets=(-8, 0))}),
-    "a place backwards": with_header({"a": entry(data_offsets=(8, 0))}),
-    "a place of three": with_header({"a": entry(data_offsets=(0, 4, 8))}),
-    "a shape that does not fill its place": with_header({"a": entry(shape=(3,))}),
-    "a negative size": with_header({"a": entry(shape=(-2, -1))}),
-    "a size that is a float": with_header({"a": entry(shape=(2.0,))}),
-    "an impossible shape": with_header({"a": entry(shape=(2**40, 2**40, 2**40))}),
-    "too many axes": with_header({"a": entry(shape=(1,) * 30 + (2,))}),
-    "an overlap": with_header({"a": entry(), "b": entry(shape=(1,), data_offsets=(4, 8))}),
-    "a gap": with_header({"a": entry(shape=(1,), data_offsets=(4, 8))}),
-    "bytes that belong to nothing": with_header({"a": entry()}, bytes(9)),
+    "a header beyond the end": (
+        (2**40).to_bytes(8, "little") + b"{}",
+        "declares 1099511627776 bytes",
+    ),
+    "a header longer than the file": ((99).to_bytes(8, "little") + b"{}", "99 bytes are declared"),
+    "no JSON": (with_header(b"{nonsense"), "not valid JSON"),
+    "JSON that is not UTF-8": (with_header("{}".encode("utf-16-le")), "not valid JSON"),
+    "JSON nested deeply": (with_header(b'{"a":' + b"[" * 100_000), "not valid JSON"),
+    "no table": (with_header(b"[]"), "not a table"),
+    "a name twice": (with_header(b'{"a": {}, "a": {}}'), "names a tensor twice"),
+    "no entry": (with_header({"a": 1}), "'a' has the unknown type None"),
+    "an unknown type": (with_header({"a": entry("F4")}), "the unknown type 'F4'"),
+    "a type that is no text": (with_header({"a": entry(["F32"])}), "the unknown type a list"),
+    "a place beyond the end": (
+        with_header({"a": entry(data_offsets=(0, 16), shape=(4,))}),
+        "16 bytes are declared",
+    ),
+    "a place before the start": (
+        with_header({"a": entry(data_offsets=(-8, 0))}),
+        "no valid shape and place",
+    ),
+    "a place backwards": (with_header({"a": entry(data_offsets=(8, 0))}), "-8 bytes are declared"),
+    "a place of three": (with_header({"a": entry(data_offsets=(0, 4, 8))}), "no valid place"),
+    "a shape that does not fill its place": (
+        with_header({"a": entry(shape=(3,))}),
+        "declares 3 elements",
+    ),
+    "a negative size": (with_header({"a": entry(shape=(-2, -1))}), "no valid shape and place"),
+    "a size that is a float": (with_header({"a": entry(shape=(2.0,))}), "no valid shape and place"),
+    "an impossible shape": (
+        with_header({"a": entry(shape=(2**40, 2**40, 2**40))}),
+        "A storage declares",
+    ),
+    "too many axes": (
+        with_header({"a": entry(shape=(1,) * 30 + (2,))}),
+        "no valid shape and place",
+    ),
+    "an overlap": (
+        with_header({"a": entry(), "b": entry(shape=(1,), data_offsets=(4, 8))}),
+        "overlap or leave a gap",
+    ),
+    "a gap": (with_header({"a": entry(shape=(1,), data_offsets=(4, 8))}), "overlap or leave a gap"),
+    "a name that is no Unicode": (
+        with_header({"\ud800": entry()}),
+        "the impossible name '\\ud800'",
+    ),
+    "a name that steers the terminal": (
+        with_header({"\x1b[2J": entry()}),
+        "the impossible name '\\x1b[2J'",
+    ),
+    "a name of 2000 letters": (with_header({"a" * 2000: entry()}), "the impossible name 'aaa"),
+    "bytes that belong to nothing": (
+        with_header({"a": entry()}, bytes(9)),
+        "1 bytes follow the last tensor",
+    ),
 }
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_file_is_refused(name):
-    with pytest.raises(CheckpointError):
-        read_safetensors(io.BytesIO(HOSTILE[name]))
+    data, message = HOSTILE[name]
+    with pytest.raises(CheckpointError) as caught:
+        read_safetensors(io.BytesIO(data))
+    assert message in str(caught.value)
