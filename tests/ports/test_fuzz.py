@@ -12,15 +12,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 import torch_writer as tw
+from checkpoint_formats import safetensors
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from synthetic import DATA
 
 from qdgs_jax.ports.errors import CheckpointError
-from qdgs_jax.ports.torch_reader import named_tensors, open_checkpoint
+from qdgs_jax.ports.folder import open_weights
+from qdgs_jax.ports.torch_reader import named_tensors
 
 SAMPLES = {path.name: path.read_bytes() for path in sorted((DATA / "ports").glob("*.p[tk]*"))}
 STORED = {"data/0": np.ones(6, np.float32).tobytes()}
@@ -42,6 +45,27 @@ PICKLES = [
     tw.dump({"list": [1, (2, "x"), None], "set": True}, protocol=4),
     *(data for name, data in SAMPLES.items() if name.startswith("formats_nested")),
 ]
+SAFETENSORS = safetensors(
+    {
+        "w": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "b": np.ones(4, ml_dtypes.bfloat16),
+        "e": np.zeros((0, 3), np.int64),
+    }
+)
+BODY = 8 + int.from_bytes(SAFETENSORS[:8], "little")
+WORDS = (
+    b"NaN",
+    b"1e400",
+    b"-1",
+    b"null",
+    b"true",
+    b"[",
+    b"{",
+    b'"',
+    b"9" * 30,
+    b"\\ud800",
+    b"\xff",
+)
 NAMES = (
     b"cos\nsystem\n",
     b"cbuiltins\neval\n",
@@ -82,7 +106,7 @@ def nothing_happens() -> Iterator[None]:
 
 def read(file: Any) -> int:
     """The number of bytes of all tensors of a file, each of which is read."""
-    with open_checkpoint(file) as root:
+    with open_weights(file) as root:
         return sum(tensor.numpy().nbytes for _, tensor in named_tensors(root))
 
 
@@ -100,7 +124,7 @@ def check(data: bytes, file: Any) -> None:
 def file(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A place for the files, after whatever the reader imports lazily has been imported."""
     place = tmp_path_factory.mktemp("fuzz") / "x.pt"
-    for data in SAMPLES.values():
+    for data in [*SAMPLES.values(), SAFETENSORS]:
         place.write_bytes(data)
         try:
             read(place)
@@ -110,7 +134,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @st.composite
-def damaged(draw: st.DrawFn, originals: list[bytes]) -> bytes:
+def damaged(draw: st.DrawFn, originals: list[bytes], words: tuple[bytes, ...] = NAMES) -> bytes:
     """One of the originals with pieces cut out, repeated, moved, overwritten or put in."""
     data = bytearray(draw(st.sampled_from(originals)))
     for _ in range(draw(st.integers(1, 4))):
@@ -120,7 +144,7 @@ def damaged(draw: st.DrawFn, originals: list[bytes]) -> bytes:
         if kind == "overwrite":
             data[start:stop] = draw(st.binary(min_size=stop - start, max_size=stop - start))
         elif kind == "insert":
-            data[start:start] = draw(st.one_of(st.sampled_from(NAMES), st.binary(max_size=12)))
+            data[start:start] = draw(st.one_of(st.sampled_from(words), st.binary(max_size=12)))
         elif kind == "repeat":
             data[start:start] = data[start:stop] * draw(st.sampled_from([1, 3, 500]))
         elif kind == "move":
@@ -166,6 +190,18 @@ def test_damaged_pickles_in_sound_archives(data: bytes, wrap: bool, file: Any) -
 @given(data=PROGRAMS, wrap=st.booleans())
 def test_random_programs_of_pickle_opcodes(data: bytes, wrap: bool, file: Any) -> None:
     check(wrapped(data) if wrap else data, file)
+
+
+@fuzz
+@given(data=damaged([SAFETENSORS], WORDS))
+def test_damaged_safetensors(data: bytes, file: Any) -> None:
+    check(data, file)
+
+
+@fuzz
+@given(header=damaged([SAFETENSORS[8:BODY]], WORDS))
+def test_damaged_headers_of_safetensors(header: bytes, file: Any) -> None:
+    check(len(header).to_bytes(8, "little") + header + SAFETENSORS[BODY:], file)
 
 
 def test_what_must_not_happen_is_noticed() -> None:
