@@ -6,7 +6,7 @@ convention of whoever publishes such files:
 
 - OpenAI: quick GELU, heads of 64 channels. Its files hold `input_resolution` and its like.
 - OpenCLIP: GELU unless the config says `quick_gelu`; heads of 64 channels, apart from the vision
-  towers of ViT-H, -g and -bigG, which have 16 heads.
+  towers of ViT-H, -g and -bigG, which have 16 heads. Where there is no config the summary says so.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from flax import nnx
 
-from qdgs_jax.models.clip import CLIP, CLIPConfig, TowerConfig
+from qdgs_jax.models.clip import ACTIVATIONS, CLIP, CLIPConfig, TowerConfig
 from qdgs_jax.ports.allowed import Record
 from qdgs_jax.ports.clip_names import (
     HUGGING_FACE_IGNORED,
@@ -36,6 +36,10 @@ Tensors = dict[str, Tensor]
 Settings = Mapping[str, Any]  # a table of a config
 _SIZES = ("input_resolution", "context_length", "vocab_size")  # integers in OpenAI's files
 _SIXTEEN_HEADS = (1280, 1408, 1664)  # vision widths of OpenCLIP's H, g and bigG
+_ASSUMED = (
+    "gelu, which is assumed: no open_clip_config.json lies beside the weights. For a model trained "
+    'with quick GELU, write one there that says {"model_cfg": {"quick_gelu": true}}'
+)
 _TOKENIZER = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -82,7 +86,8 @@ def _tensors(content: Content) -> Tensors:
 
 def _openai(content: Content, tensors: Tensors) -> Source:
     ours = all(name in tensors for name in _SIZES)
-    config = (read_json(content.path / "open_clip_config.json") or {}) if not ours else {}
+    given = None if ours else read_json(content.folder / "open_clip_config.json")
+    config = given or {}
     model, pixels = _table(config, "model_cfg"), _table(config, "preprocess_cfg")
     vision, text = _table(model, "vision_cfg"), _table(model, "text_cfg")
     _refuse_variants(vision, text)
@@ -90,7 +95,7 @@ def _openai(content: Content, tensors: Tensors) -> Source:
     tokens, width = shape_of(tensors, "visual.positional_embedding", 2)
     context_length, text_width = shape_of(tensors, "positional_embedding", 2)
     head_width = _count(vision, "head_width", width // 16 if width in _SIXTEEN_HEADS else 64)
-    activation = "quick_gelu" if ours or model.get("quick_gelu") is True else "gelu"
+    activation = "quick_gelu" if ours or _flag(model, "quick_gelu") else "gelu"
 
     def tower(prefix: str, width: int, heads: int) -> TowerConfig:
         mlp = shape_of(tensors, f"{prefix}transformer.resblocks.0.mlp.c_fc.weight", 2)[0]
@@ -109,13 +114,14 @@ def _openai(content: Content, tensors: Tensors) -> Source:
     )
     if ours:
         _compare_sizes(cfg, tensors)
+    _compare_config(cfg, model, vision, text)
     form = " TorchScript archive" if type(content.root) is Record else " state dict"
     return Source(
         layout=f"an {'OpenAI' if ours else 'OpenCLIP'} CLIP{form}",
         tensors=tensors,
         rules=openai_rules(cfg),
         ignored=OPENAI_IGNORED,
-        **_common(content, cfg),
+        **_common(content, cfg, activation if ours or given is not None else _ASSUMED),
     )
 
 
@@ -139,7 +145,7 @@ def _hugging_face(content: Content, tensors: Tensors) -> Source:
             layers=_layers(tensors, layers),
             heads=_count(settings, "num_attention_heads", heads),
             mlp_width=mlp[0],
-            activation=str(settings.get("hidden_act", "quick_gelu")),
+            activation=_activation(settings.get("hidden_act", "quick_gelu")),
             norm_eps=_number(settings, "layer_norm_eps", 1e-5),
         )
 
@@ -160,12 +166,12 @@ def _hugging_face(content: Content, tensors: Tensors) -> Source:
         tensors=tensors,
         rules=hugging_face_rules(cfg),
         ignored=HUGGING_FACE_IGNORED,
-        **_common(content, cfg),
+        **_common(content, cfg, cfg.vision.activation),
     )
 
 
-def _common(content: Content, cfg: CLIPConfig) -> dict[str, Any]:
-    """Fields of a Source that do not depend on the names of the tensors."""
+def _common(content: Content, cfg: CLIPConfig, activation: str) -> dict[str, Any]:
+    """Fields of a Source that do not depend on the names; `activation` as the user is told it."""
     files = [content.path / name for name in _TOKENIZER]  # of a folder, not beside a lone file
     return {
         "config": {"kind": "clip", **cfg.to_dict()},
@@ -173,7 +179,7 @@ def _common(content: Content, cfg: CLIPConfig) -> dict[str, Any]:
             "image size": cfg.image_size,
             "patch size": cfg.patch_size,
             "embedding": cfg.embed_dim,
-            "activation": cfg.vision.activation,
+            "activation": activation,
         },
         "build": lambda: CLIP(cfg, rngs=nnx.Rngs(0)),
         "files": tuple(file for file in files if file.is_file()),
@@ -202,6 +208,27 @@ def _compare_sizes(cfg: CLIPConfig, tensors: Tensors) -> None:
             raise CheckpointError(f"{name} is {found.reshape(-1)[:4]}, but tensors say {wanted}.")
 
 
+def _compare_config(cfg: CLIPConfig, model: Settings, vision: Settings, text: Settings) -> None:
+    """Compare the sizes in OpenCLIP's config with those of the tensors."""
+    for table, key, found in (
+        (model, "embed_dim", cfg.embed_dim),
+        (vision, "image_size", cfg.image_size),
+        (vision, "patch_size", cfg.patch_size),
+        (vision, "width", cfg.vision.width),
+        (vision, "layers", cfg.vision.layers),
+        (text, "context_length", cfg.context_length),
+        (text, "vocab_size", cfg.vocab_size),
+        (text, "width", cfg.text.width),
+        (text, "layers", cfg.text.layers),
+    ):
+        told = table.get(key, found)
+        if told not in (found, [found, found]):  # sizes of images may be given per axis
+            raise CheckpointError(
+                f"{key} of open_clip_config.json is {show(told)}, but the tensors say {found}: put "
+                "this model's own config there."
+            )
+
+
 def _refuse_variants(vision: Settings, text: Settings) -> None:
     """Refuse OpenCLIP models that compute something else from tensors of the same names."""
     for table, key, plain in (
@@ -209,11 +236,15 @@ def _refuse_variants(vision: Settings, text: Settings) -> None:
         (vision, "attentional_pool", False),
         (vision, "global_average_pool", False),
         (vision, "pool_type", "tok"),
+        (vision, "act_kwargs", {}),
+        (vision, "norm_kwargs", {}),
         (text, "hf_model_name", None),
         (text, "embed_cls", False),
         (text, "no_causal_mask", False),
         (text, "pool_type", "argmax"),
         (text, "proj_type", "linear"),
+        (text, "act_kwargs", {}),
+        (text, "norm_kwargs", {}),
     ):
         if table.get(key, plain) not in (plain, None):
             raise CheckpointError(
@@ -235,9 +266,24 @@ def _count(settings: Settings, key: str, default: int) -> int:
     return value
 
 
+def _flag(settings: Settings, key: str) -> bool:
+    value = settings.get(key, False)
+    if type(value) is not bool:
+        raise CheckpointError(f"{key} of the config is {show(value)}: give true or false.")
+    return value
+
+
+def _activation(value: Any) -> str:
+    if type(value) is not str or value not in ACTIVATIONS:
+        raise CheckpointError(
+            f"hidden_act of the config is {show(value)}: known are {', '.join(ACTIVATIONS)}."
+        )
+    return value
+
+
 def _number(settings: Settings, key: str, default: float) -> float:
     value = settings.get(key, default)
-    if type(value) not in (int, float) or not 0 < value < math.inf:
+    if type(value) not in (int, float) or not 0 < value < 1e30:  # JSON's integers know no bound
         raise CheckpointError(f"{key} of the config is {show(value)}, not a positive number.")
     return float(value)
 

@@ -1,6 +1,7 @@
 """CLIP comes out of every format with the same numbers, and computes what the originals compute."""
 
 import json
+import shutil
 
 import checkpoint_formats as formats
 import jax
@@ -15,7 +16,9 @@ from synthetic import error, load_manifest, load_reference, make_input, weights
 from qdgs_jax import ports
 from qdgs_jax.models.clip import CLIP, CLIPConfig
 from qdgs_jax.ports.checkpoint import flatten, unflatten
+from qdgs_jax.ports.conversion import recognise
 from qdgs_jax.ports.mapping import fill_model
+from qdgs_jax.ports.source import open_content
 
 TOLERANCE = 1e-4
 TINY, GELU, OPENAI = (
@@ -233,7 +236,9 @@ def refused(source):
     [
         ("text_config", "num_attention_heads", 0, "num_attention_heads of the config is 0"),
         ("vision_config", "num_attention_heads", 3, "not a multiple of heads 3"),
-        ("vision_config", "hidden_act", "gelu_new", "give one of"),
+        ("vision_config", "hidden_act", "gelu_new", "is 'gelu_new': known are quick_gelu, gelu"),
+        ("vision_config", "hidden_act", ["gelu"], "hidden_act of the config is a list"),
+        ("text_config", "layer_norm_eps", 10**400, "layer_norm_eps of the config is 1000"),
         ("text_config", "eos_token_id", "x", "eos_token_id of the config is 'x'"),
         (None, "model_type", "siglip", '"model_type": "clip"'),
         (None, "vision_config", [], "vision_config of the config is a list"),
@@ -263,7 +268,7 @@ def test_files_of_a_folder_are_checked(tmp_path):
     assert "is not valid JSON" in refused(folder)
 
 
-def test_variants_that_compute_something_else_are_refused(tmp_path):
+def test_other_models_are_named_for_what_they_are(tmp_path):
     state = openai_state(OPENAI)
     (tmp_path / "resnet.pt").write_bytes(
         tw.zip_bytes({"visual.layer1.0.conv1.weight": np.ones(1, np.float32)})
@@ -274,25 +279,80 @@ def test_variants_that_compute_something_else_are_refused(tmp_path):
     lie = {**state, "input_resolution": np.asarray(64)}
     (tmp_path / "lie.pt").write_bytes(tw.zip_bytes(lie))
     assert "input_resolution is [64]" in refused(tmp_path / "lie.pt")
-    folder = write("OpenCLIP folder", OPENAI, tmp_path)
-    for section, key, value in (
-        ("text_cfg", "no_causal_mask", True),
-        ("vision_cfg", "timm_model_name", "vit"),
-        ("text_cfg", "pool_type", "last"),
-    ):
-        model = {"quick_gelu": True, section: {key: value}}
-        (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model}))
-        assert f"has {key} = " in refused(folder)
 
 
-def test_openclips_config_tells_heads_and_pixels(tmp_path):
-    folder = write("OpenCLIP folder", OPENAI, tmp_path)
+@pytest.fixture(scope="module")
+def openclip(tmp_path_factory):
+    return write("OpenCLIP folder", OPENAI, tmp_path_factory.mktemp("openclip"))
+
+
+def openclip_with(folder, tmp_path, config):
+    """A copy of an OpenCLIP folder with another config; None for none."""
+    shutil.copytree(folder, tmp_path / "copy")
+    (tmp_path / "copy" / "open_clip_config.json").unlink()
+    if config is not None:
+        (tmp_path / "copy" / "open_clip_config.json").write_text(json.dumps(config))
+    return tmp_path / "copy"
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "message"),
+    [
+        ("text_cfg", "no_causal_mask", True, "has no_causal_mask = True"),
+        ("vision_cfg", "timm_model_name", "vit", "has timm_model_name = 'vit'"),
+        ("text_cfg", "pool_type", "last", "has pool_type = 'last'"),
+        ("vision_cfg", "act_kwargs", {"approximate": "tanh"}, "has act_kwargs = a dict"),
+        ("text_cfg", "act_kwargs", {"approximate": "tanh"}, "has act_kwargs = a dict"),
+        ("vision_cfg", "norm_kwargs", {"eps": 1e-6}, "has norm_kwargs = a dict"),
+        ("text_cfg", "norm_kwargs", {"eps": 1e-6}, "has norm_kwargs = a dict"),
+        (
+            "vision_cfg",
+            "layers",
+            99,
+            "layers of open_clip_config.json is 99, but",
+        ),
+        ("vision_cfg", "image_size", [32, 64], "image_size of open_clip_config.json is a list"),
+        ("text_cfg", "vocab_size", 49408, "vocab_size of open_clip_config.json is 49408"),
+        (None, "embed_dim", 512, "embed_dim of open_clip_config.json is 512"),
+        (None, "quick_gelu", "yes", "quick_gelu of the config is 'yes': give true or false"),
+        ("text_cfg", "heads", 3, "not a multiple of heads 3"),
+    ],
+)
+def test_openclip_models_that_compute_something_else_are_refused(
+    section, key, value, message, openclip, tmp_path
+):
+    model = {section: {key: value}} if section else {key: value}
+    assert message in refused(openclip_with(openclip, tmp_path, {"model_cfg": model}))
+
+
+def test_openclips_full_config_is_accepted(openclip, tmp_path):
+    vision = {"image_size": [32, 32], "layers": 2, "width": 128, "patch_size": 8, "norm_kwargs": {}}
+    text = {"context_length": 16, "vocab_size": 100, "width": 64, "heads": 1, "layers": 2}
+    model = {"embed_dim": 40, "quick_gelu": False, "vision_cfg": vision, "text_cfg": text}
+    found, _ = port("clip", openclip_with(openclip, tmp_path, {"model_cfg": model}))
+    assert found["image_size"] == 32
+
+
+@pytest.mark.parametrize("inside", ["", "open_clip_model.safetensors"], ids=["folder", "file"])
+def test_openclips_config_tells_activation_heads_and_pixels(inside, openclip, tmp_path):
     config = {
-        "model_cfg": {"vision_cfg": {"head_width": 32}, "text_cfg": {"heads": 4}},
+        "model_cfg": {
+            "quick_gelu": True,
+            "vision_cfg": {"head_width": 32},
+            "text_cfg": {"heads": 4},
+        },
         "preprocess_cfg": {"mean": [0.1, 0.2, 0.3], "std": [1, 1, 1]},
     }
-    (folder / "open_clip_config.json").write_text(json.dumps(config))
-    found, _ = port("clip", folder)
+    found, _ = port("clip", openclip_with(openclip, tmp_path, config) / inside)
     assert (found["vision"]["heads"], found["text"]["heads"]) == (4, 4)
     assert found["image_mean"] == (0.1, 0.2, 0.3)
-    assert found["vision"]["activation"] == "gelu"
+    assert found["vision"]["activation"] == found["text"]["activation"] == "quick_gelu"
+
+
+@pytest.mark.parametrize("config", [None, {"model_cfg": {}}], ids=["no config", "a config"])
+def test_an_assumed_activation_is_told(config, openclip, tmp_path):
+    source = openclip_with(openclip, tmp_path, config) / "open_clip_model.safetensors"
+    with open_content(source) as content:
+        found = recognise("clip", content)
+    assert found.config["vision"]["activation"] == "gelu"
+    assert ("assumed" in found.details["activation"]) == (config is None)
