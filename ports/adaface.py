@@ -9,11 +9,10 @@ from __future__ import annotations
 import math
 import re
 
-from flax import nnx
-
 from qdgs_jax.models.iresnet import UNITS, WIDTHS, IResNet, IResNetConfig
 from qdgs_jax.ports.adaface_names import IGNORED, rules
 from qdgs_jax.ports.errors import CheckpointError
+from qdgs_jax.ports.mapping import SHAPES_ONLY
 from qdgs_jax.ports.source import Content, Source, shape_of
 from qdgs_jax.ports.tensors import Tensor
 
@@ -42,7 +41,7 @@ def recognise(content: Content) -> Source:
             "image size": cfg.input_size,
             "embedding": cfg.embed_dim,
         },
-        build=lambda: IResNet(cfg, rngs=nnx.Rngs(0)),
+        build=lambda: IResNet(cfg, rngs=SHAPES_ONLY),
         tensors=tensors,
         rules=rules(cfg),
         ignored=IGNORED,

@@ -16,8 +16,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from flax import nnx
-
 from qdgs_jax.models.clip import ACTIVATIONS, CLIP, CLIPConfig, TowerConfig
 from qdgs_jax.ports.allowed import Record
 from qdgs_jax.ports.clip_names import (
@@ -28,6 +26,7 @@ from qdgs_jax.ports.clip_names import (
 )
 from qdgs_jax.ports.errors import CheckpointError, show
 from qdgs_jax.ports.folder import read_json
+from qdgs_jax.ports.mapping import SHAPES_ONLY
 from qdgs_jax.ports.source import Content, Source, shape_of
 from qdgs_jax.ports.tensors import Tensor
 from qdgs_jax.ports.torch_reader import named_tensors
@@ -35,6 +34,7 @@ from qdgs_jax.ports.torch_reader import named_tensors
 Tensors = dict[str, Tensor]
 Settings = Mapping[str, Any]  # a table of a config
 _SIZES = ("input_resolution", "context_length", "vocab_size")  # integers in OpenAI's files
+_DEEPEST = 128  # blocks of a tower; the largest published one has 48
 _SIXTEEN_HEADS = (1280, 1408, 1664)  # vision widths of OpenCLIP's H, g and bigG
 _ASSUMED = (
     "gelu, which is assumed: no open_clip_config.json lies beside the weights. For a model trained "
@@ -181,13 +181,16 @@ def _common(content: Content, cfg: CLIPConfig, activation: str) -> dict[str, Any
             "embedding": cfg.embed_dim,
             "activation": activation,
         },
-        "build": lambda: CLIP(cfg, rngs=nnx.Rngs(0)),
+        "build": lambda: CLIP(cfg, rngs=SHAPES_ONLY),
         "files": tuple(file for file in files if file.is_file()),
     }
 
 
 def _layers(tensors: Tensors, pattern: str) -> int:
-    return sum(re.fullmatch(pattern, name) is not None for name in tensors)
+    layers = sum(re.fullmatch(pattern, name) is not None for name in tensors)
+    if layers > _DEEPEST:
+        raise CheckpointError(f"The file has {layers} blocks in a tower, more than {_DEEPEST}.")
+    return layers
 
 
 def _side(tokens: int) -> int:

@@ -13,7 +13,7 @@ import functools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -50,6 +50,7 @@ DTYPES = {
     "float16": np.dtype(np.float16),
 }
 _NAMED = 4  # how many names an error lists
+Model = TypeVar("Model", bound=nnx.Module)
 
 
 class TensorLike(Protocol):
@@ -65,6 +66,18 @@ class TensorLike(Protocol):
 
     def numpy(self) -> np.ndarray:
         """Read the elements."""
+
+
+class _OneKey:
+    """Stands in for `nnx.Rngs` and gives every parameter the same key."""
+
+    def params(self) -> jax.Array:
+        return jax.random.key(0)
+
+
+# For models of which only the shapes matter. Under `nnx.eval_shape` each key of a real nnx.Rngs
+# takes time in proportion to the parameters before it: half a minute for a hundred layers.
+SHAPES_ONLY: Any = _OneKey()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,14 +97,17 @@ def parameter_shapes(build: Callable[[], nnx.Module]) -> dict[str, tuple[int, ..
     """Shape of every parameter of a model, by its path with dots, without allocating any.
 
     Args:
-        build: makes the model, such as `lambda: VAE(config, rngs=nnx.Rngs(0))`.
+        build: makes the model, such as `lambda: VAE(config, rngs=SHAPES_ONLY)`.
     """
-    state = nnx.state(nnx.eval_shape(build), nnx.Not(nnx.RngState))
+    return _shapes(nnx.state(nnx.eval_shape(build)))
+
+
+def _shapes(state: nnx.State) -> dict[str, tuple[int, ...]]:
     leaves = jax.tree_util.tree_flatten_with_path(nnx.to_pure_dict(state))[0]
     return {".".join(str(key.key) for key in path): tuple(leaf.shape) for path, leaf in leaves}
 
 
-def fill_model(build: Callable[[], nnx.Module], params: Params) -> nnx.Module:
+def fill_model(build: Callable[[], Model], params: Params) -> Model:
     """Make a model with these parameters instead of random ones.
 
     Args:
@@ -101,7 +117,8 @@ def fill_model(build: Callable[[], nnx.Module], params: Params) -> nnx.Module:
     Raises:
         CheckpointError: if a parameter is missing, unknown or of the wrong shape.
     """
-    leaves, shapes = dict(flatten(params)), parameter_shapes(build)
+    graph, state = nnx.split(nnx.eval_shape(build))
+    leaves, shapes = dict(flatten(params)), _shapes(state)
     _complain(
         [name for name in shapes if name not in leaves],
         [name for name in leaves if name not in shapes],
@@ -111,7 +128,6 @@ def fill_model(build: Callable[[], nnx.Module], params: Params) -> nnx.Module:
             if leaf.shape != shapes.get(name, leaf.shape)
         ],
     )
-    graph, state = nnx.split(nnx.eval_shape(build))
     nnx.replace_by_pure_dict(state, jax.tree.map(jnp.asarray, params))
     return nnx.merge(graph, state)
 

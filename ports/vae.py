@@ -11,11 +11,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from flax import nnx
-
 from qdgs_jax.models.vae import VAE, VAEConfig
 from qdgs_jax.ports.errors import CheckpointError
-from qdgs_jax.ports.mapping import Regroup, Rule
+from qdgs_jax.ports.mapping import SHAPES_ONLY, Regroup, Rule
 from qdgs_jax.ports.source import Content, Source, shape_of
 from qdgs_jax.ports.tensors import Tensor
 
@@ -32,7 +30,7 @@ def recognise(content: Content) -> Source:
         layout="a shapes VAE state dict",
         config=to_dict(cfg),
         details={"image size": cfg.image_size, "latents": cfg.latent_dim},
-        build=lambda: VAE(cfg, rngs=nnx.Rngs(0)),
+        build=lambda: VAE(cfg, rngs=SHAPES_ONLY),
         tensors=tensors,
         rules=_rules(cfg),
     )

@@ -281,6 +281,13 @@ def test_other_models_are_named_for_what_they_are(tmp_path):
     assert "input_resolution is [64]" in refused(tmp_path / "lie.pt")
 
 
+def test_a_tower_of_many_blocks_is_refused_before_it_is_built(tmp_path):
+    empty = np.ones(0, np.float32)
+    blocks = {f"visual.transformer.resblocks.{i}.ln_1.weight": empty for i in range(129)}
+    (tmp_path / "deep.pt").write_bytes(tw.zip_bytes({**openai_state(OPENAI), **blocks}))
+    assert "has 129 blocks in a tower, more than 128" in refused(tmp_path / "deep.pt")
+
+
 @pytest.fixture(scope="module")
 def openclip(tmp_path_factory):
     return write("OpenCLIP folder", OPENAI, tmp_path_factory.mktemp("openclip"))
