@@ -2,21 +2,32 @@
 
 NVIDIA's pickles (stylegan2-ada-pytorch, and stylegan3's StyleGAN2) hold trees of modules with their
 attributes; the averaged generator `G_ema` is taken. The source code inside is never looked at.
-Rosinality's files hold a state dict `g_ema` and `latent_avg`. Sizes come from the shapes of the
-tensors; attributes tell what shapes do not: architecture, clamp, learning-rate multiplier.
+Rosinality's files hold a state dict `g_ema`. Beside it lies the average code `latent_avg` where it
+was converted from NVIDIA's; where rosinality's own training wrote it, the code is estimated. Sizes
+come from the shapes of the tensors; attributes tell what shapes do not: architecture, clamp,
+learning-rate multiplier.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import re
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
-from qdgs_jax.models.stylegan2 import Generator, StyleGAN2Config
+from qdgs_jax.models.stylegan2 import (
+    ARCHITECTURES,
+    Generator,
+    MappingNetwork,
+    StyleGAN2Config,
+)
 from qdgs_jax.ports.allowed import Record
 from qdgs_jax.ports.errors import CheckpointError, show
+from qdgs_jax.ports.mapping import SHAPES_ONLY, fill_model
+from qdgs_jax.ports.region import Region
 from qdgs_jax.ports.source import Content, Source, shape_of
 from qdgs_jax.ports.stylegan2_names import (
     NVIDIA_IGNORED,
@@ -25,11 +36,14 @@ from qdgs_jax.ports.stylegan2_names import (
     ROSINALITY_IGNORED,
     rosinality_rules,
 )
-from qdgs_jax.ports.tensors import Tensor
+from qdgs_jax.ports.tensors import Storage, Tensor
 from qdgs_jax.ports.unpickle import Data
 
 Tensors = dict[str, Tensor]
 _FILTERS = r".*(resample_filter|blur\.kernel|upsample\.kernel)"
+_DEEPEST = 64  # layers of a mapping network; published ones have 2 or 8
+_WIDEST = 4096  # numbers in z or a code for which an average code is estimated
+_SAMPLES = 10_000
 
 
 def recognise(content: Content) -> Source:
@@ -48,8 +62,7 @@ def recognise(content: Content) -> Source:
         raise CheckpointError(str(error)) from None
     raise CheckpointError(
         "This is not a StyleGAN2: the file holds neither G_ema (an NVIDIA pickle) nor g_ema "
-        "(rosinality's convert_weight.py). TensorFlow pickles have to be converted by NVIDIA's "
-        "legacy.py first."
+        "(rosinality's stylegan2-pytorch)."
     )
 
 
@@ -68,7 +81,12 @@ def _nvidia(generator: Record) -> Source:
     for module in (conv, _submodule(mapping, "fc0")):
         if module.state.get("activation", "lrelu") != "lrelu":
             raise CheckpointError(f"activation is {show(module.state['activation'])}, not lrelu.")
-    depth = _integer(mapping, "num_layers")
+    depth = _mapping_layers(tensors, r"mapping\.fc\d+\.weight")
+    if _integer(mapping, "num_layers") != depth:
+        raise CheckpointError(
+            f"num_layers of the network pickle is {mapping.state['num_layers']}, but the mapping "
+            f"network has {depth} layers."
+        )
     cfg = StyleGAN2Config(
         resolution=resolution,
         channels=_channels(tensors, resolution, "synthesis.b{}.conv1.weight"),
@@ -76,7 +94,7 @@ def _nvidia(generator: Record) -> Source:
         c_dim=_integer(generator, "c_dim"),
         w_dim=_integer(generator, "w_dim"),
         img_channels=_integer(generator, "img_channels"),
-        architecture=last.state.get("architecture", "skip"),
+        architecture=_architecture(last),
         use_noise=f"synthesis.b{resolution}.conv1.noise_const" in tensors,
         conv_clamp=_optional_number(conv, "conv_clamp"),
         mapping_layers=depth,
@@ -89,13 +107,6 @@ def _nvidia(generator: Record) -> Source:
 
 def _rosinality(content: Content) -> Source:
     tensors = content.state_dict("g_ema")
-    average = content.state_dict().get("latent_avg")
-    if average is None:
-        raise CheckpointError(
-            "latent_avg is missing beside g_ema: it is the average code that truncation needs, "
-            "written by rosinality's convert_weight.py."
-        )
-    tensors["latent_avg"] = average
     _check_filters(tensors, gain=4)
     levels = sum(re.fullmatch(r"to_rgbs\.\d+\.bias", name) is not None for name in tensors)
     if levels > 8:
@@ -103,17 +114,54 @@ def _rosinality(content: Content) -> Source:
     resolution = 4 * 2**levels
     layer = "convs.{}.conv.weight"
     names = ["conv1.conv.weight", *(layer.format(2 * i + 1) for i in range(levels))]
+    w_dim, z_dim = shape_of(tensors, "style.1.weight", 2)
     cfg = StyleGAN2Config(
         resolution=resolution,
         channels=tuple(shape_of(tensors, name, 5)[1] for name in names),
-        z_dim=shape_of(tensors, "style.1.weight", 2)[1],
-        w_dim=shape_of(tensors, "latent_avg", 1)[0],
-        mapping_layers=sum(
-            re.fullmatch(r"style\.\d+\.weight", name) is not None for name in tensors
-        ),
+        z_dim=z_dim,
+        w_dim=w_dim,
+        mapping_layers=_mapping_layers(tensors, r"style\.\d+\.weight"),
     )
-    rules = rosinality_rules(cfg)
-    return _source("a rosinality state dict", cfg, tensors, rules, ROSINALITY_IGNORED)
+    average = content.state_dict().get("latent_avg")
+    details = {}
+    if average is None:
+        average = _estimated_average(cfg, tensors)
+        details = {"average code": f"estimated from {_SAMPLES:,} latents, the file holds none"}
+    found = _source(
+        "a rosinality state dict",
+        cfg,
+        {**tensors, "latent_avg": average},
+        rosinality_rules(cfg),
+        ROSINALITY_IGNORED,
+    )
+    return dataclasses.replace(found, details={**found.details, **details})
+
+
+def _estimated_average(cfg: StyleGAN2Config, tensors: Tensors) -> Tensor:
+    """Mean code of seeded latents, as a tensor beside those of the file."""
+    if max(cfg.z_dim, cfg.w_dim) > _WIDEST:
+        raise CheckpointError(
+            f"latent_avg is missing beside g_ema, and codes of {cfg.w_dim} numbers from z of "
+            f"{cfg.z_dim} are too many to estimate it: at most {_WIDEST}."
+        )
+    params: dict[str, Any] = {"w_avg": np.zeros(cfg.w_dim, np.float32)}
+    for i in range(cfg.mapping_layers):
+        params[f"fc{i}"] = {
+            "kernel": _numbers(tensors, f"style.{i + 1}.weight", 2).T,
+            "bias": _numbers(tensors, f"style.{i + 1}.bias", 1),
+        }
+    small = dataclasses.replace(cfg, resolution=4, channels=cfg.channels[:1])  # few equal codes
+    network = fill_model(lambda: MappingNetwork(small, rngs=SHAPES_ONLY), params)
+    z = np.random.default_rng(0).standard_normal((_SAMPLES, cfg.z_dim), dtype=np.float32)
+    means = [network(jnp.asarray(part))[:, 0].mean(axis=0) for part in np.split(z, 10)]
+    average = np.mean(means, axis=0, dtype=np.float32)
+    storage = Storage(average.dtype, average.size, Region.of_bytes(average.tobytes()))
+    return Tensor.contiguous(storage, average.shape)
+
+
+def _numbers(tensors: Tensors, name: str, rank: int) -> np.ndarray:
+    shape_of(tensors, name, rank)
+    return tensors[name].numpy().astype(np.float32)
 
 
 def _source(
@@ -133,7 +181,7 @@ def _source(
             "classes": cfg.c_dim,
             "architecture": cfg.architecture,
         },
-        build=lambda: Generator(cfg, rngs=nnx.Rngs(0)),
+        build=lambda: Generator(cfg, rngs=SHAPES_ONLY),
         tensors=tensors,
         rules=rules,
         ignored=ignored,
@@ -180,9 +228,30 @@ def _integer(module: Record, key: str) -> int:
 
 def _optional_number(module: Record, key: str) -> float | None:
     value = module.state.get(key)
-    if value is not None and type(value) not in (int, float):
+    if value is None:
+        return None
+    if type(value) not in (int, float) or not 0 < value < math.inf:
         raise CheckpointError(f"{key} of the network pickle is {show(value)}.")
-    return None if value is None else float(value)
+    return float(value)
+
+
+def _architecture(block: Record) -> str:
+    value = block.state.get("architecture", "skip")
+    if type(value) is not str or value not in ARCHITECTURES:
+        raise CheckpointError(
+            f"architecture of the network pickle is {show(value)}: known are "
+            f"{', '.join(ARCHITECTURES)}."
+        )
+    return value
+
+
+def _mapping_layers(tensors: Tensors, pattern: str) -> int:
+    layers = sum(re.fullmatch(pattern, name) is not None for name in tensors)
+    if not 0 < layers <= _DEEPEST:
+        raise CheckpointError(
+            f"The mapping network has {layers} layers; from 1 to {_DEEPEST} are read."
+        )
+    return layers
 
 
 def _channels(tensors: Tensors, resolution: int, name: str) -> tuple[int, ...]:

@@ -47,18 +47,19 @@ def nvidia_pkl(manifest: Manifest, flavour: str = "ada", protocol: int = 3) -> b
     """A pickle of NVIDIA's training loop; G and D hold other numbers than G_ema."""
     arrays = weights(manifest)
     root = {
-        "G": _network(
+        "G": nvidia_network(
             {name: np.asarray(array + 1) for name, array in arrays.items()}, manifest, flavour
         ),
-        "D": _network({"b4.out.weight": np.ones((1, 3), np.float32)}, manifest, flavour),
-        "G_ema": _network(arrays, manifest, flavour),
+        "D": nvidia_network({"b4.out.weight": np.ones((1, 3), np.float32)}, manifest, flavour),
+        "G_ema": nvidia_network(arrays, manifest, flavour),
         "training_set_kwargs": {"path": "/data/images.zip", "xflip": True},
         "augment_pipe": None,
     }
     return tw.nested_bytes(root, protocol)
 
 
-def _network(arrays: Mapping[str, Array], manifest: Manifest, flavour: str) -> Call:
+def nvidia_network(arrays: Mapping[str, Array], manifest: Manifest, flavour: str) -> Call:
+    """One network of such a pickle: modules within modules, with their attributes."""
     config, options = manifest["config"], manifest["config"]["synthesis_kwargs"]
     top = {key: config[key] for key in ("z_dim", "c_dim", "w_dim", "img_resolution")}
     top |= {"img_channels": config["img_channels"], "num_ws": 8}

@@ -1,5 +1,7 @@
 """StyleGAN2 generators come out of every format with the same numbers."""
 
+import math
+
 import checkpoint_formats as formats
 import numpy as np
 import pytest
@@ -107,10 +109,94 @@ def test_other_networks_are_named_for_what_they_are(tmp_path):
     assert "neither G_ema" in refused((1, 2, 3), tmp_path)
 
 
-def test_what_truncation_needs_must_be_there(tmp_path):
-    root = formats.rosinality(formats.without_classes(formats.tiny_stylegan2()))
+def trained(manifest):
+    """What rosinality's train.py writes: more than g_ema, but no latent_avg."""
+    root = formats.rosinality(manifest)
     del root["latent_avg"]
-    assert "latent_avg is missing" in refused(root, tmp_path)
+    arguments = tw.Call(tw.Name("argparse", "Namespace"), (), {"size": 8, "mixing": 0.9})
+    optimiser = {"state": {0: {"step": 7, "exp_avg": np.zeros(3, np.float32)}}, "param_groups": []}
+    others = {"g": root["g_ema"], "d": tw.ordered({"conv.bias": np.ones(4, np.float32)})}
+    others |= {"g_optim": optimiser, "d_optim": optimiser}
+    return {**others, **root, "args": arguments, "ada_aug_p": 0.0}
+
+
+def test_an_average_code_that_the_file_lacks_is_estimated(tmp_path):
+    manifest = formats.without_classes(formats.tiny_stylegan2())
+    (tmp_path / "train.pt").write_bytes(tw.zip_bytes(trained(manifest)))
+    summary = ports.convert("stylegan2", tmp_path / "train.pt", tmp_path / "out")
+    assert "estimated from 10,000 latents" in summary.details["average code"]
+    found = ports.load_model(tmp_path / "out")[1]["mapping"]["w_avg"]
+
+    arrays = weights(manifest)  # the original program's mapping network, on other latents
+    x = np.random.default_rng(1).standard_normal((100_000, 5))
+    x /= np.sqrt(np.mean(x**2, axis=1, keepdims=True) + 1e-8)
+    for i in range(manifest["config"]["mapping_kwargs"]["num_layers"]):
+        weight, bias = (arrays[f"mapping.fc{i}.{leaf}"] for leaf in ("weight", "bias"))
+        x = x @ weight.T * (0.01 / np.sqrt(weight.shape[1])) + 0.01 * bias
+        x = np.where(x >= 0, x, 0.2 * x) * np.sqrt(2)
+    assert np.all(np.abs(found - x.mean(axis=0)) < 5 * x.std(axis=0) / np.sqrt(10_000))
+    assert np.all(np.abs(found - arrays["mapping.w_avg"]) > 0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "message"),
+    [
+        ("style.1.weight", np.ones((5, 5000), np.float32), "too many to estimate it"),
+        ("style.1.weight", np.ones((5000, 5), np.float32), "too many to estimate it"),
+        ("style.2.weight", np.ones((5, 6), np.float32), "fc1.kernel is (6, 5), should be (5, 5)"),
+        ("style.2.bias", None, "there is no style.2.bias"),
+    ],
+)
+def test_an_average_code_is_estimated_from_what_fits_alone(name, array, message, tmp_path):
+    root = trained(formats.without_classes(formats.tiny_stylegan2()))
+    state = {key: value for key, value in root["g_ema"].items.items() if key != name}
+    root["g_ema"] = tw.ordered(state if array is None else {**state, name: array})
+    assert message in refused(root, tmp_path)
+
+
+def changed_network(path, key, value):
+    """NVIDIA's pickle of the tiny generator with another attribute of a module."""
+    root = formats.tiny_stylegan2()
+    network = formats.nvidia_network(weights(root), root, "ada")
+    module = network
+    for name in path:
+        module = module.arguments[0]["state"]["_modules"].items[name]
+    module.arguments[0]["state"][key] = value
+    return {"G_ema": network}
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "value", "message"),
+    [
+        (["mapping"], "num_layers", 300, "is 300, but the mapping network has 2 layers"),
+        (["synthesis", "b8"], "architecture", "u-net", "pickle is 'u-net': known are skip"),
+        (
+            ["synthesis", "b8"],
+            "architecture",
+            ("x" * 10**6,) * 9,
+            "network pickle is a tuple: known",
+        ),
+        (["synthesis", "b8", "conv1"], "conv_clamp", math.nan, "network pickle is nan"),
+        (
+            ["synthesis", "b8", "conv1"],
+            "conv_clamp",
+            -1.0,
+            "network pickle is -1.0",
+        ),
+    ],
+)
+def test_attributes_that_do_not_fit_are_named_in_short(path, key, value, message, tmp_path):
+    found = refused(changed_network(path, key, value), tmp_path)
+    assert message in found
+    assert len(found) < 1000
+
+
+def test_a_mapping_network_of_many_layers_is_refused_before_it_is_built(tmp_path, monkeypatch):
+    monkeypatch.setattr("qdgs_jax.ports.stylegan2.Generator", None)
+    root = formats.rosinality(formats.without_classes(formats.tiny_stylegan2()))
+    layers = {f"style.{i}.weight": np.ones((5, 5), np.float32) for i in range(1, 301)}
+    root["g_ema"] = tw.ordered({**root["g_ema"].items, **layers})
+    assert "has 300 layers; from 1 to 64 are read" in refused(root, tmp_path)
 
 
 def test_a_generator_that_resamples_otherwise_is_refused(tmp_path):
