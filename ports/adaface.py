@@ -1,7 +1,7 @@
 """AdaFace's face recognition backbones: Lightning checkpoints and bare state dicts.
 
 In a Lightning checkpoint the backbone's tensors begin with `model.`; the rest, such as the training
-head, is left out.
+head, counts as another part of the file.
 """
 
 from __future__ import annotations

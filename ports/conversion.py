@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import importlib
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,14 @@ from qdgs_jax.ports.checkpoint import check_destination, save_model, verify_mode
 from qdgs_jax.ports.errors import CheckpointError
 from qdgs_jax.ports.mapping import float_dtype, parameter_shapes, plan_rules
 from qdgs_jax.ports.source import Content, Source, open_content
+from qdgs_jax.ports.tensors import Tensor
 from qdgs_jax.ports.torch_reader import named_tensors
+from qdgs_jax.ports.unpickle import Data
 
 Progress = Callable[[str], None]
 KINDS = ("stylegan2", "clip", "adaface", "vae")  # modules with a function `recognise`
+_MODULE_GROUPS = re.compile(r"(^|\.)_(modules|parameters|buffers)(?=\.)")
+_DEPTH = 8  # of the parts of a file that a summary tells apart
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +29,7 @@ class TensorInfo:
     """A tensor of a checkpoint.
 
     Attributes:
-        name: its path in the checkpoint, with dots.
+        name: its path in the checkpoint, with dots, as in a state dict.
         shape: sizes.
         dtype: element type.
     """
@@ -43,7 +49,8 @@ class PortSummary:
         parameters: number of parameters, counted in the written folder.
         dtype: their element type.
         details: settings worth knowing, such as the image size.
-        ignored: tensors of the checkpoint that the model does not need.
+        ignored: tensors of the model's state dict that our model does not need.
+        elsewhere: numbers of tensors in other parts of the file, such as an optimiser's state.
         destination: the written folder.
     """
 
@@ -53,6 +60,7 @@ class PortSummary:
     dtype: str
     details: Mapping[str, Any]
     ignored: tuple[str, ...]
+    elsewhere: Mapping[str, int]
     destination: Path
 
 
@@ -86,6 +94,7 @@ def convert(
         found = recognise(kind, content)
         shapes = parameter_shapes(found.build)
         planned = plan_rules(found.tensors, found.rules, found.ignored, shapes, dtype)
+        elsewhere = _count_elsewhere(content.root, found.tensors.values())
 
         def count(done: int, total: int) -> None:
             if 10 * done // total > 10 * (done - 1) // total:
@@ -100,6 +109,7 @@ def convert(
         dtype=dtype,
         details=found.details,
         ignored=planned.ignored,
+        elsewhere=elsewhere,
         destination=Path(destination),
     )
 
@@ -113,7 +123,7 @@ def describe(source: str | Path) -> list[TensorInfo]:
     with open_content(source) as content:
         return [
             TensorInfo(name, tensor.shape, tensor.dtype.name)
-            for name, tensor in named_tensors(content.root)
+            for name, tensor in _state_names(content.root)
         ]
 
 
@@ -131,3 +141,25 @@ def recognise(kind: str, content: Content) -> Source:
         raise CheckpointError(f"There is no model {kind!r}: give one of {', '.join(KINDS)}.")
     found: Source = importlib.import_module(f"qdgs_jax.ports.{kind}").recognise(content)
     return found
+
+
+def _state_names(root: Data) -> Iterator[tuple[str, Tensor]]:
+    """Tensors of a checkpoint; those of pickled modules are named as in their state dict."""
+    for name, tensor in named_tensors(root):
+        yield _MODULE_GROUPS.sub("", name).removeprefix("."), tensor
+
+
+def _count_elsewhere(root: Data, taken: Iterable[Tensor]) -> dict[str, int]:
+    """Count the other tensors of a file by the largest parts of it that hold none of the taken."""
+    ours = set(taken)
+    paths = [
+        (tuple(name.split(".")[:_DEPTH]), tensor in ours) for name, tensor in _state_names(root)
+    ]
+    shared = {path[:n] for path, mine in paths if mine for n in range(1, len(path) + 1)}
+    counts: dict[str, int] = collections.Counter()
+    for path, mine in paths:
+        if not mine:
+            starts = (path[:n] for n in range(1, len(path)))
+            part = next((start for start in starts if start not in shared), path)
+            counts[".".join(part)] += 1
+    return dict(counts)

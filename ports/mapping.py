@@ -121,7 +121,7 @@ def fill_model(build: Callable[[], Model], params: Params) -> Model:
     leaves, shapes = dict(flatten(params)), _shapes(state)
     _complain(
         [name for name in shapes if name not in leaves],
-        [name for name in leaves if name not in shapes],
+        [show(name) for name in leaves if name not in shapes],
         [
             f"{name} is {leaf.shape}, should be {shapes[name]}"
             for name, leaf in leaves.items()
@@ -158,7 +158,7 @@ def plan_rules(
     target = float_dtype(dtype)
     plan, skipped, unknown = _plan(tensors, rules, ignored)
     missing = [name for name in params if not _complete(plan.get(name, []))]
-    unknown += [f"{ps[0].source} ({name})" for name, ps in plan.items() if name not in params]
+    unknown += [f"{show(ps[0].source)} ({name})" for name, ps in plan.items() if name not in params]
     _complain(missing, unknown, _misfits(tensors, plan, params))
     leaves = {
         name: Pending(
@@ -259,8 +259,10 @@ def _plan(
                 pieces.append(piece)
                 break
         else:
-            known = any(pattern.fullmatch(name) for pattern in needless)
-            (skipped if known else unknown).append(name)
+            if any(pattern.fullmatch(name) for pattern in needless):
+                skipped.append(name)
+            else:
+                unknown.append(show(name))
     return plan, skipped, unknown
 
 

@@ -283,6 +283,18 @@ def lightning(manifest: Manifest, class_keyed: bool = False) -> dict[str, Any]:
     }
 
 
+def small_adaface() -> dict[str, Any]:
+    """IR-18 for images of 16 x 16 and embeddings of 8, which leaves the body's 11 million."""
+    manifest = load_manifest("iresnet", "adaface_ir18")
+    tensors = []
+    for tensor in manifest["tensors"]:
+        shape = tensor["shape"]
+        if tensor["name"].startswith(("output_layer.3", "output_layer.4")) and shape:
+            shape = [8, 512] if len(shape) == 2 else [8]
+        tensors.append({**tensor, "shape": shape})
+    return {**manifest, "tensors": tensors}
+
+
 def tiny_stylegan2() -> dict[str, Any]:
     """An 8x8 generator with 3 classes and 5 channels: a manifest of a few kilobytes of weights."""
     manifest = load_manifest("stylegan2", "stylegan2_cond")

@@ -257,8 +257,3 @@ def test_the_compilation_cache_is_on_unless_told_otherwise(tmp_path, monkeypatch
     monkeypatch.setattr(os, "environ", {"JAX_COMPILATION_CACHE_DIR": "elsewhere"})
     console.set_up_environment()
     assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "elsewhere"
-
-
-def test_port_without_a_destination_asks_for_one(capsys):
-    assert qdgs("port", "vae", "some.pt") == 2
-    assert "folder to write" in capsys.readouterr().err

@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+import collections
+import enum
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from qdgs_jax.cli.console import console, say
+from qdgs_jax.cli.console import console, printable, say
+
+_LISTED = 8  # parts of a summary
+
+
+class Kind(enum.StrEnum):
+    """Models that `ports` converts, told here so that the help needs not import it."""
+
+    STYLEGAN2 = "stylegan2"
+    CLIP = "clip"
+    ADAFACE = "adaface"
+    VAE = "vae"
 
 
 def port(
-    kind: Annotated[str, typer.Argument(help="Which model it is, for example vae.")],
+    kind: Annotated[
+        Kind,
+        typer.Argument(help="Which model it is: stylegan2, clip, adaface or vae.", metavar="KIND"),
+    ],
     source: Annotated[Path, typer.Argument(help="The checkpoint, a file or a folder.")],
     destination: Annotated[
         Path | None, typer.Argument(help="Folder to create; not needed with --describe.")
     ] = None,
     dtype: Annotated[
-        str | None, typer.Option(help="float32, bfloat16 or float16.  [default: float32]")
-    ] = None,
+        str, typer.Option(help="Type of the parameters: float32, bfloat16 or float16.")
+    ] = "float32",
     describe: Annotated[
         bool, typer.Option("--describe", help="List the checkpoint's tensors, convert nothing.")
     ] = False,
@@ -29,28 +46,60 @@ def port(
         return
     if destination is None:
         raise typer.BadParameter("give a folder to write, or --describe", param_hint="destination")
+    from rich.text import Text
+
     from qdgs_jax.ports import convert
 
     screen = console()
     if screen.is_terminal:
-        with screen.status("porting") as status:
-            summary = convert(kind, source, destination, dtype, status.update)
+        with screen.status("porting") as status:  # Text, for names of files may hold brackets
+            summary = convert(
+                kind.value, source, destination, dtype, lambda line: status.update(Text(line))
+            )
     else:
-        summary = convert(kind, source, destination, dtype, say)
+        summary = convert(kind.value, source, destination, dtype, say)
     say(f"{summary.layout}: {summary.parameters:,} parameters of {summary.dtype}")
     for name, value in summary.details.items():
-        say(f"{name}: {value}")
+        say(f"{name}: {printable(str(value))}")
     if summary.ignored:
-        say(f"not needed by the model: {', '.join(summary.ignored)}")
+        say(f"not needed by the model: {_ignored(summary.ignored)}")
+    if summary.elsewhere:
+        say(f"left in the file: {_elsewhere(summary.elsewhere)}")
     say(f"wrote {summary.destination}")
+
+
+def _ignored(names: Sequence[str]) -> str:
+    """Names of tensors in short: those that end alike are counted."""
+    groups: dict[str, list[str]] = collections.defaultdict(list)
+    for name in names:
+        groups[name.rpartition(".")[2]].append(name)
+    return _listed(
+        [
+            f"{len(group)} x {ending}" if len(group) > 1 else group[0]
+            for ending, group in groups.items()
+        ]
+    )
+
+
+def _elsewhere(counts: Mapping[str, int]) -> str:
+    return _listed([f"{part} ({_tensors(count)})" for part, count in counts.items()])
+
+
+def _listed(parts: Sequence[str]) -> str:
+    more = f" and {len(parts) - _LISTED} more" if len(parts) > _LISTED else ""
+    return ", ".join(map(printable, parts[:_LISTED])) + more
+
+
+def _tensors(count: int) -> str:
+    return f"{count} tensor{'' if count == 1 else 's'}"
 
 
 def _describe(source: Path) -> None:
     from qdgs_jax.ports import describe
 
-    tensors = describe(source)
-    width = max((len(tensor.name) for tensor in tensors), default=0)
-    for tensor in tensors:
-        shape = "x".join(map(str, tensor.shape)) or "scalar"
-        say(f"{tensor.name:{width}}  {tensor.dtype:9} {shape}")
-    say(f"{len(tensors)} tensors")
+    lines = [(printable(info.name) or "(unnamed)", info) for info in describe(source)]
+    width = max((len(name) for name, _ in lines), default=0)
+    for name, info in lines:
+        shape = "x".join(map(str, info.shape)) or "scalar"
+        say(f"{name:{width}}  {info.dtype:9} {shape}")
+    say(_tensors(len(lines)))

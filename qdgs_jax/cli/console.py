@@ -36,6 +36,14 @@ def say(text: str, style: str = "") -> None:
     console().print(text, style=style, markup=False)
 
 
+def printable(text: str) -> str:
+    """Text from a file with control characters, line breaks and the like written as escapes."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+
+
 def set_up_environment() -> None:
     """Tell libraries what users of the command line want; their own settings come first.
 
@@ -63,7 +71,8 @@ def guarded(command: Callable[[], object]) -> int:
         expected = isinstance(error, OSError) or _is_ours(error.__traceback__)
         if not expected or os.environ.get("QDGS_DEBUG"):
             raise
-        console(stderr=True).print(f"error: {error}", style="red", markup=False)
+        message = "\n".join(map(printable, str(error).split("\n")))
+        console(stderr=True).print(f"error: {message}", style="red", markup=False)
         return BAD_INPUT if isinstance(error, ValueError) else FAILURE
     except KeyboardInterrupt:
         console(stderr=True).print("stopped", style="red")

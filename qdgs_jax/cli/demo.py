@@ -15,7 +15,8 @@ from qdgs_jax.cli.console import say
 
 def demo(
     out: Annotated[
-        Path | None, typer.Option(help="Run folder to create.  [default: a new one in runs/]")
+        Path | None,
+        typer.Option(help="Run folder to create.", show_default="a new one in runs/"),
     ] = None,
 ) -> None:
     """Search, generate, train and report on the packaged shapes domain, in a few minutes."""

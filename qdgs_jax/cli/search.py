@@ -47,7 +47,7 @@ def search(
         Path, typer.Argument(help="A run file; with --resume, the run folder.", metavar="RUN")
     ],
     out: Annotated[
-        Path | None, typer.Option(help="Run folder to create.  [default: runs/NAME]")
+        Path | None, typer.Option(help="Run folder to create.", show_default="runs/NAME")
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on in a run folder from its checkpoint.")

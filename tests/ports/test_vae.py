@@ -1,8 +1,6 @@
 """The ported VAE computes what the PyTorch one computes, and a broken one is not ported at all."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -109,7 +107,7 @@ def test_a_missing_an_extra_and_a_misshaped_tensor_are_named(state, tmp_path):
     broken["decoder.convT1.weight"] = np.ones((6, 5, 4, 3), np.float32)
     message = refused(broken, tmp_path)
     assert "no tensor gives decoder.convT2.bias" in message
-    assert "nothing in the model takes encoder.conv9.gamma" in message
+    assert "nothing in the model takes 'encoder.conv9.gamma'" in message
     assert "decoder.convT1.weight is (6, 5, 4, 3), should be (6, 5, 4, 4)" in message
 
 
@@ -155,12 +153,3 @@ def test_an_unknown_model_and_a_missing_file_are_named(tmp_path):
         ports.convert("gan", CASES["small"][0], tmp_path / "model")
     with pytest.raises(ports.CheckpointError, match="does not exist"):
         ports.convert("vae", tmp_path / "nowhere.pt", tmp_path / "model")
-
-
-def test_a_port_imports_no_torch(tmp_path):
-    script = (
-        "import sys; from qdgs_jax import ports;"
-        f"ports.convert('vae', {str(CASES['small'][0])!r}, {str(tmp_path / 'model')!r});"
-        "assert not any(name.partition('.')[0] == 'torch' for name in sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, timeout=120)
