@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from qdgs_jax.models.settings import known_settings
+
 Activation = Callable[[jax.Array], jax.Array]
 
 
@@ -100,13 +102,18 @@ class CLIPConfig:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> CLIPConfig:
-        """Read what `to_dict` gave."""
-        values = dict(fields)
-        values["vision"] = TowerConfig(**values["vision"])
-        values["text"] = TowerConfig(**values["text"])
-        for name in ("image_mean", "image_std"):
+        """Config from what `to_dict` gave, through JSON if need be; "kind" is passed over."""
+        values = known_settings(cls, fields)
+        for name in ("vision", "text"):
+            values[name] = TowerConfig(**known_settings(TowerConfig, values[name]))
+        for name in {"image_mean", "image_std"} & set(values):
             values[name] = tuple(values[name])
         return cls(**values)
+
+
+def normalise_pixels(cfg: CLIPConfig, images: jax.Array) -> jax.Array:
+    """Pixels in [0, 1], Float[..., 3], as the image tower takes them."""
+    return (images - jnp.asarray(cfg.image_mean)) / jnp.asarray(cfg.image_std)
 
 
 class Attention(nnx.Module):
@@ -222,7 +229,7 @@ class CLIP(nnx.Module):
 
     def preprocess(self, images: jax.Array) -> jax.Array:
         """Normalise pixels in [0, 1], Float[B, image_size, image_size, 3]."""
-        return (images - jnp.asarray(self.cfg.image_mean)) / jnp.asarray(self.cfg.image_std)
+        return normalise_pixels(self.cfg, images)
 
     def embed_images(self, images: jax.Array) -> jax.Array:
         """Embed normalised images Float[B, image_size, image_size, 3] as Float[B, embed_dim]."""

@@ -31,6 +31,7 @@ from flax import nnx
 from jax import lax
 from jax.typing import DTypeLike
 
+from qdgs_jax.models.settings import known_settings
 from qdgs_jax.models.variables import Buffer
 
 UNITS: Mapping[int, tuple[int, ...]] = {
@@ -79,11 +80,8 @@ class IResNetConfig:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> IResNetConfig:
-        """Config from what `to_dict` gave, through JSON if need be."""
-        unknown = sorted(set(fields) - {field.name for field in dataclasses.fields(cls)})
-        if unknown:
-            raise ValueError(f"unknown IResNet settings {unknown}: remove them from the config.")
-        return cls(**fields)
+        """Config from what `to_dict` gave, through JSON if need be; "kind" is passed over."""
+        return cls(**known_settings(cls, fields))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a config.json."""

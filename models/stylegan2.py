@@ -40,6 +40,7 @@ from flax import nnx
 from jax import lax
 from jax.typing import DTypeLike
 
+from qdgs_jax.models.settings import known_settings
 from qdgs_jax.models.stylegan2_layers import Dense, SkipConv, StyledConv, ToRGB, leaky
 from qdgs_jax.models.stylegan2_resample import UPSAMPLERS, smooth_up
 from qdgs_jax.models.variables import Buffer
@@ -132,11 +133,8 @@ class StyleGAN2Config:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> StyleGAN2Config:
-        """Config from what `to_dict` gave, through JSON if need be."""
-        unknown = sorted(set(fields) - {field.name for field in dataclasses.fields(cls)})
-        if unknown:
-            raise ValueError(f"unknown StyleGAN2 settings {unknown}: remove them from the config.")
-        return cls(**fields)
+        """Config from what `to_dict` gave, through JSON if need be; "kind" is passed over."""
+        return cls(**known_settings(cls, fields))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a config.json."""

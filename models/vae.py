@@ -10,10 +10,14 @@ strided and transposed convolutions inside a loop are 3 to 40 times slower.)
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+
+from qdgs_jax.models.settings import known_settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +39,18 @@ class VAEConfig:
             raise ValueError(f"image_size is {self.image_size}: give a multiple of 8, e.g. 128.")
         if len(self.channels) != 3:
             raise ValueError(f"channels is {self.channels}: give three widths, e.g. (16, 32, 32).")
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> VAEConfig:
+        """Config from what `to_dict` gave, through JSON if need be; "kind" is passed over."""
+        values = known_settings(cls, fields)
+        if "channels" in values:
+            values["channels"] = tuple(values["channels"])
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a config.json."""
+        return {**dataclasses.asdict(self), "channels": list(self.channels)}
 
 
 class ConvTranspose(nnx.Module):

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from qdgs_jax.ports.checkpoint import load_config, load_model, save_model
     from qdgs_jax.ports.conversion import PortSummary, TensorInfo, convert, describe
     from qdgs_jax.ports.errors import CheckpointError
+    from qdgs_jax.ports.loading import load
     from qdgs_jax.ports.torch_reader import read_checkpoint
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "TensorInfo",
     "convert",
     "describe",
+    "load",
     "load_config",
     "load_model",
     "read_checkpoint",
@@ -29,6 +31,7 @@ _HOMES = {
     "TensorInfo": "conversion",
     "convert": "conversion",
     "describe": "conversion",
+    "load": "loading",
     "load_config": "checkpoint",
     "load_model": "checkpoint",
     "read_checkpoint": "torch_reader",

@@ -6,10 +6,7 @@ last, so the linear layers beside the flattening are permuted along with their k
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Mapping
-from typing import Any
 
 from qdgs_jax.models.vae import VAE, VAEConfig
 from qdgs_jax.ports.errors import CheckpointError
@@ -28,7 +25,7 @@ def recognise(content: Content) -> Source:
     cfg = _sizes(tensors)
     return Source(
         layout="a shapes VAE state dict",
-        config=to_dict(cfg),
+        config={"kind": "vae", **cfg.to_dict()},
         details={"image size": cfg.image_size, "latents": cfg.latent_dim},
         build=lambda: VAE(cfg, rngs=SHAPES_ONLY),
         tensors=tensors,
@@ -62,14 +59,3 @@ def _rules(cfg: VAEConfig) -> tuple[Rule, ...]:
         (r"decoder\.convT(\d)\.weight", r"decoder.convT\1.kernel", (2, 3, 0, 1)),  # IOHW to HWIO
         (r"((?:en|de)coder\.\w+)\.bias", r"\1.bias", None),
     )
-
-
-def to_dict(cfg: VAEConfig) -> dict[str, Any]:
-    """Give the settings for `config.json`."""
-    return {"kind": "vae", **dataclasses.asdict(cfg)}
-
-
-def from_dict(fields: Mapping[str, Any]) -> VAEConfig:
-    """Read what `to_dict` gave."""
-    values = {key: value for key, value in fields.items() if key != "kind"}
-    return VAEConfig(**{**values, "channels": tuple(values["channels"])})

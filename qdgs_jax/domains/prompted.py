@@ -21,7 +21,7 @@ from flax.struct import PyTreeNode
 from qdgs_jax import scoring
 from qdgs_jax.cutouts import random_cutouts
 from qdgs_jax.function_problem import pull_back_outputs
-from qdgs_jax.models.clip import CLIP, CLIPConfig
+from qdgs_jax.models.clip import CLIP, CLIPConfig, normalise_pixels
 from qdgs_jax.problem import Evaluation, ProblemState
 
 
@@ -173,8 +173,7 @@ def _find_start(domain: PromptedDomain, params: DomainParams, key: jax.Array) ->
 
 def embed_images(graph: Any, config: CLIPConfig, state: Any, images: jax.Array) -> jax.Array:
     """Embed images Float[B, S, S, 3] in [0, 1] by an image tower in two halves."""
-    normalised = (images - jnp.asarray(config.image_mean)) / jnp.asarray(config.image_std)
-    embeds: jax.Array = nnx.merge(graph, state)(normalised)
+    embeds: jax.Array = nnx.merge(graph, state)(normalise_pixels(config, images))
     return embeds
 
 

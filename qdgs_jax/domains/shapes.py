@@ -12,12 +12,10 @@ from flax import nnx
 
 from qdgs_jax.config import EMBEDDED, RunConfig
 from qdgs_jax.domains.prompted import DomainParams, PromptedDomain, embed_prompts
-from qdgs_jax.models.clip import CLIP, CLIPConfig
+from qdgs_jax.models.clip import CLIP
 from qdgs_jax.models.vae import VAE
-from qdgs_jax.ports import vae as vae_port
-from qdgs_jax.ports.checkpoint import load_model
 from qdgs_jax.ports.errors import CheckpointError
-from qdgs_jax.ports.mapping import fill_model
+from qdgs_jax.ports.loading import load
 from qdgs_jax.scoring import Targets
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -62,20 +60,6 @@ def checkpoint_folder(name: str) -> Path:
     return folder
 
 
-def load_kind(name: str, kind: str) -> tuple[Path, dict[str, Any], dict[str, Any]]:
-    """Folder, settings without "kind", and parameters in float32, of a checkpoint of this kind.
-
-    Raises:
-        CheckpointError: if it is missing, damaged or of another kind.
-    """
-    folder = checkpoint_folder(name)
-    config, params = load_model(folder)
-    found = config.pop("kind", None)
-    if found != kind:
-        raise CheckpointError(f"{folder} holds a model of kind {found!r}, not {kind!r}.")
-    return folder, config, jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
-
-
 def load_clip(name: str) -> tuple[CLIP, Any]:
     """A CLIP and its tokenizer, from a folder that `qdgs port clip` or a training script wrote.
 
@@ -84,13 +68,14 @@ def load_clip(name: str) -> tuple[CLIP, Any]:
     """
     from transformers import CLIPTokenizerFast
 
-    folder, fields, params = load_kind(name, "clip")
-    config = CLIPConfig.from_dict(fields)
-    clip = fill_model(lambda: CLIP(config, rngs=nnx.Rngs(0)), params)
-    if not isinstance(clip, CLIP):
-        raise CheckpointError(f"{folder} does not hold a CLIP.")
-    if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.json")):
-        raise CheckpointError(f"{folder} has no tokenizer: put CLIP's tokenizer.json there.")
+    folder = checkpoint_folder(name)
+    clip = load(folder, CLIP)
+    tokenizers = (("tokenizer.json",), ("vocab.json", "merges.txt"))
+    if not any(all((folder / file).is_file() for file in files) for files in tokenizers):
+        raise CheckpointError(
+            f"{folder} has no tokenizer: put CLIP's tokenizer.json there, or both vocab.json and "
+            "merges.txt."
+        )
     return clip, CLIPTokenizerFast.from_pretrained(str(folder), local_files_only=True)
 
 
@@ -100,13 +85,9 @@ def load_vae_decoder(name: str) -> tuple[VAEGenerator, Any]:
     Raises:
         CheckpointError: if the checkpoint is missing, damaged or no VAE.
     """
-    _, fields, params = load_kind(name, "vae")
-    config = vae_port.from_dict(fields)
-    model = fill_model(lambda: VAE(config, rngs=nnx.Rngs(0)), params)
-    if not isinstance(model, VAE):
-        raise CheckpointError(f"{name} does not hold a VAE.")
+    model = load(checkpoint_folder(name), VAE)
     graph, state = nnx.split(model.decoder)
-    return VAEGenerator(graph, config.latent_dim), state
+    return VAEGenerator(graph, model.cfg.latent_dim), state
 
 
 def load_shapes(config: RunConfig) -> PromptedDomain:

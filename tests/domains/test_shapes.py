@@ -165,6 +165,16 @@ def test_a_clip_without_a_tokenizer_is_refused(tmp_path):
         load_clip(str(folder))
 
 
+@pytest.mark.parametrize("file", ["vocab.json", "merges.txt"])
+def test_half_a_tokenizer_is_refused(file, tmp_path):
+    folder = tmp_path / "clip"
+    shutil.copytree(ASSETS / "shapes-clip", folder)
+    (folder / "tokenizer.json").unlink()
+    (folder / file).write_text("{}")
+    with pytest.raises(CheckpointError, match=r"both vocab\.json and merges\.txt"):
+        load_clip(str(folder))
+
+
 @pytest.mark.parametrize("name", ["shapes-vae", "shapes-clip"])
 def test_embedded_weights_say_where_they_come_from(name):
     card = (ASSETS / name / "README.md").read_text()

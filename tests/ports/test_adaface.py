@@ -10,9 +10,8 @@ from flax import nnx
 from synthetic import error, load_manifest, load_reference, make_input, weights
 
 from qdgs_jax.models.iresnet import IResNet, IResNetConfig
-from qdgs_jax.ports import convert, load_model
+from qdgs_jax.ports import convert, load
 from qdgs_jax.ports.errors import CheckpointError
-from qdgs_jax.ports.mapping import fill_model
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +40,7 @@ def test_a_lightning_checkpoint(class_keyed, manifest, arrays, tmp_path, monkeyp
     path.write_bytes(tw.zip_bytes(formats.lightning(manifest, class_keyed)))
     config, found = port("adaface", path)
     check(found, arrays)
-    assert config.pop("kind") == "adaface"
+    assert config["kind"] == "adaface"
     assert IResNetConfig.from_dict(config) == IResNetConfig(18, False, 16, 8)
 
 
@@ -52,9 +51,7 @@ def test_full_size_backbones_agree_with_the_original(name, tmp_path):
     path = tmp_path / "adaface.ckpt"
     path.write_bytes(tw.zip_bytes(formats.lightning(manifest)))
     convert("adaface", path, tmp_path / "out")
-    config, params = load_model(tmp_path / "out")
-    cfg = IResNetConfig.from_dict({key: value for key, value in config.items() if key != "kind"})
-    graph, state = nnx.split(fill_model(lambda: IResNet(cfg, rngs=nnx.Rngs(0)), params))
+    graph, state = nnx.split(load(tmp_path / "out", IResNet))
     images = make_input(manifest, "images").transpose(0, 2, 3, 1)
     embedding, norm = jax.jit(lambda s, x: nnx.merge(graph, s)(x))(state, images)
     assert error(embedding, ref["embedding"]) <= 1e-4

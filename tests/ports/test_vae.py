@@ -13,20 +13,12 @@ from synthetic import DATA, error
 
 from qdgs_jax import ports
 from qdgs_jax.models.vae import VAE
-from qdgs_jax.ports.mapping import fill_model
-from qdgs_jax.ports.vae import from_dict
 
 SHARED = Path(os.environ.get("QDGS_SHARED", DATA.parent.parent.parent / "shared"))
 CASES = {
     "small": (DATA / "ports/vae_tiny.pt", DATA / "ports/vae_tiny.npz"),
     "published": (SHARED / "data/vae-shapes.pt", SHARED / "fixtures/qdgs/vae_shapes.npz"),
 }
-
-
-def load(folder):
-    config, params = ports.load_model(folder)
-    cfg = from_dict(config)
-    return fill_model(lambda: VAE(cfg, rngs=nnx.Rngs(0)), params)
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -37,7 +29,7 @@ def case(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("vae") / "model"
     summary = ports.convert("vae", checkpoint, folder)
     with np.load(reference) as arrays:
-        return summary, load(folder), dict(arrays)
+        return summary, ports.load(folder, VAE), dict(arrays)
 
 
 def test_images_latent_gradients_and_encodings_agree(case):

@@ -1,0 +1,30 @@
+"""Settings of networks as they stand in the config.json of a model folder."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+
+def known_settings(config: type, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the settings for a config class, and leave out "kind", which names the model in a file.
+
+    Args:
+        config: a dataclass.
+        fields: its fields by name, and perhaps "kind".
+
+    Raises:
+        ValueError: if this is no table, a setting is unknown, or one without a default is missing.
+    """
+    if not isinstance(fields, Mapping):
+        raise ValueError(f"the settings are a {type(fields).__name__}: give a table.")
+    values = {name: value for name, value in fields.items() if name != "kind"}
+    known = {field.name: field.default for field in dataclasses.fields(config)}
+    what = config.__name__.removesuffix("Config")
+    if unknown := sorted(set(values) - set(known)):
+        raise ValueError(f"unknown {what} settings {unknown}: remove them from the config.")
+    needed = {name for name, default in known.items() if default is dataclasses.MISSING}
+    if missing := sorted(needed - set(values)):
+        raise ValueError(f"{what} settings {missing} are missing: add them to the config.")
+    return values

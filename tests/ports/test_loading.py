@@ -1,0 +1,91 @@
+"""Converted folders become models that compute, in one call."""
+
+import json
+
+import checkpoint_formats as formats
+import jax
+import jax.numpy as jnp
+import pytest
+from synthetic import error, load_manifest, load_reference
+
+from qdgs_jax import ports
+from qdgs_jax.models.classifiers import ShapeClassifier
+from qdgs_jax.models.clip import CLIP, CLIPConfig
+from qdgs_jax.models.iresnet import IResNetConfig
+from qdgs_jax.models.stylegan2 import Generator, StyleGAN2Config
+from qdgs_jax.models.vae import VAEConfig
+
+TINY_CLIP = {
+    "image_size": 8,
+    "patch_size": 4,
+    "vocab_size": 9,
+    "context_length": 5,
+    "embed_dim": 6,
+    "vision": {"width": 8, "layers": 1, "heads": 2, "mlp_width": 16},
+    "text": {"width": 8, "layers": 1, "heads": 2, "mlp_width": 16},
+}
+CONFIGS = {
+    StyleGAN2Config: {"resolution": 4, "channels": [8]},
+    CLIPConfig: TINY_CLIP,
+    IResNetConfig: {"depth": 18},
+    VAEConfig: {"latent_dim": 3, "channels": [2, 3, 4]},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("stylegan2")
+    manifest = load_manifest("stylegan2", "stylegan2_small")
+    (path / "network.pkl").write_bytes(formats.nvidia_pkl(manifest))
+    ports.convert("stylegan2", path / "network.pkl", path / "model", "bfloat16")
+    return path / "model"
+
+
+def test_a_generator_is_loaded_in_float32_with_options(folder):
+    generator = ports.load(folder, Generator, remat=True)
+    assert generator.synthesis.remat
+    reference = load_reference("stylegan2", "stylegan2_small")
+    ws = generator.mapping(jnp.asarray(reference["z"]))
+    stored = jax.tree.leaves(ports.load_model(folder)[1])
+    assert {leaf.dtype.name for leaf in stored} == {"bfloat16"}
+    assert generator.mapping.w_avg[...].dtype == jnp.float32
+    assert error(ws, reference["ws_psi1"]) <= 0.05  # of parameters kept as bfloat16
+
+
+def test_another_model_is_refused(folder):
+    with pytest.raises(ports.CheckpointError, match="kind 'stylegan2', not 'clip'"):
+        ports.load(folder, CLIP)
+    with pytest.raises(ValueError, match=r"give one of .*'Generator', 'CLIP', 'IResNet', 'VAE'"):
+        ports.load(folder, ShapeClassifier)
+
+
+def test_a_config_that_does_not_fit_is_named(folder, tmp_path):
+    (tmp_path / "params").symlink_to(folder / "params")
+    header = json.loads((folder / "config.json").read_text())
+    header["config"]["fmaps"] = 1
+    (tmp_path / "config.json").write_text(json.dumps(header))
+    with pytest.raises(ports.CheckpointError, match=r"unknown StyleGAN2 settings \['fmaps'\]"):
+        ports.load(tmp_path, Generator)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_configs_are_read_alike(config):
+    fields = CONFIGS[config]
+    cfg = config.from_dict({"kind": "any", **fields})
+    assert config.from_dict(json.loads(json.dumps(cfg.to_dict()))) == cfg
+    with pytest.raises(ValueError, match=r"unknown \w+ settings \['fmaps'\]"):
+        config.from_dict({**fields, "fmaps": 1})
+
+
+@pytest.mark.parametrize("config", [StyleGAN2Config, CLIPConfig, IResNetConfig])
+def test_a_missing_setting_is_named(config):
+    first = next(iter(CONFIGS[config]))
+    with pytest.raises(ValueError, match=rf"settings \['{first}'\] are missing"):
+        config.from_dict({name: value for name, value in CONFIGS[config].items() if name != first})
+
+
+def test_settings_of_clips_towers_are_checked_too():
+    with pytest.raises(ValueError, match=r"unknown Tower settings \['depth'\]"):
+        CLIPConfig.from_dict({**TINY_CLIP, "text": {**TINY_CLIP["text"], "depth": 3}})
+    with pytest.raises(ValueError, match="the settings are a list"):
+        CLIPConfig.from_dict({**TINY_CLIP, "vision": [8, 1]})
