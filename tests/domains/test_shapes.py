@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 
@@ -16,6 +17,7 @@ from qdgs_jax.domains import load_domain
 from qdgs_jax.domains.prompted import PromptedDomain, embed_prompts
 from qdgs_jax.domains.shapes import ASSETS, load_clip
 from qdgs_jax.drawing import COLOURS, SHAPES, Scene, draw_red_blue, random_pose, render
+from qdgs_jax.ports.checkpoint import load_model
 from qdgs_jax.ports.errors import CheckpointError
 from qdgs_jax.scoring import normalize
 
@@ -25,9 +27,23 @@ def config():
     return parse_run(packaged_run("shapes"))
 
 
+def text_tables():
+    """How many tables of CLIP's tokens the device holds."""
+    shape = load_model(ASSETS / "shapes-clip")[1]["text"]["token"].shape
+    gc.collect()
+    return sum(array.shape == shape for array in jax.live_arrays())
+
+
 @pytest.fixture(scope="module")
-def domain(config):
-    return load_domain(config)
+def loaded(config):
+    """The domain, and how many tables of CLIP's tokens stayed on the device with it."""
+    before = text_tables()
+    return load_domain(config), text_tables() - before
+
+
+@pytest.fixture(scope="module")
+def domain(loaded):
+    return loaded[0]
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +56,14 @@ def scored(domain):
     latents = domain.sample_latents(jax.random.key(0), 8)
     run = jax.jit(domain.evaluate_with_jacobian)
     return latents, *run(domain.params, domain.init_state(), latents, jax.random.key(1))
+
+
+def test_the_text_tower_leaves_the_device_once_prompts_are_embedded(loaded):
+    domain, tables = loaded
+    assert tables == 0
+    tower = jax.tree.leaves(load_model(ASSETS / "shapes-clip")[1]["visual"])
+    kept = jax.tree.leaves(domain.params.clip)
+    assert sum(map(np.size, kept)) == sum(map(np.size, tower))
 
 
 def test_the_jacobian_shares_its_values_with_the_plain_evaluation(domain, scored):
