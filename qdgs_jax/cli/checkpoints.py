@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from qdgs_jax.cli.console import console, printable, say
+from qdgs_jax.cli.console import console, say
+from qdgs_jax.ports.errors import printable
 
 _LISTED = 8  # parts of a summary
 

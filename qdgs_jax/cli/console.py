@@ -12,6 +12,8 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Self
 
+from qdgs_jax.ports.errors import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
@@ -34,14 +36,6 @@ def console(*, stderr: bool = False) -> Console:
 def say(text: str, style: str = "") -> None:
     """Print a line; it may contain brackets."""
     console().print(text, style=style, markup=False)
-
-
-def printable(text: str) -> str:
-    """Text from a file with control characters, line breaks and the like written as escapes."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in text
-    )
 
 
 def set_up_environment() -> None:
