@@ -24,7 +24,12 @@ _CHUNK_SHARE = 32
 
 
 class CVTArchive(Archive):
-    """Cells are the points closest to each centroid.
+    """Cells are the points closest to each centroid, in units of the ranges.
+
+    Distances are taken where every range has length 1, so that no measure outweighs the others by
+    its unit; so does `cvt_centroids` when it spreads them. QDax takes them in the measures' own
+    units. Where all ranges have the same length the cells are the same; where not, QDax's emitters
+    that look cells up by themselves (CMA-ME, CMA-MEGA, OMG-MEGA) need measures scaled alike.
 
     Attributes:
         ranges: (low, high) per measure; measures are clipped into them before the search, since far
@@ -105,7 +110,10 @@ class CVTArchive(Archive):
         """Cells Int[B] of descriptors Float[B, M]; C for a row that is not finite."""
         low, high = np.asarray(self.ranges, np.float32).T
         finite = jnp.all(jnp.isfinite(descriptors), axis=-1)
-        cell = nearest(jnp.clip(descriptors, low, high), self.centroids)
+        points, centroids = (
+            (x - low) / (high - low) for x in (jnp.clip(descriptors, low, high), self.centroids)
+        )
+        cell = nearest(points, centroids)
         return jnp.where(finite, cell, self.num_cells)
 
 

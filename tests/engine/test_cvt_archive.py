@@ -17,13 +17,29 @@ def archive():
     return CVTArchive.create(np.zeros(2, np.float32), centroids=centroids, ranges=BOX)
 
 
-def test_cells_are_those_of_qdax(archive):
-    low, high = np.asarray(BOX).T
-    points = np.random.default_rng(0).uniform(low, high, (200, 3)).astype(np.float32)
-    wanted = get_cells_indices(jnp.asarray(points), archive.centroids)
-    np.testing.assert_array_equal(archive.cell_of(jnp.asarray(points)), wanted)
+def test_cells_are_those_of_qdax_where_ranges_have_one_length():
+    box = ((-1.0, 1.0), (0.0, 2.0), (5.0, 7.0))
+    centroids = cvt_centroids(jax.random.key(0), 37, box, iterations=5)
+    archive = CVTArchive.create(np.zeros(2, np.float32), centroids=centroids, ranges=box)
+    points = uniform(box, 200)
+    wanted = get_cells_indices(points, archive.centroids)
+    np.testing.assert_array_equal(archive.cell_of(points), wanted)
     # A few candidates are compared with all centroids at once, many in chunks.
-    np.testing.assert_array_equal(archive.cell_of(jnp.asarray(points[:1])), wanted[:1])
+    np.testing.assert_array_equal(archive.cell_of(points[:1]), wanted[:1])
+
+
+def test_cells_do_not_depend_on_the_units_of_measures(archive):
+    low, high = np.asarray(BOX).T
+    points = uniform(BOX, 200)
+    wanted = get_cells_indices(
+        (points - low) / (high - low), (archive.centroids - low) / (high - low)
+    )
+    np.testing.assert_array_equal(archive.cell_of(points), wanted)
+
+
+def uniform(box, count):
+    low, high = np.asarray(box).T
+    return jnp.asarray(np.random.default_rng(0).uniform(low, high, (count, len(box))), jnp.float32)
 
 
 def test_of_equally_close_centroids_the_first_counts():
@@ -54,15 +70,19 @@ def test_memory_grows_with_batch_plus_cells():
     assert memory.temp_size_in_bytes < all_distances / 10
 
 
-def test_centroids_spread_evenly_over_the_box():
+def test_cells_spread_evenly_over_the_box():
     low, high = np.asarray(BOX).T
-    centroids = np.asarray(cvt_centroids(jax.random.key(1), 27, BOX))
+    centroids = cvt_centroids(jax.random.key(1), 27, BOX)
     assert ((centroids > low) & (centroids < high)).all()
-    points = np.random.default_rng(0).uniform(low, high, (2000, 3)).astype(np.float32)
-    unit = jnp.asarray((centroids - low) / (high - low)), jnp.asarray((points - low) / (high - low))
-    share = np.bincount(nearest(unit[1], unit[0]), minlength=27) / 2000
+    archive = CVTArchive.create(np.zeros(2), centroids=centroids, ranges=BOX)
+    points = uniform(BOX, 2000)
+    cell = archive.cell_of(points)
+    share = np.bincount(cell, minlength=27) / 2000
     assert share.max() < 2.5 / 27
     assert share.min() > 0.25 / 27
+    # As shares of the ranges, cells are equally wide in every measure, about a third.
+    offset = jnp.abs(points - centroids[cell]).mean(0) / (high - low)
+    assert offset.max() < 0.12
 
 
 @pytest.mark.parametrize(
