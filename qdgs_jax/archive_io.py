@@ -36,11 +36,11 @@ def to_frame(archive: Archive) -> pd.DataFrame:
         array Float[D] in each row.
 
     Raises:
-        ValueError: If the genotypes are not a single array Float[C, D].
+        ValueError: If the genotypes are not a single array Float[C, D], or there are extra scores.
     """
     import pandas as pd
 
-    _check_latents(archive)
+    _check_columns(archive)
     host = jax.device_get(archive.replace(genotypes=archive.latents))
     cells = host.occupied_cells[: int(host.num_elites)]
     columns: dict[str, Any] = {
@@ -64,25 +64,30 @@ def from_frame(cls: type[A], frame: pd.DataFrame, **settings: Any) -> A:
         settings: those of `cls.create`.
 
     Raises:
-        ValueError: If columns are missing, a row is not finite, cells repeat or are not those of
-            their measures.
+        ValueError: If columns are missing, a row is not finite in the precision of the archive, a
+            threshold is not between threshold_min and the objective, cells repeat or are not those
+            of their measures.
     """
-    measures = [name for name in frame.columns if name.startswith("measure_")]
-    missing = {"cell", "objective", "latent"} - set(frame.columns)
-    if missing or not measures or frame.empty:
+    count = sum(name.startswith("measure_") for name in frame.columns)
+    names = [f"measure_{number}" for number in range(count)]
+    missing = {"cell", "objective", "latent", *names} - set(frame.columns)
+    if missing or not names or frame.empty:
         raise ValueError(
             f"the frame has {len(frame)} rows and the columns {list(frame.columns)}: give at least "
             "one row of cell, objective, measure_0, ... and latent."
         )
     latents = np.stack([np.asarray(x, np.float32) for x in frame["latent"]])
-    names = [f"measure_{number}" for number in range(len(measures))]
     archive = cls.create(latents[0], **settings)
+    _check_columns(archive)
+    with np.errstate(over="ignore"):  # reported below
+        latents = latents.astype(archive.dtype)
     descriptors = frame[names].to_numpy(np.float32)
     fitnesses = frame["objective"].to_numpy(np.float32)
     cells = frame["cell"].to_numpy(np.int64)
     _check_rows(archive, latents, descriptors, fitnesses, cells)
     if "threshold" in frame.columns:
         thresholds = frame["threshold"].to_numpy(np.float32)
+        _check_row_thresholds(archive, thresholds, fitnesses)
     else:
         thresholds = np.asarray(archive.add(latents, descriptors, fitnesses).thresholds)[cells]
     occupied = np.zeros(archive.num_cells, np.int32)
@@ -95,9 +100,7 @@ def from_frame(cls: type[A], frame: pd.DataFrame, **settings: Any) -> A:
         return jnp.asarray(host)
 
     filled: A = archive.replace(
-        genotypes=write(
-            archive.genotypes, np.asarray(latents, archive.dtype).view(archive.genotypes.dtype)
-        ),
+        genotypes=write(archive.genotypes, latents.view(archive.genotypes.dtype)),
         fitnesses=write(archive.fitnesses, fitnesses[:, None]),
         descriptors=write(archive.descriptors, descriptors),
         thresholds=write(archive.thresholds, thresholds),
@@ -110,7 +113,7 @@ def to_parquet(archive: Archive, path: str | Path) -> None:
     """Write an archive to a file, which appears whole or not at all.
 
     Raises:
-        ValueError: If the genotypes are not a single array Float[C, D].
+        ValueError: If the genotypes are not a single array Float[C, D], or there are extra scores.
         OSError: If the file cannot be written; nothing is left behind.
     """
     import pyarrow as pa
@@ -156,12 +159,28 @@ def from_parquet(cls: type[A], path: str | Path) -> A:
     return from_frame(cls, frame.assign(latent=list(latents)), **settings)
 
 
-def _check_latents(archive: Archive) -> None:
+def _check_columns(archive: Archive) -> None:
     shapes = jax.tree.map(jnp.shape, archive.genotypes)
     if not isinstance(shapes, tuple) or len(shapes) != 2 or hasattr(shapes[0], "shape"):
         raise ValueError(
             f"the archive's genotypes have the shapes {shapes}: only latents Float[C, D] have a "
             "place in a table."
+        )
+    if archive.keys_extra_scores:
+        raise ValueError(
+            f"the archive has the extra scores {archive.keys_extra_scores}, which have no place in "
+            "a table: leave them out with archive.replace(extra_scores={}, keys_extra_scores=())."
+        )
+
+
+def _check_row_thresholds(archive: Archive, thresholds: np.ndarray, fitnesses: np.ndarray) -> None:
+    highest = np.maximum(fitnesses, np.float32(archive.threshold_min))
+    sound = (thresholds >= np.float32(archive.threshold_min)) & (thresholds <= highest)
+    if not sound.all():
+        row = int(np.argmin(sound))
+        raise ValueError(
+            f"row {row} has the threshold {thresholds[row]}: give one from threshold_min "
+            f"{archive.threshold_min} to the objective {fitnesses[row]}, or drop the column."
         )
 
 
@@ -174,7 +193,9 @@ def _check_rows(
 ) -> None:
     finite = np.isfinite(fitnesses) & np.isfinite(descriptors).all(1) & np.isfinite(latents).all(1)
     if not finite.all():
-        raise ValueError(f"row {int(np.argmin(finite))} has a number that is not finite.")
+        raise ValueError(
+            f"row {int(np.argmin(finite))} has a number that is not finite in {archive.dtype}."
+        )
     if descriptors.shape[1] != archive.centroids.shape[1]:
         raise ValueError(
             f"the frame has {descriptors.shape[1]} measures but the archive "

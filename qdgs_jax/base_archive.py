@@ -31,7 +31,7 @@ from qdgs_jax.insertion import (
     move_thresholds,
     per_group,
 )
-from qdgs_jax.storage import decode, encode, storage_type
+from qdgs_jax.storage import decode, encode, finite_rows, storage_type
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,7 +101,8 @@ class Archive(MapElitesRepertoire):
         _check_thresholds(learning_rate, threshold_min, qd_score_offset)
         if not jnp.issubdtype(dtype, jnp.floating):
             raise ValueError(f"dtype is {dtype}: latents are stored in a floating-point type.")
-        num_cells, name = centroids.shape[0], jnp.dtype(dtype).name
+        # Without x64, arrays of float64 are of float32.
+        num_cells, name = centroids.shape[0], jax.dtypes.canonicalize_dtype(dtype).name
 
         def table(x: Any, dtype: Any = None) -> jax.Array:
             return jnp.zeros((num_cells, *jnp.shape(x)), dtype or jnp.result_type(x))
@@ -164,7 +165,7 @@ class Archive(MapElitesRepertoire):
         thresholds from before the batch learns here what happened to its candidates.
 
         Args:
-            descriptors: Float[B, M].
+            descriptors: Float[B, M], of candidates whose latents are finite.
             fitnesses: Float[B] or Float[B, 1].
             thresholds: Float[C], `archive.thresholds` from before the insertion.
         """
@@ -186,7 +187,7 @@ class Archive(MapElitesRepertoire):
 
         Args:
             genotypes: Float[B, D]. The first of equals wins, and a cell's fields all come from one
-                candidate.
+                candidate. Those that are not finite in the precision of the archive are rejected.
             descriptors: Float[B, M]; beyond the ranges they belong to the edge cells. Rows that are
                 not finite are rejected.
             fitnesses: Float[B] or Float[B, 1], maximised. Non-finite ones are rejected.
@@ -201,8 +202,11 @@ class Archive(MapElitesRepertoire):
         """
         descriptors, fitnesses = jnp.asarray(descriptors), jnp.asarray(fitnesses)
         fitnesses = self._checked_fitnesses(genotypes, descriptors, fitnesses)
-        info = judge(self.cell_of(descriptors), fitnesses, self.thresholds, self.threshold_min)
-        return self._insert(genotypes, descriptors, fitnesses, info, extra_scores or {}), info
+        storable = finite_rows(genotypes, self.dtype)
+        cell = jnp.where(storable, self.cell_of(descriptors), self.num_cells)
+        info = judge(cell, fitnesses, self.thresholds, self.threshold_min)
+        kept = self._checked_scores(extra_scores or {}, len(fitnesses))
+        return self._insert(genotypes, descriptors, fitnesses, info, kept), info
 
     def add(
         self,
@@ -241,6 +245,18 @@ class Archive(MapElitesRepertoire):
             )
         return fitnesses.reshape(batch).astype(jnp.float32)
 
+    def _checked_scores(self, extra_scores: Mapping[str, Any], batch: int) -> dict[str, Any]:
+        """The extra scores to store, once their shapes fit."""
+        kept: dict[str, Any] = self.filter_extra_scores(dict(extra_scores))
+        stored = jax.tree.map(lambda x: (batch, *x.shape[1:]), self.extra_scores)
+        offered = jax.tree.map(jnp.shape, kept)
+        if stored != offered:
+            raise ValueError(
+                f"extra_scores has {offered} but {batch} fitnesses and the archive ask for "
+                f"{stored}."
+            )
+        return kept
+
     def _insert(
         self,
         genotypes: Genotypes,
@@ -267,10 +283,12 @@ class Archive(MapElitesRepertoire):
         target = jnp.where(wins, cell, self.num_cells + position)
 
         def write(stored: jax.Array, offered: jax.Array) -> jax.Array:
-            rows = encode(offered, stored.dtype, self.dtype).reshape(batch, *stored.shape[1:])
+            rows = jnp.asarray(offered, stored.dtype).reshape(batch, *stored.shape[1:])
             return stored.at[target].set(rows, mode="drop", unique_indices=True)
 
-        kept = self.filter_extra_scores(dict(extra_scores))
+        def write_latents(stored: jax.Array, offered: jax.Array) -> jax.Array:
+            return write(stored, encode(offered, stored.dtype, self.dtype))
+
         moved = move_thresholds(
             threshold,
             best,
@@ -282,10 +300,10 @@ class Archive(MapElitesRepertoire):
         )
         found = jnp.where(wins & (current == -jnp.inf), cell, self.num_cells)
         inserted: Self = self.replace(
-            genotypes=jax.tree.map(write, self.genotypes, genotypes),
+            genotypes=jax.tree.map(write_latents, self.genotypes, genotypes),
             fitnesses=write(self.fitnesses, fitnesses),
             descriptors=write(self.descriptors, descriptors),
-            extra_scores=jax.tree.map(write, self.extra_scores, kept),
+            extra_scores=jax.tree.map(write, self.extra_scores, extra_scores),
             thresholds=scratch.at[cell].set(moved, mode="drop"),
             occupied_cells=append_cells(self.occupied_cells, found),
         )
@@ -406,11 +424,13 @@ class Archive(MapElitesRepertoire):
 
     def settings(self) -> dict[str, Any]:
         """The arguments of `create` that give an empty archive like this one, but the genotype."""
+        examples = jax.tree.map(lambda x: np.zeros(x.shape[1:], x.dtype), self.extra_scores)
         return {
             "learning_rate": self.learning_rate,
             "threshold_min": self.threshold_min,
             "qd_score_offset": self.qd_score_offset,
             "dtype": self.dtype,
+            **({"extra_scores": examples} if examples else {}),
         }
 
 

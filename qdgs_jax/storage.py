@@ -6,6 +6,7 @@ every step. A scatter of integers works in place on every device.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -30,6 +31,25 @@ def storage_type(leaf: Any, dtype: str) -> jnp.dtype:
     if not jnp.issubdtype(own, jnp.floating):
         return own
     return _BITS.get(precision.itemsize, precision)
+
+
+def finite_rows(tree: Any, dtype: str) -> jax.Array:
+    """Say which candidates a precision can hold, Bool[B]: no NaN, no infinity, nothing too large.
+
+    Args:
+        tree: leaves with leading axis B.
+        dtype: name of the precision that latents are stored in.
+    """
+
+    def leaf(x: Any) -> jax.Array:
+        x = jnp.asarray(x)
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            return jnp.ones(x.shape[0], bool)
+        # Compared rather than converted, which a CPU does slowly.
+        largest = min(float(jnp.finfo(kind).max) for kind in (dtype, x.dtype))
+        return (jnp.abs(x) <= largest).reshape(x.shape[0], -1).all(1)
+
+    return functools.reduce(jnp.logical_and, map(leaf, jax.tree.leaves(tree)))
 
 
 def encode(x: jax.Array, stored: jnp.dtype, dtype: str) -> jax.Array:

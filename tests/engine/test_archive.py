@@ -182,6 +182,24 @@ def test_latents_in_half_precision():
     assert archive.fitnesses[3, 0] == np.float32(1.001)  # scores keep their precision
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float16])
+def test_latents_that_are_not_finite_once_stored_are_rejected(dtype):
+    archive = GridArchive.create(np.zeros(2, np.float32), **GRID, dtype=dtype)
+    latents = jnp.asarray([[np.nan, 1.0], [1.0, np.inf], [1e5, 1.0], [1.0, 1.0]])
+    descriptors = archive.centroids
+    inserted, info = add_with_info(archive, latents, descriptors, jnp.ones(4))
+    sound = [0, 0, 2 * (dtype == jnp.float32), 2]
+    assert info.status.tolist() == sound
+    assert (info.cell < 4).tolist() == [bool(x) for x in sound]
+    assert inserted.num_elites == sum(sound) / 2
+    assert np.isfinite(inserted.latents).all()
+
+
+def test_double_precision_without_x64_is_single_precision():
+    archive = GridArchive.create(np.zeros(3), **GRID, dtype=jnp.float64)
+    assert archive.dtype == archive.genotypes.dtype == "float32"
+
+
 def test_genotypes_may_be_a_tree_and_extra_scores_are_kept():
     genotypes = {"a": jnp.arange(4.0).reshape(2, 2), "b": jnp.arange(2)}
     archive = GridArchive.init(
@@ -196,6 +214,20 @@ def test_genotypes_may_be_a_tree_and_extra_scores_are_kept():
     assert archive.genotypes["a"][0].tolist() == [2.0, 3.0]
     assert (archive.genotypes["b"][0], archive.extra_scores["kept"][0]) == (1, 6.0)
     assert set(archive.extra_scores) == {"kept"}
+
+
+def test_extra_scores_are_no_latents():
+    """Their bits are numbers, even where the bits of latents have the same type."""
+    archive = GridArchive.create(
+        np.zeros(3, np.float32), **GRID, dtype=jnp.bfloat16, extra_scores={"n": np.uint16(0)}
+    )
+    batch = jnp.zeros((1, 3)), jnp.zeros((1, 2)), jnp.zeros(1)
+    assert archive.add(*batch, {"n": np.full(1, 5, np.uint16)}).extra_scores["n"][3] == 5
+    again = GridArchive.create(np.zeros(3, np.float32), **archive.settings())
+    assert jax.tree.structure(again) == jax.tree.structure(archive)
+    for scores in ({}, {"n": np.zeros((1, 2))}):
+        with pytest.raises(ValueError, match=r"extra_scores has .* ask for \{'n': \(1,\)\}"):
+            archive.add(*batch, scores)
 
 
 def test_qdax_agrees_where_it_is_defined():

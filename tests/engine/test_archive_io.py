@@ -30,10 +30,16 @@ def archives():
     voronoi = CVTArchive.create(
         np.zeros(3, np.float32), centroids=centroids, ranges=((-1, 1),) * 2, qd_score_offset=-2.0
     )
-    return {"grid": filled(annealed), "cvt": filled(voronoi), "empty": annealed}
+    double = GridArchive.create(np.zeros(3), **GRID, dtype=jnp.float64)
+    return {
+        "grid": filled(annealed),
+        "cvt": filled(voronoi),
+        "double": filled(double),
+        "empty": annealed,
+    }
 
 
-@pytest.mark.parametrize("kind", ["grid", "cvt", "empty"])
+@pytest.mark.parametrize("kind", ["grid", "cvt", "double", "empty"])
 def test_parquet_returns_the_same_archive(archives, kind, tmp_path):
     archive = archives[kind]
     archive.to_parquet(tmp_path / "archive.parquet")
@@ -69,6 +75,11 @@ def test_a_frame_returns_the_same_archive(archives):
         (lambda f: f.drop(columns="latent"), "give at least one row of cell"),
         (lambda f: f[:0], "the frame has 0 rows"),
         (lambda f: f.assign(objective=np.nan), "row 0 has a number that is not finite"),
+        (lambda f: f.assign(latent=[np.full(3, 3.4e38)] * len(f)), "not finite in bfloat16"),
+        (lambda f: f.assign(threshold=np.nan), "row 0 has the threshold nan"),
+        (lambda f: f.assign(threshold=-0.1), "row 0 has the threshold -0.1.*threshold_min 0.0"),
+        (lambda f: f.assign(threshold=f["objective"] + 9), "row 0 has the threshold"),
+        (lambda f: f.rename(columns={"measure_1": "measure_2"}), "give at least one row of cell"),
         (lambda f: f.assign(cell=f["cell"] + 1), "row 0 says cell"),
         (lambda f: pd.concat([f, f]), "a cell appears twice"),
         (lambda f: f.drop(columns="measure_1"), "1 measures but the archive 2"),
@@ -89,6 +100,15 @@ def test_files_that_do_not_fit_are_refused(archives, tmp_path):
     (tmp_path / "text.parquet").write_text("not Parquet")
     with pytest.raises(ValueError, match="not an archive"):
         GridArchive.from_parquet(tmp_path / "text.parquet")
+
+
+def test_extra_scores_have_no_place_in_a_table(archives):
+    archive = GridArchive.create(np.zeros(3), **GRID, extra_scores={"kept": np.float32(0)})
+    with pytest.raises(ValueError, match=r"extra scores \('kept',\).*archive.replace"):
+        archive.to_frame()
+    with pytest.raises(ValueError, match=r"extra scores \('kept',\)"):
+        GridArchive.from_frame(archives["grid"].to_frame(), **archive.settings())
+    archive.replace(extra_scores={}, keys_extra_scores=()).to_frame()
 
 
 def test_a_tree_of_latents_has_no_place_in_a_table():
