@@ -136,10 +136,13 @@ def select_parents(
     The numbers are NumPy's where the rule fixes them.
 
     "mu": the better half, at least one; P is that number. "accepted": all candidates that the
-    archive took; P = B, and an emitter may have none. "all": every candidate; P = B.
+    archive took, which come first; P = B, and an emitter may have none. "all": every candidate;
+    P = B.
     """
     num_emitters, batch = order.shape
     if rule == "accepted":
-        return order, (status > 0).sum(-1)
+        rejected = jnp.take_along_axis(status, order, axis=1) == 0
+        first = jnp.argsort(rejected, axis=1, stable=True)
+        return jnp.take_along_axis(order, first, axis=1), (status > 0).sum(-1)
     mu = batch if rule == "all" else max(1, batch // 2)
     return order[:, :mu], np.full(num_emitters, mu)

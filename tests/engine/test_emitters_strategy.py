@@ -13,7 +13,7 @@ from qdgs_jax.emitters import (
     OMGMegaEmitter,
     RandomEmitter,
 )
-from qdgs_jax.emitters.judging import Judgement, judge, rank
+from qdgs_jax.emitters.judging import Judgement, judge, rank, select_parents
 
 add = jax.jit(GridArchive.add_with_info)
 emit = jax.jit(lambda emitter, *args: emitter.emit(*args), static_argnums=0)
@@ -159,6 +159,22 @@ def test_ranking_by_hand(variant):
         }[variant]
     )
     assert not flat[0]
+
+
+def test_accepted_parents_are_accepted_whatever_the_ranking():
+    status = jnp.array([[0, 1, 0, 2], [0, 0, 0, 0]])
+    fitnesses = jnp.array([[9.0, 5.0, 8.0, 7.0], [1.0, 2.0, 3.0, 4.0]])
+    order, _ = rank("obj", Judgement(status, jnp.zeros((2, 4)), fitnesses))
+    parents, count = select_parents("accepted", order, status)
+    assert parents.tolist() == [[3, 1, 0, 2], [3, 2, 1, 0]]
+    assert count.tolist() == [2, 0]
+
+
+@pytest.mark.parametrize(("rule", "parents"), [("mu", [[1, 3]]), ("all", [[1, 3, 0, 2]])])
+def test_parents_by_number_come_in_their_order(rule, parents):
+    selected, count = select_parents(rule, jnp.array([[1, 3, 0, 2]]), jnp.zeros((1, 4), int))
+    assert selected.tolist() == parents
+    assert count.tolist() == [len(parents[0])]
 
 
 def test_a_flat_ranking_is_noticed_and_one_candidate_is_none():
