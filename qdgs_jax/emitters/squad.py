@@ -2,16 +2,15 @@
 
 Every member lights up measure space with its fitness; what the population lights up together is
 bounded from below by `sum_i f_i - sum_{i<j} sqrt(f_i f_j) exp(-|b_i - b_j|^2 / gamma^2)`, which has
-a
-gradient: members climb their objective and repel each other in measure space. A few members move
+a gradient: members climb their objective and repel each other in measure space. A few members move
 per step; only their nearest neighbours count. The archive of the search looks on: it scores the
-candidates and does not guide them.
+candidates and does not guide them, but says with its `qd_score_offset` where fitnesses begin.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -21,7 +20,7 @@ from qdax.core.emitters.emitter import Emitter, EmitterState
 from qdgs_jax.emitters import common, restarts
 from qdgs_jax.optimizers import Optimizer, OptimizerState
 
-_TINY_FITNESS = 1e-6  # the bound holds for positive fitnesses
+_DARK = 1e-6  # the bound holds for positive fitnesses
 
 
 class SquadState(EmitterState):
@@ -29,12 +28,12 @@ class SquadState(EmitterState):
 
     Attributes:
         genotypes: Float[P, D].
-        fitnesses: Float[P].
+        fitnesses: Float[P], minus the archive's `qd_score_offset`.
         descriptors: Float[P, M], in units of the archive's extents.
         evaluated: Bool[P], whether fitness and descriptor are known.
         optimizer: State of the members' optimisers.
         first: Int[], the member whose turn is next.
-        proposed: Float[E, D], where the members of this step go.
+        proposed: Float[E, D], where the members of this turn go; None before `accept`.
         extent: Float[M].
         key: UInt32[2], for members that have to start afresh when the driver passes no key.
     """
@@ -45,7 +44,7 @@ class SquadState(EmitterState):
     evaluated: jax.Array
     optimizer: OptimizerState
     first: jax.Array
-    proposed: jax.Array
+    proposed: jax.Array | None
     extent: jax.Array
     key: jax.Array
 
@@ -59,6 +58,9 @@ def soft_qd_gradient(
 ) -> jax.Array:
     """Gradient of the bound with respect to some members.
 
+    Those with a fitness that is not positive light up nothing: they climb their objective alone,
+    and repel nobody.
+
     Args:
         state: The population.
         members: Int[E].
@@ -69,7 +71,7 @@ def soft_qd_gradient(
     Returns:
         Float[E, D].
     """
-    fitnesses = jnp.maximum(state.fitnesses, _TINY_FITNESS)
+    fitnesses = jnp.where(state.fitnesses > _DARK, state.fitnesses, 0)
     own = fitnesses[members, None]
     apart = state.descriptors[members, None] - state.descriptors  # [E, P, M]
     squared = (apart**2).sum(-1)
@@ -78,7 +80,8 @@ def soft_qd_gradient(
     nearest, index = jax.lax.top_k(jnp.where(other, -squared, -jnp.inf), count)
     kernel = jnp.exp(nearest / bandwidth**2)  # 0 where there is no further neighbour
     theirs = fitnesses[index]
-    climb = 1 - 0.5 * (jnp.sqrt(theirs / own) * kernel).sum(-1)
+    share = jnp.where(own > 0, jnp.sqrt(theirs / jnp.where(own > 0, own, 1)), 0)
+    climb = 1 - 0.5 * (share * kernel).sum(-1)
     push = 2 / bandwidth**2 * jnp.sqrt(theirs * own) * kernel
     apart = jnp.take_along_axis(apart, index[..., None], axis=1)
     repulsion = jnp.einsum("en,enm->em", push, apart, precision=common.HIGHEST)
@@ -99,6 +102,9 @@ class SquadEmitter(Emitter):
         spread: Standard deviation of the first population around the start latents.
         optimizer: Moves the members.
         bounds: (low, high) of every component, or None.
+        jacobian_function: latents Float[E, D] -> Float[E, 1 + M, D]. Only for drivers that do not
+            evaluate the members with Jacobians themselves (QDax's `MAPElites`): `state_update` then
+            differentiates, and steps the members of the next turn.
     """
 
     num_emitters: int
@@ -108,6 +114,7 @@ class SquadEmitter(Emitter):
     spread: float = 1.0
     optimizer: Optimizer = dataclasses.field(default_factory=lambda: Optimizer("adam", 0.05))
     bounds: common.Bounds = None
+    jacobian_function: Callable[[jax.Array], jax.Array] | None = None
 
     def __post_init__(self) -> None:
         common.check_positive(
@@ -155,7 +162,8 @@ class SquadEmitter(Emitter):
             evaluated=jnp.zeros(self.population, bool),
             optimizer=self.optimizer.init(population),
             first=jnp.int32(0),
-            proposed=population[: self.num_emitters],
+            # Not evaluated so far, members stay where they are.
+            proposed=population[: self.num_emitters] if self.jacobian_function else None,
             extent=extent,
             key=carried,
         )
@@ -194,7 +202,16 @@ class SquadEmitter(Emitter):
     def emit(
         self, repertoire: Any, emitter_state: SquadState, key: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Where this turn's members go, Float[E, D]."""
+        """Where this turn's members go, Float[E, D].
+
+        Raises:
+            ValueError: If neither `accept` was called nor is there a `jacobian_function`.
+        """
+        if emitter_state.proposed is None:
+            raise ValueError(
+                "SQUAD has no Jacobian of the members that are to move: run it in qdgs_jax's "
+                "Search, or give it a jacobian_function."
+            )
         return emitter_state.proposed, {}
 
     def state_update(
@@ -206,9 +223,19 @@ class SquadEmitter(Emitter):
         descriptors: jax.Array,
         extra_scores: Mapping[str, jax.Array],
     ) -> SquadState:
-        """Move the members; one whose scores are not finite starts afresh at a random elite."""
+        """Move the members; one whose scores are not finite starts afresh at a random elite.
+
+        Args:
+            emitter_state: State that emitted the candidates.
+            repertoire: After their insertion. Its `qd_score_offset` is where fitnesses begin, 0 if
+                it has none.
+            genotypes: Float[E, D] as emitted.
+            fitnesses: Float[E].
+            descriptors: Float[E, M].
+            extra_scores: "key" for members that start afresh.
+        """
         state, members = emitter_state, self._members(emitter_state)
-        fitnesses = fitnesses.reshape(-1)
+        fitnesses = fitnesses.reshape(-1) - getattr(repertoire, "qd_score_offset", 0.0)
         sound = jnp.isfinite(fitnesses) & jnp.isfinite(descriptors).all(-1)
         sound &= jnp.isfinite(genotypes).all(-1)
         key, carried = restarts.restart_key(state.key, extra_scores)
@@ -225,6 +252,9 @@ class SquadEmitter(Emitter):
             evaluated=state.evaluated.at[members].set(sound),
             optimizer=self.optimizer.reset(state.optimizer, lost),
             first=(state.first + self.num_emitters) % self.population,
+            proposed=None,
             key=carried,
         )
+        if self.jacobian_function is not None:
+            moved = self.accept(moved, self.jacobian_function(self.parents(moved)))
         return moved

@@ -11,7 +11,7 @@ from qdgs_jax.emitters import DominatedNoveltyEmitter, EvoJaxEmitter, SquadEmitt
 from qdgs_jax.emitters.dominated_novelty import dominated_novelty
 from qdgs_jax.emitters.squad import soft_qd_gradient
 from qdgs_jax.evojax_task import LatentPolicy, LatentTask
-from qdgs_jax.function_problem import FunctionProblem
+from qdgs_jax.function_problem import FunctionProblem, value_and_jacobian
 from qdgs_jax.optimizers import Optimizer
 
 KEY = jax.random.key(0)
@@ -66,13 +66,7 @@ def squad(**settings):
 
 
 def jacobians(latents):
-    return jnp.concatenate(
-        [
-            jax.vmap(jax.jacrev(lambda x: jnp.concatenate([toy(x[None])[0], toy(x[None])[1][0]])))(
-                latents
-            )
-        ]
-    )
+    return value_and_jacobian(toy, latents)[2]
 
 
 def test_squad_follows_the_gradient_of_soft_qd():
@@ -85,6 +79,30 @@ def test_squad_follows_the_gradient_of_soft_qd():
     gradient = soft_qd_gradient(state, members, jacobians(state.genotypes[members]), 0.4, 5)
     want = jax.grad(bound)(state.genotypes, 0.4, state.extent)[members]
     np.testing.assert_allclose(gradient, want, rtol=1e-4, atol=1e-5)
+
+
+def test_squad_members_without_light_climb_and_repel_nobody():
+    _, _, state = squad()
+    fitnesses, place = toy(state.genotypes)
+    lit = state.replace(
+        fitnesses=fitnesses, descriptors=place / state.extent, evaluated=jnp.ones(6, bool)
+    )
+    dark = lit.replace(fitnesses=fitnesses.at[4].set(-3.0))
+    members, rows = jnp.array([4, 1]), jacobians(state.genotypes[jnp.array([4, 1])])
+    gradient = soft_qd_gradient(dark, members, rows, 0.4, 5)
+    np.testing.assert_allclose(gradient[0], rows[0, 0], rtol=1e-6)
+    alone = lit.replace(evaluated=lit.evaluated.at[4].set(False))
+    want = soft_qd_gradient(alone, members[1:], rows[1:], 0.4, 5)
+    np.testing.assert_allclose(gradient[1], want[0], rtol=1e-5)
+
+
+def test_squad_fitnesses_begin_at_the_offset_of_the_archive():
+    emitter, archive, state = squad(num_emitters=6)
+    archive = archive.replace(qd_score_offset=-100.0)
+    fitnesses, place = toy(state.genotypes)
+    args = archive, state.genotypes, fitnesses - 100, place, {}
+    after = emitter.state_update(state, *args)
+    np.testing.assert_allclose(after.fitnesses, fitnesses, rtol=1e-5)
 
 
 def test_squad_evaluates_its_population_then_moves_it_in_turn():
@@ -112,6 +130,12 @@ def test_squad_members_without_finite_scores_start_afresh():
     np.testing.assert_array_equal(state.genotypes[0], jnp.zeros(3))  # the only elite
     assert state.evaluated.tolist() == [False, True] + [False] * 4
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+
+
+def test_squad_without_jacobians_says_so():
+    emitter, archive, state = squad()
+    with pytest.raises(ValueError, match=r"no Jacobian of the members.*jacobian_function"):
+        emitter.emit(archive, state, KEY)
 
 
 def test_evojax_solver_behaves_as_in_evojax():

@@ -15,11 +15,15 @@ from qdax.core.map_elites import MAPElites
 
 from qdgs_jax.archive import GridArchive
 from qdgs_jax.emitters import (
+    DominatedNoveltyEmitter,
+    EvoJaxEmitter,
     EvolutionStrategyEmitter,
     GaussianEmitter,
     GradientArborescenceEmitter,
     IsoLineEmitter,
     OMGMegaEmitter,
+    RandomEmitter,
+    SquadEmitter,
 )
 from qdgs_jax.optimizers import Optimizer
 
@@ -46,6 +50,10 @@ EMITTERS = {
     "cma_mega": GradientArborescenceEmitter(
         2, 7, 2, 0.5, Optimizer("adam", 0.1), ranking="2imp", jacobian_function=jacobian
     ),
+    "random": RandomEmitter(16, 4),
+    "dns": DominatedNoveltyEmitter(16, population=32, iso_sigma=0.1),
+    "squad": SquadEmitter(16, population=32, jacobian_function=jacobian),
+    "evojax": EvoJaxEmitter("CMA_ES_JAX", 16, 4),
 }
 
 
@@ -74,6 +82,10 @@ INITS = {
         ("cma_me_rd", "QDax's repertoire"),
         ("omg_mega", "QDax's repertoire"),
         ("cma_mega", "our archive"),
+        ("random", "our archive"),
+        ("dns", "QDax's repertoire"),
+        ("squad", "QDax's repertoire"),
+        ("evojax", "our archive"),
     ],
 )
 def test_emitters_run_in_map_elites(name, init):

@@ -16,7 +16,7 @@ from qdax.core.emitters.standard_emitters import MixingEmitter
 from qdax.core.map_elites import MAPElites
 
 from qdgs_jax.archive import GridArchive
-from qdgs_jax.emitters import GaussianEmitter
+from qdgs_jax.emitters import GaussianEmitter, SquadEmitter
 from qdgs_jax.function_problem import value_and_jacobian
 from qdgs_jax.search import Search
 
@@ -83,6 +83,17 @@ def test_our_archive_runs_in_qdax_map_elites(emitter):
     assert isinstance(repertoire, GridArchive)
     assert repertoire.num_elites == np.isfinite(repertoire.fitnesses).sum() > 10
     assert (np.diff(metrics["qd_score"]) >= 0).all()
+
+
+def test_squad_differentiates_by_itself_as_if_the_search_did():
+    jacobian = lambda latents: value_and_jacobian(score, latents)[2]  # noqa: E731
+    states = []
+    for function in (None, jacobian):
+        emitter = SquadEmitter(4, population=BATCH, jacobian_function=function)
+        search = Search.from_function(score, DIM, emitter, **GRID)
+        state = search.init((), jnp.full((2, DIM), 0.1), jax.random.key(0))
+        states.append(search.run((), state, 12)[0].emitter)
+    np.testing.assert_allclose(states[1].genotypes, states[0].genotypes, rtol=1e-4, atol=1e-5)
 
 
 def test_ask_and_tell():
