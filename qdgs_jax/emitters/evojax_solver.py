@@ -31,16 +31,20 @@ class EvoJaxState(EmitterState):
 
     Attributes:
         solver: The attributes that change, by name.
+        start: Float[D], the solver's origin.
         candidates: Float[B, D], asked for and not yet evaluated.
     """
 
     solver: dict[str, Any]
+    start: jax.Array
     candidates: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
 class EvoJaxEmitter(Emitter):
-    """Run one of EvoJAX's solvers, started at the origin.
+    """Run one of EvoJAX's solvers, started at the best of the start latents.
+
+    Solvers begin at zero and do not care where that lies, so they are told latents minus the start.
 
     Attributes:
         solver: One of `SOLVERS`.
@@ -73,11 +77,15 @@ class EvoJaxEmitter(Emitter):
         descriptors: jax.Array,
         extra_scores: Mapping[str, jax.Array],
     ) -> EvoJaxState:
-        """Start the solver with a key of its own."""
+        """Start the solver with a key of its own at the fittest of the latents Float[n, D]."""
         solver, names = _template(self)
         seed = restarts.raw_key(key)
         state = {name: getattr(solver, name) for name in names}
-        return self._ask(jax.tree.map(lambda leaf: seed if _is_key(leaf) else leaf, state))
+        starts = common.start_points(genotypes, len(genotypes))
+        fitnesses = fitnesses.reshape(-1)
+        best = jnp.argmax(jnp.where(jnp.isfinite(fitnesses), fitnesses, -jnp.inf))
+        state = jax.tree.map(lambda leaf: seed if _is_key(leaf) else leaf, state)
+        return self._ask(state, starts[best])
 
     def emit(
         self, repertoire: Any, emitter_state: EvoJaxState, key: jax.Array
@@ -104,7 +112,8 @@ class EvoJaxEmitter(Emitter):
         worst = jnp.where(jnp.isfinite(worst), worst, 0.0)
         solver = self._with(emitter_state.solver)
         solver.tell(jnp.where(finite, fitnesses, worst))
-        return self._ask({name: getattr(solver, name) for name in emitter_state.solver})
+        told = {name: getattr(solver, name) for name in emitter_state.solver}
+        return self._ask(told, emitter_state.start)
 
     def _with(self, state: Mapping[str, Any]) -> Any:
         solver = copy.copy(_template(self)[0])
@@ -112,11 +121,13 @@ class EvoJaxEmitter(Emitter):
             setattr(solver, name, value)
         return solver
 
-    def _ask(self, state: Mapping[str, Any]) -> EvoJaxState:
+    def _ask(self, state: Mapping[str, Any], start: jax.Array) -> EvoJaxState:
         solver = self._with(state)
-        candidates = jnp.asarray(solver.ask())
+        candidates = start + jnp.asarray(solver.ask())
         asked = {name: getattr(solver, name) for name in state}
-        return EvoJaxState(solver=jax.tree.map(jnp.asarray, asked), candidates=candidates)
+        return EvoJaxState(
+            solver=jax.tree.map(jnp.asarray, asked), start=start, candidates=candidates
+        )
 
 
 def _is_key(leaf: Any) -> bool:

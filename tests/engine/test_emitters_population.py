@@ -138,11 +138,13 @@ def test_squad_without_jacobians_says_so():
         emitter.emit(archive, state, KEY)
 
 
-def test_evojax_solver_behaves_as_in_evojax():
+def test_evojax_solver_behaves_as_in_evojax_around_the_best_start():
     emitter = EvoJaxEmitter("CMA_ES_JAX", batch=8, latent_dim=3, sigma=0.3)
-    solver = CMA_ES_JAX(param_size=3, pop_size=8, init_stdev=0.3)
+    starts = jnp.asarray([[0.0, 0.0, 0.0], [20.0, 30.0, 40.0], [1.0, 1.0, 1.0]])
+    fitnesses = jnp.asarray([1.0, 2.0, jnp.nan])
+    solver = CMA_ES_JAX(param_size=3, pop_size=8, mean=starts[1], init_stdev=0.3)
     solver.state = solver.state._replace(key=jax.random.key_data(KEY))
-    state = jax.jit(emitter.init)(KEY, None, None, None, None, {})
+    state = jax.jit(emitter.init)(KEY, None, starts, fitnesses, None, {})
     update = jax.jit(emitter.state_update)
     for _ in range(4):
         x, _ = emitter.emit(None, state, KEY)
@@ -183,4 +185,4 @@ def test_bad_settings_are_named(make, message):
 def test_a_population_that_does_not_suit_a_solver_is_named():
     emitter = EvoJaxEmitter("PGPE", 5, 3)
     with pytest.raises(ValueError, match="asks for 6 candidates instead of 5"):
-        emitter.init(KEY, None, None, None, None, {})
+        emitter.init(KEY, None, jnp.zeros((1, 3)), jnp.zeros(1), None, {})
