@@ -93,6 +93,21 @@ def test_order_does_not_matter(kind, batch, order):
     assert_same(shuffled, jax.tree.map(lambda x: x[np.asarray(order)], info))
 
 
+def test_the_order_of_many_candidates_leaves_no_trace_in_a_threshold():
+    """Floats added one by one would: their sum depends on the order of the scatter."""
+    archive = GridArchive.create(
+        np.zeros(1), dims=(1,), ranges=((0, 1),), learning_rate=1e-4, threshold_min=0.0
+    )
+    fitnesses = np.random.default_rng(0).uniform(0, 1, 4096).astype(np.float32)
+    thresholds = {
+        float(add_with_info(archive, x[:, None], x[:, None], x)[0].thresholds[0])
+        for x in (fitnesses, fitnesses[::-1], np.sort(fitnesses))
+    }
+    assert len(thresholds) == 1
+    mean = np.mean(fitnesses, dtype=np.float64)
+    assert thresholds.pop() == pytest.approx(mean * (1 - (1 - 1e-4) ** 4096), rel=1e-6)
+
+
 @any_archive
 @quick
 @given(batch=batches(fitnesses=st.sampled_from([0.0, 1.0])), order=st.permutations(range(BATCH)))

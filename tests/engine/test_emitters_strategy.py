@@ -127,6 +127,23 @@ def test_a_restart_goes_to_an_elite_with_a_new_direction():
     np.testing.assert_array_equal(after.direction[1], state.direction[1])
 
 
+def test_a_number_restarts_after_as_many_iterations():
+    emitter, archive, state = strategy(restart=2)
+    x, _ = emit(emitter, archive, state, jax.random.key(1))
+    ages = []
+    for _ in range(3):
+        state = told(emitter, archive, state, x, value=jnp.arange(8.0))
+        ages.append(state.age.tolist())
+    assert ages == [[1, 1], [0, 0], [1, 1]]
+
+
+def test_candidates_stay_inside_the_bounds():
+    emitter, archive, state = strategy(bounds=(-0.1, 0.1))
+    x, _ = emit(emitter, archive, state, jax.random.key(1))
+    assert (jnp.abs(x) <= np.float32(0.1)).all()
+    assert (jnp.abs(x) < np.float32(0.1)).any()  # not all of them had to be moved
+
+
 def test_candidates_that_are_not_finite_are_never_learnt_from():
     emitter, archive, state = strategy()
     x, _ = emit(emitter, archive, state, jax.random.key(1))
