@@ -61,7 +61,9 @@ class CVTArchive(Archive):
             learning_rate: alpha in [0, 1].
             threshold_min: where thresholds start; -inf (MAP-Elites) asks for a learning rate of 1.
             qd_score_offset: subtracted from every fitness in the QD-score.
-            dtype: in what precision latents are stored, e.g. jnp.bfloat16.
+            dtype: in what precision latents are stored, e.g. jnp.bfloat16. Below float32,
+                `genotypes` holds bits, which emitters of QDax that do not read it by `select` take
+                for latents.
             extra_scores: one example of each extra score to store per elite.
 
         Raises:
