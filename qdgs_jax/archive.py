@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -16,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qdgs_jax.base_archive import STATIC, Archive, Elite, Genotypes
+from qdgs_jax.base_archive import STATIC, Archive, Elite, Genotypes, checked_ranges
 from qdgs_jax.insertion import AddInfo, judge
 
 __all__ = ["AddInfo", "Archive", "Elite", "Genotypes", "GridArchive", "judge"]
@@ -70,9 +71,8 @@ class GridArchive(Archive):
         Raises:
             ValueError: If a setting is out of its range.
         """
-        shape = tuple(int(n) for n in dims)
-        box = tuple((float(low), float(high)) for low, high in ranges)
-        _check_grid(shape, box)
+        box = checked_ranges(ranges)
+        shape = _checked_dims(dims, len(box))
         return cls._empty(
             genotype,
             _grid_centroids(shape, box),
@@ -90,11 +90,23 @@ class GridArchive(Archive):
         cls, genotype: Genotypes, centroids: jax.Array | None, **settings: Any
     ) -> Self:
         archive = cls.create(genotype, **settings)
-        if centroids is not None and centroids.shape != archive.centroids.shape:
+        if centroids is None:
+            return archive
+        if centroids.shape != archive.centroids.shape:
             raise ValueError(
                 f"centroids has shape {centroids.shape} but the grid {archive.dims} has "
                 f"{archive.centroids.shape}: pass None, or the centroids of that grid."
             )
+        if not isinstance(centroids, jax.core.Tracer):  # under `jit` nobody can look
+            cells = archive.cell_of(jnp.asarray(centroids, jnp.float32))
+            other = np.asarray(cells) != np.arange(archive.num_cells)
+            if other.any():
+                row = int(np.argmax(other))
+                raise ValueError(
+                    f"centroid {row} lies in cell {cells[row]} of the grid {archive.dims}, where "
+                    "the last measure varies fastest; QDax's compute_euclidean_centroids has "
+                    "another order. Pass None, or the centroids of `GridArchive.create`."
+                )
         return archive
 
     def settings(self) -> dict[str, Any]:
@@ -126,20 +138,21 @@ def _grid_centroids(dims: tuple[int, ...], ranges: tuple[tuple[float, float], ..
     return jnp.asarray(low + (high - low) * (index + 0.5) / np.asarray(dims, np.float32))
 
 
-def _check_grid(dims: tuple[int, ...], ranges: tuple[tuple[float, float], ...]) -> None:
-    if not dims or min(dims) < 1:
-        raise ValueError(f"dims is {dims}: give a number of cells of at least 1 for each measure.")
-    if math.prod(dims) >= 2**31:
-        raise ValueError(f"dims {dims} make {math.prod(dims)} cells: at most 2**31 - 1 fit.")
-    if len(dims) != len(ranges):
+def _checked_dims(dims: Sequence[int], num_ranges: int) -> tuple[int, ...]:
+    try:
+        shape = tuple(operator.index(n) for n in dims)
+    except TypeError:
+        shape = ()
+    if not shape or min(shape) < 1:
         raise ValueError(
-            f"dims has {len(dims)} entries but ranges has {len(ranges)}: give one (low, high) pair "
-            f"per measure, e.g. ranges=((-0.1, 0.1),) * {len(dims)}."
+            f"dims is {dims}: give a whole number of cells of at least 1 for each measure, e.g. "
+            "(50, 50)."
         )
-    for low, high in ranges:
-        # Compared as cell_of computes: a range may vanish in float32.
-        width = np.float32(high) - np.float32(low)
-        if not (np.isfinite(width) and width > 0):
-            raise ValueError(
-                f"ranges has the pair ({low}, {high}): give two finite numbers, low < high."
-            )
+    if math.prod(shape) >= 2**31:
+        raise ValueError(f"dims {dims} make {math.prod(shape)} cells: at most 2**31 - 1 fit.")
+    if len(shape) != num_ranges:
+        raise ValueError(
+            f"dims has {len(shape)} entries but ranges has {num_ranges}: give one (low, high) pair "
+            f"per measure, e.g. ranges=((-0.1, 0.1),) * {len(shape)}."
+        )
+    return shape

@@ -142,7 +142,7 @@ class Archive(MapElitesRepertoire):
 
         Give QDax's `MAPElites` `repertoire_init=functools.partial(GridArchive.init, dims=...,
         ranges=...)`; the settings are those of `create`. A grid follows from them, so that its
-        `centroids` may be None; others must have the grid's shape.
+        `centroids` may be None; others are refused.
         """
         kept = {k: v for k, v in (extra_scores or {}).items() if k in keys_extra_scores}
         genotype, example = jax.tree.map(lambda x: x[0], (genotypes, kept))
@@ -432,6 +432,28 @@ class Archive(MapElitesRepertoire):
             "dtype": self.dtype,
             **({"extra_scores": examples} if examples else {}),
         }
+
+
+def checked_ranges(ranges: Sequence[Sequence[float]]) -> tuple[tuple[float, float], ...]:
+    """Ranges of measures as tuples.
+
+    Raises:
+        ValueError: Unless they are pairs of finite numbers, low < high in float32.
+    """
+    try:
+        box = tuple((float(low), float(high)) for low, high in ranges)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"ranges is {ranges}: give one (low, high) pair per measure, e.g. ((-1, 1), (0, 10))."
+        ) from None
+    for low, high in box:
+        # Compared as cells are found: a range may vanish in float32.
+        width = np.float32(high) - np.float32(low)
+        if not (np.isfinite(width) and width > 0):
+            raise ValueError(
+                f"ranges has the pair ({low}, {high}): give two finite numbers, low < high."
+            )
+    return box
 
 
 def _check_thresholds(learning_rate: float, threshold_min: float, qd_score_offset: float) -> None:

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qdgs_jax.base_archive import STATIC, Archive, Genotypes
+from qdgs_jax.base_archive import STATIC, Archive, Genotypes, checked_ranges
 
 # Distances held at a time, per candidate or cell.
 _CHUNK_SHARE = 32
@@ -69,18 +69,13 @@ class CVTArchive(Archive):
         Raises:
             ValueError: If a setting is out of its range.
         """
-        box = tuple((float(low), float(high)) for low, high in ranges)
+        box = checked_ranges(ranges)
         centroids = jnp.asarray(centroids, jnp.float32)
         if centroids.ndim != 2 or centroids.shape[0] < 1 or centroids.shape[1] != len(box):
             raise ValueError(
                 f"centroids has shape {centroids.shape} but there are {len(box)} ranges: give "
                 f"[number of cells, {len(box)}]."
             )
-        for low, high in box:
-            if not (math.isfinite(low) and math.isfinite(high) and low < high):
-                raise ValueError(
-                    f"ranges has the pair ({low}, {high}): give two finite numbers, low < high."
-                )
         return cls._empty(
             genotype,
             centroids,
@@ -173,6 +168,9 @@ def cvt_centroids(
 
     Returns:
         Float[C, M].
+
+    Raises:
+        ValueError: If a setting is out of its range.
     """
     count = 20 * num_cells if samples is None else samples
     if num_cells < 1 or count < num_cells or iterations < 0:
@@ -180,7 +178,7 @@ def cvt_centroids(
             f"num_cells is {num_cells}, samples {count}, iterations {iterations}: give at least "
             "one cell, as many samples as cells, and no negative number."
         )
-    low, high = jnp.asarray(ranges, jnp.float32).T
+    low, high = jnp.asarray(checked_ranges(ranges), jnp.float32).T
     # Distances are taken in the unit cube, so that no measure outweighs the others by its unit.
     points = jax.random.uniform(key, (count, len(low)))
 

@@ -6,7 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from qdax.core.containers.mapelites_repertoire import MapElitesRepertoire
+from qdax.core.containers.mapelites_repertoire import (
+    MapElitesRepertoire,
+    compute_euclidean_centroids,
+)
 from qdax.core.emitters.repertoire_selectors.uniform_selector import UniformSelector
 
 from qdgs_jax.archive import GridArchive
@@ -273,6 +276,9 @@ def test_a_donated_insertion_works_in_place(dims):
         ({"dims": (2,)}, "dims has 1 entries but ranges has 2"),
         ({"dims": (2, 0)}, r"dims is \(2, 0\)"),
         ({"dims": (65536, 65536)}, "at most 2\\*\\*31"),
+        ({"dims": 4}, "dims is 4: give a whole number"),
+        ({"dims": (2.5, 2)}, r"dims is \(2.5, 2\)"),
+        ({"ranges": (-1, 1)}, r"ranges is \(-1, 1\): give one \(low, high\) pair"),
         ({"ranges": ((-1, 1), (1, 1))}, r"\(1.0, 1.0\).*low < high"),
         ({"ranges": ((-1, 1), (1e9, 1e9 + 1))}, "low < high"),
         ({"ranges": ((-1, 1), (0, np.nan))}, "two finite numbers"),
@@ -304,11 +310,18 @@ def test_shapes_are_checked(archive, shapes, message):
         archive.add_with_info(genotypes, descriptors, fitnesses)
 
 
-def test_qdax_centroids_of_another_grid_are_refused():
-    with pytest.raises(ValueError, match=r"centroids has shape \(5, 2\)"):
-        GridArchive.init(
-            jnp.zeros((1, 3)), jnp.zeros(1), jnp.zeros((1, 2)), jnp.zeros((5, 2)), **GRID
-        )
+@pytest.mark.parametrize(
+    ("centroids", "message"),
+    [
+        (np.zeros((5, 2)), r"centroids has shape \(5, 2\)"),
+        (compute_euclidean_centroids((2, 2), -1.0, 1.0), "centroid 1 lies in cell 2"),
+    ],
+)
+def test_qdax_centroids_of_another_grid_are_refused(centroids, message):
+    batch = jnp.zeros((1, 3)), jnp.zeros(1), jnp.zeros((1, 2))
+    with pytest.raises(ValueError, match=message):
+        GridArchive.init(*batch, jnp.asarray(centroids), **GRID)
+    GridArchive.init(*batch, GridArchive.create(np.zeros(3), **GRID).centroids, **GRID)
 
 
 def assert_same(one, other):

@@ -91,6 +91,7 @@ def test_cells_spread_evenly_over_the_box():
         ({"centroids": np.zeros((4, 2)), "ranges": BOX}, r"shape \(4, 2\) but there are 3 ranges"),
         ({"centroids": np.zeros((0, 3)), "ranges": BOX}, r"shape \(0, 3\)"),
         ({"centroids": np.zeros((4, 1)), "ranges": ((1, 0),)}, "low < high"),
+        ({"centroids": np.zeros((4, 1)), "ranges": (0, 1)}, r"one \(low, high\) pair"),
     ],
 )
 def test_settings_are_checked(settings, message):
@@ -98,6 +99,8 @@ def test_settings_are_checked(settings, message):
         CVTArchive.create(np.zeros(2), **settings)
 
 
-def test_fewer_samples_than_cells_are_refused():
+def test_fewer_samples_than_cells_and_empty_ranges_are_refused():
     with pytest.raises(ValueError, match="samples 3"):
         cvt_centroids(jax.random.key(0), 4, BOX, samples=3)
+    with pytest.raises(ValueError, match=r"\(1.0, 1.0\).*low < high"):
+        cvt_centroids(jax.random.key(0), 4, ((1, 1), (0, 1)))

@@ -6,10 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from qdax.core.containers.mapelites_repertoire import (
-    MapElitesRepertoire,
-    compute_euclidean_centroids,
-)
+from qdax.core.containers.mapelites_repertoire import MapElitesRepertoire
 from qdax.core.emitters.multi_emitter import MultiEmitter
 from qdax.core.map_elites import MAPElites
 
@@ -58,7 +55,7 @@ EMITTERS = {
 
 
 def run(emitter, repertoire_init, steps=40):
-    centroids = compute_euclidean_centroids(DIMS, (-2.0, -2.0), (2.0, 2.0))
+    centroids = GridArchive.create(np.zeros(4), dims=DIMS, ranges=RANGES).centroids
     loop = MAPElites(score, emitter, lambda repertoire: {}, repertoire_init)
     key, start = jax.random.split(jax.random.key(0))
     repertoire, state, _ = loop.init(jnp.zeros((2, 4)), centroids, start)
