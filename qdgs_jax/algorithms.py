@@ -2,7 +2,7 @@
 
 docs/algorithms.md says what each is and when to use it. All algorithms spend the same number of
 evaluations per step, `emitters * (1 + branches)`: those with gradients use one per emitter for its
-parent, the others for one more candidate.
+parent, the others for one more candidate. SQUAD pairs them, and leaves one out of an odd number.
 """
 
 from __future__ import annotations
@@ -205,7 +205,8 @@ def build_emitter(
 
     Args:
         name: One of `ALGORITHMS`.
-        settings: The run file's [search] table.
+        settings: The run file's [search] table; from Python, `config.SearchConfig(emitters=15)`,
+            which holds its defaults.
         latent_dim: Length D of a latent.
         num_measures: Number M of measures.
         prior: The generator's prior, (key, n) -> Float[n, D]; the standard normal if None.

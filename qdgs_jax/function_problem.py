@@ -31,7 +31,12 @@ def value_and_jacobian(
     Returns:
         Objectives Float[B], measures Float[B, M] and the Jacobian Float[B, 1 + M, D].
     """
-    (objectives, measures), pull_back = jax.vjp(function, latents)
+
+    def pair(x: jax.Array) -> Scores:
+        objectives, measures = function(x)  # maybe a list, whose cotangents would be one, too
+        return objectives, measures
+
+    (objectives, measures), pull_back = jax.vjp(pair, latents)
     return objectives, measures, pull_back_outputs(pull_back, objectives, measures)
 
 
@@ -49,11 +54,12 @@ def pull_back_outputs(
         The Jacobian Float[B, 1 + M, D].
     """
     # Rows are independent, so that the cotangent 1 for all rows gives each row its own gradient.
-    outputs = jnp.eye(1 + measures.shape[1], dtype=objectives.dtype)
-    cotangents = (
-        jnp.broadcast_to(outputs[:, :1], (len(outputs), *objectives.shape)),
-        jnp.broadcast_to(outputs[:, None, 1:], (len(outputs), *measures.shape)),
-    )
+    outputs = jnp.eye(1 + measures.shape[1])
+
+    def spread(ones: jax.Array, scores: jax.Array) -> jax.Array:
+        return jnp.broadcast_to(ones, (len(outputs), *scores.shape)).astype(scores.dtype)
+
+    cotangents = spread(outputs[:, :1], objectives), spread(outputs[:, None, 1:], measures)
     (jacobian,) = jax.vmap(pull_back)(cotangents)
     return jnp.swapaxes(jacobian, 0, 1)
 
@@ -95,14 +101,17 @@ class FunctionProblem:
         self, params: Params, state: ProblemState, latents: jax.Array, key: jax.Array
     ) -> Evaluation:
         """Score latents Float[B, D]."""
-        return self._evaluation(latents, *self._call(self.function, params)(latents))
+        scores = _unpack(self._call(self.function, params)(latents), "objectives", "measures")
+        return self._evaluation(latents, *scores)
 
     def evaluate_with_jacobian(
         self, params: Params, state: ProblemState, latents: jax.Array, key: jax.Array
     ) -> tuple[Evaluation, jax.Array]:
         """Score latents Float[B, D] and differentiate: also Float[B, 1 + M, D]."""
         if self.jacobian is not None:
-            *scores, jacobian = self._call(self.jacobian, params)(latents)
+            *scores, jacobian = _unpack(
+                self._call(self.jacobian, params)(latents), "objectives", "measures", "Jacobian"
+            )
         else:
             self.evaluate(params, state, latents, key)  # for its checks; unused, it costs nothing
             *scores, jacobian = value_and_jacobian(self._call(self.function, params), latents)
@@ -134,3 +143,11 @@ class FunctionProblem:
                 f"expected {(batch,)} objectives and {(batch, self.num_measures)} measures."
             )
         return Evaluation(objectives, measures)
+
+
+def _unpack(results: Any, *names: str) -> tuple[jax.Array, ...]:
+    """What a user's function returned, once it is as many arrays as there are names."""
+    if not isinstance(results, tuple | list) or len(results) != len(names):
+        found = f"{len(results)} values" if isinstance(results, tuple | list) else "no tuple"
+        raise ValueError(f"the function returned {found}: return ({', '.join(names)}).")
+    return tuple(results)

@@ -46,7 +46,8 @@ def finite_rows(tree: Any, dtype: str) -> jax.Array:
         if not jnp.issubdtype(x.dtype, jnp.floating):
             return jnp.ones(x.shape[0], bool)
         # Compared rather than converted, which a CPU does slowly.
-        largest = min(float(jnp.finfo(kind).max) for kind in (dtype, x.dtype))
+        kinds = map(jnp.finfo, (dtype, x.dtype))
+        largest = min(float(kind.max) for kind in kinds)
         return (jnp.abs(x) <= largest).reshape(x.shape[0], -1).all(1)
 
     return functools.reduce(jnp.logical_and, map(leaf, jax.tree.leaves(tree)))
