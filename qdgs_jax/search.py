@@ -28,6 +28,8 @@ from qdgs_jax.problem import Evaluation, Params, Problem, ProblemState
 
 Metrics = dict[str, jax.Array]
 
+_LARGEST = 2**31 - 1  # of Int[]
+
 
 class SearchState(PyTreeNode):  # type: ignore[no-untyped-call]
     """Everything that changes during a search, as one pytree.
@@ -397,7 +399,7 @@ def _keys(root: jax.Array, turn: jax.Array | int, count: int) -> jax.Array:
 
 def _count(so_far: jax.Array, more: jax.Array) -> jax.Array:
     """Sum of counts Int[], at most the largest integer."""
-    return so_far + jnp.minimum(more, jnp.iinfo(jnp.int32).max - so_far)
+    return so_far + jnp.minimum(more, _LARGEST - so_far)
 
 
 def _strong(x: Any) -> Any:
