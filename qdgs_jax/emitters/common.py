@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import jax
@@ -16,6 +15,10 @@ Normalization = Literal["none", "unit", "orthonormal"]  # of the gradients at a 
 
 # Of products: accelerators would round the factors to TF32 or bfloat16.
 HIGHEST = jax.lax.Precision.HIGHEST
+NO_JACOBIANS = (
+    "nobody evaluated the emitter's parents with Jacobians: run it in qdgs_jax's Search, or give "
+    "it a jacobian_function."
+)
 _DEPENDENT = 1e-5  # the part of a unit row, below which rounding decides its direction
 
 
@@ -43,21 +46,26 @@ def clip(genotypes: jax.Array, bounds: Bounds) -> jax.Array:
 
 
 def gradient_rows(
-    jacobian: jax.Array, like: jax.Array, normalization: Normalization, epsilon: float
+    jacobian: jax.Array,
+    theta: jax.Array,
+    num_measures: int,
+    normalization: Normalization,
+    epsilon: float,
 ) -> jax.Array:
-    """Rows to branch along, from a Jacobian Float[E, 1 + M, D].
+    """Rows to branch along, from the Jacobian Float[E, 1 + M, D] at theta Float[E, D].
 
     A row that is not finite counts as zero, so that branches stay in the span of the others.
 
     Raises:
-        ValueError: If the shape is not that of `like`.
+        ValueError: If the shape is another.
     """
-    if jacobian.shape != like.shape:
+    expected = (theta.shape[0], 1 + num_measures, theta.shape[1])
+    if jacobian.shape != expected:
         raise ValueError(
-            f"jacobian has shape {jacobian.shape}, expected {like.shape}: one row for the "
+            f"jacobian has shape {jacobian.shape}, expected {expected}: one row for the "
             "objective and one per measure, for each parent."
         )
-    rows = jacobian.astype(like.dtype)
+    rows = jacobian.astype(theta.dtype)
     rows = jnp.where(jnp.isfinite(rows).all(-1, keepdims=True), rows, 0)
     if normalization == "none":
         return rows
@@ -65,12 +73,17 @@ def gradient_rows(
     return rows if normalization == "unit" else _orthonormal(rows)
 
 
-def directions(gradients: jax.Array, key: jax.Array) -> jax.Array:
+def directions(gradients: jax.Array | None, key: jax.Array) -> jax.Array:
     """Rows to branch along: the gradients, or random unit rows for a parent that has none at all.
 
     Where nothing is differentiable, or everything flat, a parent would otherwise offer itself again
     and again, and be all there is to restart from.
+
+    Raises:
+        ValueError: If nobody evaluated the parents with Jacobians.
     """
+    if gradients is None:
+        raise ValueError(NO_JACOBIANS)
     lost = ~gradients.any((1, 2), keepdims=True)
 
     def draw() -> jax.Array:
@@ -152,15 +165,6 @@ def check_strategy(num_emitters: int, ranking: str, parent_rule: str) -> None:
         raise ValueError(f"ranking is {ranking!r}: choose one of {judging.RANKINGS}.")
     if parent_rule not in judging.PARENT_RULES:
         raise ValueError(f"parent_rule is {parent_rule!r}: choose one of {judging.PARENT_RULES}.")
-
-
-def check_driver(jacobian_function: Any, extra_scores: Mapping[str, Any]) -> None:
-    """Raise ValueError where nobody evaluates the parents of an emitter with gradients."""
-    if jacobian_function is None and "status" not in extra_scores:
-        raise ValueError(
-            "this driver does not evaluate the parents (extra_scores has no 'status'): use "
-            "qdgs_jax's Search, or give the emitter a jacobian_function."
-        )
 
 
 def check_normalization(normalization: str) -> None:

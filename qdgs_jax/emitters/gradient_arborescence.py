@@ -28,7 +28,7 @@ class GradientArborescenceState(EmitterState):
 
     Attributes:
         theta: Float[E, D], the parents.
-        gradients: Float[E, 1 + M, D], normalised gradient rows at theta.
+        gradients: Float[E, 1 + M, D], normalised gradient rows at theta; None until `accept`.
         optimizer: State of the parents' optimisers.
         strategy: CMA-ES over coefficients.
         age: Int[E], iterations since the last restart.
@@ -36,7 +36,7 @@ class GradientArborescenceState(EmitterState):
     """
 
     theta: jax.Array
-    gradients: jax.Array
+    gradients: jax.Array | None
     optimizer: OptimizerState
     strategy: cma_es.CMAState
     age: jax.Array
@@ -139,14 +139,13 @@ class GradientArborescenceEmitter(Emitter):
     ) -> GradientArborescenceState:
         """Start emitter e at genotypes[e % len(genotypes)]; genotypes Float[n, D], n >= 1."""
         theta = common.clip(common.start_points(genotypes, self.num_emitters), self.bounds)
-        E, D = theta.shape
-        coefficients = jnp.zeros((E, 1 + self.num_measures), theta.dtype)
+        coefficients = jnp.zeros((len(theta), 1 + self.num_measures), theta.dtype)
         return GradientArborescenceState(
             theta=theta,
-            gradients=jnp.zeros((E, 1 + self.num_measures, D), theta.dtype),
+            gradients=None,
             optimizer=self.optimizer.init(theta),
             strategy=cma_es.init(self.config, coefficients),
-            age=jnp.zeros(E, jnp.int32),
+            age=jnp.zeros(len(theta), jnp.int32),
             key=restarts.raw_key(key),
         )
 
@@ -164,7 +163,9 @@ class GradientArborescenceEmitter(Emitter):
         Raises:
             ValueError: If the shape is another.
         """
-        rows = common.gradient_rows(jacobian, state.gradients, self.normalization, self.epsilon)
+        rows = common.gradient_rows(
+            jacobian, state.theta, self.num_measures, self.normalization, self.epsilon
+        )
         accepted: GradientArborescenceState = state.replace(gradients=rows)
         return accepted
 
@@ -217,9 +218,8 @@ class GradientArborescenceEmitter(Emitter):
                 genotypes; "key" for restarts.
 
         Raises:
-            ValueError: If nobody evaluated the parents, or `extra_scores` do not belong here.
+            ValueError: If `extra_scores` do not belong to the branches.
         """
-        common.check_driver(self.jacobian_function, extra_scores)
         E, B = self.num_emitters, self.branches
         verdict = judging.judge(repertoire, fitnesses, descriptors, extra_scores)
         if self.jacobian_function is not None:
@@ -250,7 +250,12 @@ class GradientArborescenceEmitter(Emitter):
         stop |= restarts.rule_applies(self.restart, verdict.status, age)
         key, carried = restarts.restart_key(emitter_state.key, extra_scores)
         adapted: GradientArborescenceState = emitter_state.replace(
-            theta=theta, optimizer=optimizer, strategy=strategy, age=age, key=carried
+            theta=theta,
+            gradients=None,
+            optimizer=optimizer,
+            strategy=strategy,
+            age=age,
+            key=carried,
         )
         continued: GradientArborescenceState = jax.lax.cond(
             stop.any(), lambda: self._restart(adapted, repertoire, stop, key), lambda: adapted

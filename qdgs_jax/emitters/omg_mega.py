@@ -23,12 +23,12 @@ class OMGMegaState(EmitterState):
 
     Attributes:
         theta: Float[E, D].
-        gradients: Float[E, 1 + M, D], normalised gradient rows at theta.
+        gradients: Float[E, 1 + M, D], normalised gradient rows at theta; None until `accept`.
         key: UInt32[2], for the choice of elites when the driver passes no key.
     """
 
     theta: jax.Array
-    gradients: jax.Array
+    gradients: jax.Array | None
     key: jax.Array
 
 
@@ -85,10 +85,7 @@ class OMGMegaEmitter(Emitter):
     ) -> OMGMegaState:
         """Start with genotypes[e % len(genotypes)]; genotypes Float[n, D], n >= 1."""
         theta = common.clip(common.start_points(genotypes, self.num_emitters), self.bounds)
-        shape = (self.num_emitters, 1 + self.num_measures, theta.shape[1])
-        return OMGMegaState(
-            theta=theta, gradients=jnp.zeros(shape, theta.dtype), key=restarts.raw_key(key)
-        )
+        return OMGMegaState(theta=theta, gradients=None, key=restarts.raw_key(key))
 
     def parents(self, state: OMGMegaState) -> jax.Array:
         """Latents Float[E, D] to evaluate with Jacobians."""
@@ -96,7 +93,9 @@ class OMGMegaEmitter(Emitter):
 
     def accept(self, state: OMGMegaState, jacobian: jax.Array) -> OMGMegaState:
         """Keep the parents' Jacobian Float[E, 1 + M, D] for the next `emit`."""
-        rows = common.gradient_rows(jacobian, state.gradients, self.normalization, self.epsilon)
+        rows = common.gradient_rows(
+            jacobian, state.theta, self.num_measures, self.normalization, self.epsilon
+        )
         accepted: OMGMegaState = state.replace(gradients=rows)
         return accepted
 
@@ -125,14 +124,9 @@ class OMGMegaEmitter(Emitter):
         descriptors: jax.Array,
         extra_scores: Mapping[str, jax.Array],
     ) -> OMGMegaState:
-        """Choose the elites of the next step.
-
-        Raises:
-            ValueError: If nobody evaluated the parents.
-        """
-        common.check_driver(self.jacobian_function, extra_scores)
+        """Choose the elites of the next step."""
         key, carried = restarts.restart_key(emitter_state.key, extra_scores)
         elites = restarts.random_elites(repertoire, key, emitter_state.theta)
         theta = common.clip(elites, self.bounds)
-        chosen: OMGMegaState = emitter_state.replace(theta=theta, key=carried)
+        chosen: OMGMegaState = emitter_state.replace(theta=theta, gradients=None, key=carried)
         return chosen

@@ -181,11 +181,9 @@ class SquadEmitter(Emitter):
         Members not evaluated so far stay, so that `emit` has them evaluated first.
         """
         members = self._members(state)
-        like = jnp.zeros(
-            (self.num_emitters, 1 + state.extent.shape[0], state.genotypes.shape[1]),
-            state.genotypes.dtype,
+        jacobian = common.gradient_rows(
+            jacobian, state.genotypes[members], state.extent.shape[0], "none", epsilon=0.0
         )
-        jacobian = common.gradient_rows(jacobian, like, "none", epsilon=0.0)
         direction = soft_qd_gradient(state, members, jacobian, self.bandwidth, self.neighbors)
         own: OptimizerState = jax.tree.map(lambda leaf: leaf[members], state.optimizer)
         proposed, moments = self.optimizer.step(
@@ -208,10 +206,7 @@ class SquadEmitter(Emitter):
             ValueError: If neither `accept` was called nor is there a `jacobian_function`.
         """
         if emitter_state.proposed is None:
-            raise ValueError(
-                "SQUAD has no Jacobian of the members that are to move: run it in qdgs_jax's "
-                "Search, or give it a jacobian_function."
-            )
+            raise ValueError(common.NO_JACOBIANS)
         return emitter_state.proposed, {}
 
     def state_update(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from qdgs_jax.archive import GridArchive
-from qdgs_jax.emitters import GradientArborescenceEmitter
+from qdgs_jax.emitters import GradientArborescenceEmitter, OMGMegaEmitter
 from qdgs_jax.emitters.restarts import rule_applies
 from qdgs_jax.optimizers import Optimizer
 
@@ -34,7 +34,7 @@ def assert_close(got, want):
 
 accept = jax.jit(GradientArborescenceEmitter.accept, static_argnums=0)
 emit = jax.jit(GradientArborescenceEmitter.emit, static_argnums=0)
-state_update = jax.jit(GradientArborescenceEmitter.state_update, static_argnums=0)
+state_update = jax.jit(lambda emitter, *args: emitter.state_update(*args), static_argnums=0)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -310,8 +310,20 @@ def test_wrong_shapes_are_named():
         emitter.accept(state, jnp.zeros((2, 3, 3)))
     with pytest.raises(ValueError, match=r"\(3,\).*Float\[n, D\]"):
         emitter.init(jax.random.key(0), None, jnp.zeros(3), None, None, {})
-    with pytest.raises(ValueError, match=r"status.*Search.*jacobian_function"):
+    with pytest.raises(ValueError, match="neither 'status' and 'value' nor 'thresholds'"):
         emitter.state_update(state, None, jnp.zeros((6, 3)), jnp.zeros(6), jnp.zeros((6, 1)), {})
+
+
+@pytest.mark.parametrize("emitter", [make(), OMGMegaEmitter(2, 3, 1)])
+def test_without_jacobians_of_this_step_an_emitter_says_so(emitter):
+    archive, state = started(emitter)
+    with pytest.raises(ValueError, match=r"Jacobians.*Search.*jacobian_function"):
+        emitter.emit(archive, state, jax.random.key(0))
+    state = emitter.accept(state, jnp.ones((2, 2, 3)))
+    genotypes, extra = emitter.emit(archive, state, jax.random.key(0))
+    state = told(emitter, state, archive, genotypes, extra, jnp.arange(6), [1] * 6)
+    with pytest.raises(ValueError, match="Jacobians"):  # the parents have moved since
+        emitter.emit(archive, state, jax.random.key(0))
 
 
 def test_settings_are_hashable_and_comparable():

@@ -134,7 +134,7 @@ def test_squad_members_without_finite_scores_start_afresh():
 
 def test_squad_without_jacobians_says_so():
     emitter, archive, state = squad()
-    with pytest.raises(ValueError, match=r"no Jacobian of the members.*jacobian_function"):
+    with pytest.raises(ValueError, match=r"Jacobians.*jacobian_function"):
         emitter.emit(archive, state, KEY)
 
 
