@@ -184,18 +184,24 @@ class GradientArborescenceEmitter(Emitter):
             emitter_state = self.accept(emitter_state, jacobian)
         coefficients = cma_es.sample(self.config, emitter_state.strategy, key)
         rows = common.directions(emitter_state.gradients, jax.random.fold_in(key, 1))
-        branches = self.branch(emitter_state.replace(gradients=rows), coefficients)
+        branches = self.branch(emitter_state.theta, rows, coefficients)
         genotypes = branches.reshape(-1, branches.shape[-1])
         if self.jacobian_function is not None:
             genotypes = jnp.concatenate([emitter_state.theta, genotypes])
         flat = coefficients.reshape(-1, coefficients.shape[-1])
         return genotypes, {"coefficients": flat, **judging.snapshot(repertoire)}
 
-    def branch(self, state: GradientArborescenceState, coefficients: jax.Array) -> jax.Array:
-        """Candidates Float[E, B, D] for coefficients Float[E, B, 1 + M]."""
+    def branch(self, theta: jax.Array, rows: jax.Array, coefficients: jax.Array) -> jax.Array:
+        """Candidates Float[E, B, D] at theta Float[E, D] along rows Float[E, 1 + M, D].
+
+        Args:
+            theta: The parents.
+            rows: Their normalised gradients.
+            coefficients: Float[E, B, 1 + M].
+        """
         if self.objective_coefficient == "nonnegative":
             coefficients = common.fold_objective(coefficients)
-        return common.branch(state.theta, state.gradients, coefficients, self.bounds)
+        return common.branch(theta, rows, coefficients, self.bounds)
 
     def state_update(
         self,

@@ -41,7 +41,7 @@ state_update = jax.jit(lambda emitter, *args: emitter.state_update(*args), stati
 def scripted_step(emitter, state, archive, jacobian, coefficients, fitnesses, descriptors, extra):
     """A whole iteration with given coefficients: gradients, branches and the state after it."""
     state = emitter.accept(state, jacobian[None])
-    branches = emitter.branch(state, coefficients[None])[0]
+    branches = emitter.branch(state.theta, state.gradients, coefficients[None])[0]
     extra = {**extra, "coefficients": coefficients}
     after = emitter.state_update(state, archive, branches, fitnesses, descriptors, extra)
     return state.gradients[0], branches, after
