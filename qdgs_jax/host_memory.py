@@ -14,8 +14,9 @@ def keep_freed_memory() -> None:
 
     XLA allocates a program's buffers each time it runs. glibc maps large ones and unmaps them after
     use, and when they are touched again every page of 4 KiB costs a fault: on a CPU, a sixth of the
-    time of a large Jacobian. The price is that a process stays as large as it once was. To be
-    called before JAX starts its threads.
+    time of StyleGAN2's Jacobian. The price is that a process stays as large as it once was, and may
+    grow by what lies between blocks in use. To be called before JAX starts its threads; the command
+    line does.
     """
     if not sys.platform.startswith("linux"):
         return

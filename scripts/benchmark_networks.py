@@ -27,6 +27,7 @@ from flax import nnx
 
 from qdgs_jax.cutouts import random_cutouts
 from qdgs_jax.function_problem import value_and_jacobian
+from qdgs_jax.host_memory import keep_freed_memory
 from qdgs_jax.models.clip import VisionTower
 from qdgs_jax.models.stylegan2 import Generator, StyleGAN2Config
 from qdgs_jax.models.stylegan2_resample import UPSAMPLERS
@@ -223,6 +224,7 @@ def main() -> None:
     parser.add_argument("--upsampling", action="store_true", help="ways to upsample instead")
     parser.add_argument("--latents", type=int, default=64, help="for --bfloat16")
     args = parser.parse_args()
+    keep_freed_memory()
     print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}\n")
     if args.compile:
         compile_time()
