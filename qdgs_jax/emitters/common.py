@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
+from jax.custom_batching import custom_vmap
 
 from qdgs_jax.emitters import judging
 
@@ -84,13 +86,42 @@ def directions(gradients: jax.Array | None, key: jax.Array) -> jax.Array:
     """
     if gradients is None:
         raise ValueError(NO_JACOBIANS)
-    lost = ~gradients.any((1, 2), keepdims=True)
+    rows: jax.Array = _with_random_rows(gradients, key)
+    return rows
 
-    def draw() -> jax.Array:
-        rows = jax.random.normal(key, gradients.shape, gradients.dtype)
-        return jnp.where(lost, rows / jnp.linalg.norm(rows, axis=-1, keepdims=True), gradients)
 
-    return jax.lax.cond(lost.any(), draw, lambda: gradients)
+def _draw_lost_rows(gradients: jax.Array, key: jax.Array) -> jax.Array:
+    rows = jax.random.normal(key, gradients.shape, gradients.dtype)
+    rows = rows / jnp.linalg.norm(rows, axis=-1, keepdims=True)
+    return jnp.where(_lost(gradients), rows, gradients)
+
+
+def _lost(gradients: jax.Array) -> jax.Array:
+    return ~gradients.any((-2, -1), keepdims=True)
+
+
+@custom_vmap
+def _with_random_rows(gradients: jax.Array, key: jax.Array) -> jax.Array:
+    return _draw_if_lost(_draw_lost_rows, gradients, key)
+
+
+@_with_random_rows.def_vmap
+def _over_seeds(axis_size: int, in_batched: list[bool], *args: jax.Array) -> tuple[jax.Array, bool]:
+    """One branch for all seeds of a `vmap`, which would make a select that always draws."""
+    gradients, keys = (
+        x if batched else jnp.broadcast_to(x, (axis_size, *x.shape))
+        for x, batched in zip(args, in_batched, strict=True)
+    )
+    return _draw_if_lost(jax.vmap(_draw_lost_rows), gradients, keys), True
+
+
+def _draw_if_lost(
+    draw: Callable[[jax.Array, jax.Array], jax.Array], gradients: jax.Array, key: jax.Array
+) -> jax.Array:
+    rows: jax.Array = jax.lax.cond(
+        _lost(gradients).any(), draw, lambda rows, _: rows, gradients, key
+    )
+    return rows
 
 
 def _orthonormal(rows: jax.Array) -> jax.Array:

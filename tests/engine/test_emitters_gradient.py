@@ -11,6 +11,7 @@ import pytest
 
 from qdgs_jax.archive import GridArchive
 from qdgs_jax.emitters import GradientArborescenceEmitter, OMGMegaEmitter
+from qdgs_jax.emitters.common import directions
 from qdgs_jax.emitters.restarts import rule_applies
 from qdgs_jax.optimizers import Optimizer
 
@@ -184,6 +185,16 @@ def test_an_orthonormal_row_without_a_direction_of_its_own_is_zero():
     rows = accept(emitter, state, jacobian.at[1, 1, 0].set(jnp.nan)).gradients
     want = jnp.stack([jnp.stack(rows) for rows in ([none, x, y], [y, none, x], [none, x, none])])
     np.testing.assert_allclose(rows, want, atol=1e-6)
+
+
+def test_seeds_side_by_side_draw_the_directions_that_they_draw_alone():
+    keys = jax.random.split(jax.random.key(0), 3)
+    gradients = jnp.ones((2, 3, 4)).at[1].set(0)
+    together = jax.vmap(functools.partial(directions, gradients))(keys)
+    for row, key in zip(together, keys, strict=True):
+        np.testing.assert_allclose(row, directions(gradients, key), rtol=1e-6)
+    np.testing.assert_array_equal(together[:, 0], np.ones((3, 3, 4)))
+    np.testing.assert_allclose(jnp.linalg.norm(together[:, 1], axis=-1), 1, rtol=1e-5)
 
 
 def test_nonnegative_branches_never_descend_and_learn_from_the_drawn_coefficients():
