@@ -30,7 +30,6 @@ from qdgs_jax.config import SearchConfig
 from qdgs_jax.cutouts import random_cutouts
 from qdgs_jax.domains.prompted import DomainParams, PromptedDomain, embed_images
 from qdgs_jax.domains.shapes import VAEGenerator, load_clip, load_vae_decoder
-from qdgs_jax.host_memory import keep_freed_memory
 from qdgs_jax.models.clip import CLIP, CLIPConfig, TowerConfig
 from qdgs_jax.models.vae import Decoder, VAEConfig
 from qdgs_jax.scoring import PromptPair, Targets
@@ -178,7 +177,6 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--json", type=Path, help="also write the figures here")
     args = parser.parse_args()
-    keep_freed_memory()
 
     print(f"{platform.processor() or platform.machine()}, jax {jax.__version__}, {jax.devices()}")
     domain = build_domain(args.clip, args.generator)

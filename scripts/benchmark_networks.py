@@ -6,9 +6,8 @@
     python scripts/benchmark_networks.py --upsampling # StyleGAN2's ways to upsample, compared
 
 Weights are drawn at random, sizes are the true ones. Networks and peers are timed in turns, so that
-a slow minute of the machine meets both; figures are medians. Memory is managed as the C library
-does by itself; with --keep-freed-memory as under `qdgs`, which speeds both up. A Jacobian is that
-of five outputs, as of an objective and four measures, with respect to the codes of all layers.
+a slow minute of the machine meets both; figures are medians. A Jacobian is that of five outputs, as
+of an objective and four measures, with respect to the codes of all layers.
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ from flax import nnx
 
 from qdgs_jax.cutouts import random_cutouts
 from qdgs_jax.function_problem import value_and_jacobian
-from qdgs_jax.host_memory import keep_freed_memory
 from qdgs_jax.models.clip import VisionTower
 from qdgs_jax.models.stylegan2 import Generator, StyleGAN2Config
 from qdgs_jax.models.stylegan2_resample import UPSAMPLERS
@@ -224,12 +222,7 @@ def main() -> None:
     parser.add_argument("--bfloat16", action="store_true", help="shift of the measures instead")
     parser.add_argument("--upsampling", action="store_true", help="ways to upsample instead")
     parser.add_argument("--latents", type=int, default=64, help="for --bfloat16")
-    parser.add_argument(
-        "--keep-freed-memory", action="store_true", help="as qdgs does; for PyTorch, too"
-    )
     args = parser.parse_args()
-    if args.keep_freed_memory:
-        keep_freed_memory()
     print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}\n")
     if args.compile:
         compile_time()

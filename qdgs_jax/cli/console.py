@@ -12,7 +12,6 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Self
 
-from qdgs_jax.host_memory import keep_freed_memory
 from qdgs_jax.ports.errors import printable
 
 if TYPE_CHECKING:
@@ -43,10 +42,9 @@ def set_up_environment() -> None:
     """Tell libraries what users of the command line want; their own settings come first.
 
     Compiled programs are kept between processes, where JAX_COMPILATION_CACHE_DIR says; each CPU
-    core is a device, on which classifiers train side by side; freed memory serves the next step;
-    and transformers does not mention that PyTorch is missing: only its tokenizers are used.
+    core is a device, on which classifiers train side by side; and transformers does not mention
+    that PyTorch is missing: only its tokenizers are used.
     """
-    keep_freed_memory()
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(base / "qdgs-jax" / "compiled"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
