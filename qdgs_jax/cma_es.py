@@ -266,16 +266,21 @@ def update(
     return moved.replace(evaluations=evaluations), rates
 
 
+def map_all(axis_size: int, in_batched: list[bool], args: tuple[jax.Array, ...]) -> list[jax.Array]:
+    """Arguments of a `custom_vmap` rule, those that are not mapped repeated along a first axis."""
+    return [
+        a if batched else jnp.broadcast_to(a, (axis_size, *a.shape))
+        for a, batched in zip(args, in_batched, strict=True)
+    ]
+
+
 def _join_emitters(function: Callable[..., Any]) -> Callable[..., Any]:
     """Let an axis over which `vmap` maps join the emitters', the leading axis of all arrays."""
     joined = custom_vmap(function)
 
     @joined.def_vmap
     def _merge_axes(axis_size: int, in_batched: list[bool], *args: jax.Array) -> tuple[Any, Any]:
-        full = [
-            a if batched else jnp.broadcast_to(a, (axis_size, *a.shape))
-            for a, batched in zip(args, in_batched, strict=True)
-        ]
+        full = map_all(axis_size, in_batched, args)
         out = joined(*(a.reshape(-1, *a.shape[2:]) for a in full))
         split = jax.tree.map(lambda a: a.reshape(axis_size, -1, *a.shape[1:]), out)
         return split, jax.tree.map(lambda _: True, split)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 
+from qdgs_jax import cma_es
 from qdgs_jax.emitters import judging
 
 Bounds = tuple[float, float] | None  # of every component of a candidate
@@ -108,10 +109,7 @@ def _with_random_rows(gradients: jax.Array, key: jax.Array) -> jax.Array:
 @_with_random_rows.def_vmap
 def _over_seeds(axis_size: int, in_batched: list[bool], *args: jax.Array) -> tuple[jax.Array, bool]:
     """One branch for all seeds of a `vmap`, which would make a select that always draws."""
-    gradients, keys = (
-        x if batched else jnp.broadcast_to(x, (axis_size, *x.shape))
-        for x, batched in zip(args, in_batched, strict=True)
-    )
+    gradients, keys = cma_es.map_all(axis_size, in_batched, args)
     return _draw_if_lost(jax.vmap(_draw_lost_rows), gradients, keys), True
 
 
