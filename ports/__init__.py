@@ -6,11 +6,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qdgs_jax.ports.checkpoint import load_config, load_model, save_model
     from qdgs_jax.ports.conversion import PortSummary, TensorInfo, convert, describe
     from qdgs_jax.ports.errors import CheckpointError
     from qdgs_jax.ports.loading import load
-    from qdgs_jax.ports.torch_reader import read_checkpoint
+    from qdgs_jax.ports.model_folder import load_config, load_model, save_model
+    from qdgs_jax.ports.readers.torch_file import read_checkpoint
 
 __all__ = [
     "CheckpointError",
@@ -32,10 +32,10 @@ _HOMES = {
     "convert": "conversion",
     "describe": "conversion",
     "load": "loading",
-    "load_config": "checkpoint",
-    "load_model": "checkpoint",
-    "read_checkpoint": "torch_reader",
-    "save_model": "checkpoint",
+    "load_config": "model_folder",
+    "load_model": "model_folder",
+    "read_checkpoint": "readers.torch_file",
+    "save_model": "model_folder",
 }
 
 

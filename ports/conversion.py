@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from qdgs_jax.ports.checkpoint import check_destination, save_model, verify_model
 from qdgs_jax.ports.errors import CheckpointError
 from qdgs_jax.ports.mapping import float_dtype, parameter_shapes, plan_rules
+from qdgs_jax.ports.model_folder import check_destination, save_model, verify_model
+from qdgs_jax.ports.readers.pickle_machine import Data
+from qdgs_jax.ports.readers.tensors import Tensor
+from qdgs_jax.ports.readers.torch_file import named_tensors
 from qdgs_jax.ports.source import Content, Source, open_content
-from qdgs_jax.ports.tensors import Tensor
-from qdgs_jax.ports.torch_reader import named_tensors
-from qdgs_jax.ports.unpickle import Data
 
 Progress = Callable[[str], None]
 KINDS = ("stylegan2", "clip", "adaface", "vae")  # modules with a function `recognise`
@@ -139,7 +139,7 @@ def recognise(kind: str, content: Content) -> Source:
     """
     if kind not in KINDS:
         raise CheckpointError(f"There is no model {kind!r}: give one of {', '.join(KINDS)}.")
-    found: Source = importlib.import_module(f"qdgs_jax.ports.{kind}").recognise(content)
+    found: Source = importlib.import_module(f"qdgs_jax.ports.families.{kind}").recognise(content)
     return found
 
 

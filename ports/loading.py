@@ -13,9 +13,9 @@ from qdgs_jax.models.clip import CLIP, CLIPConfig
 from qdgs_jax.models.iresnet import IResNet, IResNetConfig
 from qdgs_jax.models.stylegan2 import Generator, StyleGAN2Config
 from qdgs_jax.models.vae import VAE, VAEConfig
-from qdgs_jax.ports.checkpoint import load_model
 from qdgs_jax.ports.errors import CheckpointError
 from qdgs_jax.ports.mapping import SHAPES_ONLY, Model, fill_model
+from qdgs_jax.ports.model_folder import load_model
 
 _KINDS: Mapping[type, tuple[str, Any]] = {
     Generator: ("stylegan2", StyleGAN2Config),

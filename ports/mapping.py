@@ -21,8 +21,8 @@ import ml_dtypes
 import numpy as np
 from flax import nnx
 
-from qdgs_jax.ports.checkpoint import Params, Pending, flatten, unflatten
 from qdgs_jax.ports.errors import CheckpointError, show
+from qdgs_jax.ports.model_folder import Params, Pending, flatten, unflatten
 
 
 @dataclasses.dataclass(frozen=True)

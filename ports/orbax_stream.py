@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from qdgs_jax.ports.checkpoint import Pending
+from qdgs_jax.ports.model_folder import Pending
 
 _GROUP_BYTES = 16 << 20
 

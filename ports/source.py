@@ -11,10 +11,10 @@ from typing import Any
 from flax import nnx
 
 from qdgs_jax.ports.errors import CheckpointError, naming
-from qdgs_jax.ports.folder import open_weights
 from qdgs_jax.ports.mapping import Rule
-from qdgs_jax.ports.tensors import Tensor
-from qdgs_jax.ports.unpickle import Data
+from qdgs_jax.ports.readers.folder import open_weights
+from qdgs_jax.ports.readers.pickle_machine import Data
+from qdgs_jax.ports.readers.tensors import Tensor
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from qdgs_jax.archive import GridArchive
-    from qdgs_jax.cvt_archive import CVTArchive
+    from qdgs_jax.archive.cvt import CVTArchive
     from qdgs_jax.emitters import EvolutionStrategyEmitter, GradientArborescenceEmitter
-    from qdgs_jax.function_problem import FunctionProblem
+    from qdgs_jax.problem import FunctionProblem
     from qdgs_jax.search import Search
 
 __version__ = "0.1.0"
@@ -37,9 +37,9 @@ __all__ = [
 
 # Imported when first asked for: the command line must not wait for JAX to print its help.
 _MODULES = {
-    "CVTArchive": "cvt_archive",
+    "CVTArchive": "archive",
     "EvolutionStrategyEmitter": "emitters",
-    "FunctionProblem": "function_problem",
+    "FunctionProblem": "problem",
     "GradientArborescenceEmitter": "emitters",
     "GridArchive": "archive",
     "Search": "search",

@@ -7,10 +7,12 @@ domain remembers embeddings it has seen). Objectives are maximised.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 
 Params = Any  # pytree of arrays: the weights of a problem's networks, or ()
 ProblemState = Any  # pytree of arrays carried through a search, or ()
@@ -61,3 +63,141 @@ class Problem(Protocol):
 
     def observe(self, state: ProblemState, evaluation: Evaluation, key: jax.Array) -> ProblemState:
         """State after an evaluation."""
+
+
+Scores = tuple[jax.Array, jax.Array]
+
+
+def value_and_jacobian(
+    function: Callable[[jax.Array], Scores], latents: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Score latents and differentiate every output.
+
+    Args:
+        function: latents Float[B, D] to objectives Float[B] and measures Float[B, M]; a row of the
+            output may depend on the same row of the input only.
+        latents: Float[B, D].
+
+    Returns:
+        Objectives Float[B], measures Float[B, M] and the Jacobian Float[B, 1 + M, D].
+    """
+
+    def pair(x: jax.Array) -> Scores:
+        objectives, measures = function(x)  # maybe a list, whose cotangents would be one, too
+        return objectives, measures
+
+    (objectives, measures), pull_back = jax.vjp(pair, latents)
+    return objectives, measures, pull_back_outputs(pull_back, objectives, measures)
+
+
+def pull_back_outputs(
+    pull_back: Callable[[Scores], tuple[jax.Array]], objectives: jax.Array, measures: jax.Array
+) -> jax.Array:
+    """Pull the cotangents of all 1 + M outputs back together, from what `jax.vjp` returned.
+
+    Args:
+        pull_back: cotangents of (objectives, measures) to (cotangents of latents,).
+        objectives: Float[B].
+        measures: Float[B, M].
+
+    Returns:
+        The Jacobian Float[B, 1 + M, D].
+    """
+    # Rows are independent, so that the cotangent 1 for all rows gives each row its own gradient.
+    outputs = jnp.eye(1 + measures.shape[1])
+
+    def spread(ones: jax.Array, scores: jax.Array) -> jax.Array:
+        return jnp.broadcast_to(ones, (len(outputs), *scores.shape)).astype(scores.dtype)
+
+    cotangents = spread(outputs[:, :1], objectives), spread(outputs[:, None, 1:], measures)
+    (jacobian,) = jax.vmap(pull_back)(cotangents)
+    return jnp.swapaxes(jacobian, 0, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class FunctionProblem:
+    """A function as a `Problem` without a state.
+
+    Attributes:
+        function: latents Float[B, D] -> (objectives Float[B], measures Float[B, M]), each output
+            row from its own input row; with `has_params`, (params, latents) -> the same.
+        latent_dim: D.
+        num_measures: M.
+        has_params: whether the function takes weights as its first argument. They then are
+            arguments of the compiled search; arrays that a function captures become constants of
+            the program, which hold their memory twice.
+        jacobian: the same arguments -> (objectives, measures, Jacobian Float[B, 1 + M, D]); derived
+            from `function` if None.
+    """
+
+    function: Callable[..., Scores]
+    latent_dim: int
+    num_measures: int
+    has_params: bool = False
+    jacobian: Callable[..., tuple[jax.Array, jax.Array, jax.Array]] | None = None
+
+    def __post_init__(self) -> None:
+        if self.latent_dim < 1 or self.num_measures < 1:
+            raise ValueError(
+                f"latent_dim is {self.latent_dim} and num_measures {self.num_measures}: both are "
+                "at least 1."
+            )
+
+    def init_state(self) -> ProblemState:
+        """No state."""
+        return ()
+
+    def evaluate(
+        self, params: Params, state: ProblemState, latents: jax.Array, key: jax.Array
+    ) -> Evaluation:
+        """Score latents Float[B, D]."""
+        scores = _unpack(self._call(self.function, params)(latents), "objectives", "measures")
+        return self._evaluation(latents, *scores)
+
+    def evaluate_with_jacobian(
+        self, params: Params, state: ProblemState, latents: jax.Array, key: jax.Array
+    ) -> tuple[Evaluation, jax.Array]:
+        """Score latents Float[B, D] and differentiate: also Float[B, 1 + M, D]."""
+        if self.jacobian is not None:
+            *scores, jacobian = _unpack(
+                self._call(self.jacobian, params)(latents), "objectives", "measures", "Jacobian"
+            )
+        else:
+            self.evaluate(params, state, latents, key)  # for its checks; unused, it costs nothing
+            *scores, jacobian = value_and_jacobian(self._call(self.function, params), latents)
+        wanted = (latents.shape[0], 1 + self.num_measures, self.latent_dim)
+        if jacobian.shape != wanted:
+            raise ValueError(
+                f"the Jacobian has shape {jacobian.shape}, expected {wanted}: one row for the "
+                "objective and one per measure, for each latent."
+            )
+        return self._evaluation(latents, *scores), jacobian
+
+    def observe(self, state: ProblemState, evaluation: Evaluation, key: jax.Array) -> ProblemState:
+        """No state."""
+        return state
+
+    def _call(self, function: Callable[..., Any], params: Params) -> Callable[[jax.Array], Any]:
+        if not self.has_params:
+            return function
+        return lambda latents: function(params, latents)
+
+    def _evaluation(
+        self, latents: jax.Array, objectives: jax.Array, measures: jax.Array
+    ) -> Evaluation:
+        batch = latents.shape[0]
+        shapes = jnp.shape(objectives), jnp.shape(measures)
+        if shapes != ((batch,), (batch, self.num_measures)):
+            raise ValueError(
+                f"the function returned shapes {shapes[0]} and {shapes[1]} for {batch} latents, "
+                f"expected {(batch,)} objectives and {(batch, self.num_measures)} measures."
+            )
+        return Evaluation(objectives, measures)
+
+
+def _unpack(results: Any, *names: str) -> tuple[jax.Array, ...]:
+    """What a user's function returned, once it is as many arrays as there are names."""
+    if not isinstance(results, tuple | list) or len(results) != len(names):
+        found = f"{len(results)} values" if isinstance(results, tuple | list) else "no tuple"
+        raise ValueError(f"the function returned {found}: return ({', '.join(names)}).")
+    return tuple(results)

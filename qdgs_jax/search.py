@@ -22,9 +22,8 @@ from qdax.core.emitters.multi_emitter import MultiEmitter
 from qdax.core.map_elites import MAPElites
 
 from qdgs_jax.archive import Archive, GridArchive
-from qdgs_jax.function_problem import FunctionProblem
-from qdgs_jax.insertion import AddInfo
-from qdgs_jax.problem import Evaluation, Params, Problem, ProblemState
+from qdgs_jax.archive.insertion import AddInfo
+from qdgs_jax.problem import Evaluation, FunctionProblem, Params, Problem, ProblemState
 
 Metrics = dict[str, jax.Array]
 

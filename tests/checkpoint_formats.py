@@ -18,9 +18,9 @@ from flax import nnx
 from synthetic import Array, Manifest, draw, load_manifest, weights
 from torch_writer import Call, Name, Parameter
 
-from qdgs_jax.ports.checkpoint import flatten
 from qdgs_jax.ports.conversion import recognise
 from qdgs_jax.ports.mapping import parameter_shapes, plan_rules
+from qdgs_jax.ports.model_folder import flatten
 from qdgs_jax.ports.source import open_content
 
 SOURCE = "import pathlib\npathlib.Path('executed').touch()\nraise RuntimeError('executed')\n"

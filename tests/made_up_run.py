@@ -3,7 +3,7 @@
 import numpy as np
 
 from qdgs_jax.report.atlas import choose, sprite
-from qdgs_jax.report.data import Accuracy, Arm, MeasureAxis, ReportData
+from qdgs_jax.report.contents import Accuracy, Arm, MeasureAxis, ReportData
 
 GROUPS = ("red triangle", "red square", "blue triangle", "blue square")
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from qdgs_jax.algorithms import build_emitter
-from qdgs_jax.config import SearchConfig
-from qdgs_jax.run_folder import RunFolder
-from qdgs_jax.runs import SearchTask, run_search
+from qdgs_jax.emitters.registry import build_emitter
+from qdgs_jax.runs.config import SearchConfig
+from qdgs_jax.runs.driver import SearchTask, run_search
+from qdgs_jax.runs.folder import RunFolder
 from qdgs_jax.search import Search
 
 STEPS, CHUNK = 60, 3

@@ -18,12 +18,12 @@ from run_text import RUN
 import qdgs_jax.domains
 from qdgs_jax.cli import app, console
 from qdgs_jax.cli.search import packaged_run
-from qdgs_jax.function_problem import FunctionProblem
-from qdgs_jax.models.classifiers import ShapeClassifierConfig
-from qdgs_jax.ports.checkpoint import load_model
-from qdgs_jax.run_folder import RunFolder
+from qdgs_jax.models.shape_classifier import ShapeClassifierConfig
+from qdgs_jax.ports.model_folder import load_model
+from qdgs_jax.problem import FunctionProblem
+from qdgs_jax.runs.folder import RunFolder
 from qdgs_jax.train.classify import TrainedClassifier
-from qdgs_jax.train.repair import ARMS, GROUPS, RepairResult
+from qdgs_jax.train.shapes.repair import ARMS, GROUPS, RepairResult
 
 
 def qdgs(*arguments):
@@ -144,8 +144,8 @@ def stub_training(monkeypatch):
         config = types.SimpleNamespace(image_size=16)
         return types.SimpleNamespace(cfg=config, accuracy=1.0, judge=lambda _: np.array(seen))
 
-    monkeypatch.setattr("qdgs_jax.train.repair.run_repair", run_repair)
-    monkeypatch.setattr("qdgs_jax.train.oracle.train_oracle", train_oracle)
+    monkeypatch.setattr("qdgs_jax.train.shapes.repair.run_repair", run_repair)
+    monkeypatch.setattr("qdgs_jax.train.shapes.oracle.train_oracle", train_oracle)
     return result
 
 

@@ -16,7 +16,7 @@ from synthetic import DATA, load_manifest
 
 from qdgs_jax import ports
 from qdgs_jax.cli import app, console
-from qdgs_jax.cli.checkpoints import Kind
+from qdgs_jax.cli.port import Kind
 from qdgs_jax.ports.conversion import KINDS, recognise
 from qdgs_jax.ports.mapping import parameter_shapes
 from qdgs_jax.ports.source import open_content

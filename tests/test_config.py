@@ -6,7 +6,7 @@ import tomllib
 import pytest
 from run_text import RUN
 
-from qdgs_jax.config import ConfigError, dump_run, load_run, parse_run, run_to_toml
+from qdgs_jax.runs.config import ConfigError, dump_run, load_run, parse_run, run_to_toml
 
 SHAPES = importlib.resources.files("qdgs_jax").joinpath("assets/shapes.toml").read_text("utf-8")
 

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from runs_task import CHUNK, STEPS, task
 
-from qdgs_jax.config import parse_run
-from qdgs_jax.run_folder import COLUMNS, RunFolder, RunFolderError
-from qdgs_jax.runs import run_search
-from qdgs_jax.state_io import restore_state
+from qdgs_jax.runs.checkpoint import restore_state
+from qdgs_jax.runs.config import parse_run
+from qdgs_jax.runs.driver import run_search
+from qdgs_jax.runs.folder import COLUMNS, RunFolder, RunFolderError
 
 CONFIG = parse_run(
     importlib.resources.files("qdgs_jax").joinpath("assets/shapes.toml").read_text("utf-8")

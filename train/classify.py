@@ -10,9 +10,9 @@ import jax
 import numpy as np
 from flax import nnx
 
-from qdgs_jax.models.classifiers import ShapeClassifierConfig
+from qdgs_jax.models.shape_classifier import ShapeClassifierConfig
 from qdgs_jax.train.loader import load_images
-from qdgs_jax.train.training import FitSettings, fit, init_models, predict
+from qdgs_jax.train.loop import FitSettings, fit, init_models, predict
 
 
 @dataclasses.dataclass(frozen=True)

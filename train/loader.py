@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import grain
 import numpy as np
 
-from qdgs_jax.shards import ShardSource
+from qdgs_jax.datasets.shards import ShardSource
 
 
 class LabelledImages(NamedTuple):
@@ -64,7 +64,7 @@ def load_images(
     """Read a data set's pictures at the size that the classifiers see.
 
     Args:
-        folder: a folder written by `qdgs_jax.shards.write_shards`.
+        folder: a folder written by `qdgs_jax.datasets.shards.write_shards`.
         image_size: width and height S to average the pictures down to.
         verify: compare the shards with their checksums first.
         batch_size: pictures shrunk together.

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from qdgs_jax.cli import checkpoints, data, demo, search
+from qdgs_jax.cli import data, demo, port, search
 from qdgs_jax.cli.console import guarded, set_up_environment
 
 app = typer.Typer(
@@ -48,7 +48,7 @@ app.command()(search.search)
 app.command()(data.generate)
 app.command()(data.train)
 app.command()(data.report)
-app.command()(checkpoints.port)
+app.command()(port.port)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

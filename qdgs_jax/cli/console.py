@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-    from qdgs_jax.run_folder import Row
+    from qdgs_jax.runs.folder import Row
 
 BAD_INPUT = 2
 FAILURE = 1

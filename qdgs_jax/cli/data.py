@@ -12,7 +12,7 @@ import typer
 from qdgs_jax.cli.console import console, say
 
 if TYPE_CHECKING:
-    from qdgs_jax.run_folder import RunFolder
+    from qdgs_jax.runs.folder import RunFolder
 
 Run = Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN")]
 
@@ -20,7 +20,7 @@ Run = Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN")]
 def generate(run: Run) -> None:
     """Decode a finished run's elites into a labelled, balanced data set."""
     from qdgs_jax.domains import load_domain
-    from qdgs_jax.run_folder import RunFolder
+    from qdgs_jax.runs.folder import RunFolder
 
     folder = RunFolder(run)
     folder.check_finished()
@@ -38,8 +38,8 @@ def train(
     seed: Annotated[int, typer.Option(min=0, help="Seed on a data set.")] = 0,
 ) -> None:
     """Train classifiers: repair biased ones with a run's data sets, or learn one data set."""
-    from qdgs_jax.run_folder import RunFolder
-    from qdgs_jax.shards import MANIFEST
+    from qdgs_jax.datasets.shards import MANIFEST
+    from qdgs_jax.runs.folder import RunFolder
 
     if (source / MANIFEST).is_file():
         _train_one(source, out or source.with_name("classifier"), epochs, seed)
@@ -59,8 +59,8 @@ def report(run: Run) -> None:
 
 def write_data_sets(folder: RunFolder, domain: Any) -> None:
     """Write the data sets of a run and of its baseline."""
-    from qdgs_jax.generation import generate_dataset
-    from qdgs_jax.shards import refuse_other_dataset
+    from qdgs_jax.datasets.generate import generate_dataset
+    from qdgs_jax.datasets.shards import refuse_other_dataset
 
     finished = [each for each in (folder, folder.baseline) if each.finished]
     for each in finished:
@@ -75,7 +75,7 @@ def write_data_sets(folder: RunFolder, domain: Any) -> None:
 
 def repair_classifiers(folder: RunFolder) -> None:
     """Run the repair experiment on a run's data sets, and let the oracle look at them."""
-    from qdgs_jax.experiment import run_experiment
+    from qdgs_jax.experiments.shapes_repair import run_experiment
 
     with counting("classifiers") as progress:
         run_experiment(folder, progress)
@@ -85,7 +85,7 @@ def show_results(folder: RunFolder) -> None:
     """Print the accuracy table and the groups' shares."""
     from rich.table import Table
 
-    from qdgs_jax.experiment import load_groups, load_repair
+    from qdgs_jax.experiments.shapes_repair import load_groups, load_repair
 
     result = load_repair(folder)
     if result is not None:
@@ -122,7 +122,7 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def _train_one(data: Path, out: Path, epochs: int, seed: int) -> None:
-    from qdgs_jax.ports.checkpoint import check_destination, save_model
+    from qdgs_jax.ports.model_folder import check_destination, save_model
     from qdgs_jax.train.classify import train_classifier
 
     check_destination(out)

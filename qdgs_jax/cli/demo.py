@@ -20,10 +20,10 @@ def demo(
     ] = None,
 ) -> None:
     """Search, generate, train and report on the packaged shapes domain, in a few minutes."""
-    from qdgs_jax.config import parse_run
     from qdgs_jax.domains import load_domain
     from qdgs_jax.report import build_report
-    from qdgs_jax.run_folder import RunFolder
+    from qdgs_jax.runs.config import parse_run
+    from qdgs_jax.runs.folder import RunFolder
 
     began = time.monotonic()
 

@@ -11,8 +11,8 @@ import typer
 from qdgs_jax.cli.console import INTERRUPTED, Stopping, say, search_progress
 
 if TYPE_CHECKING:
-    from qdgs_jax.config import RunConfig
-    from qdgs_jax.run_folder import RunFolder
+    from qdgs_jax.runs.config import RunConfig
+    from qdgs_jax.runs.folder import RunFolder
 
 
 def packaged_run(name: str) -> str:
@@ -57,9 +57,9 @@ def search(
     ] = False,
 ) -> None:
     """Search a generator's latent space and write a run folder."""
-    from qdgs_jax.config import load_run
     from qdgs_jax.domains import load_domain
-    from qdgs_jax.run_folder import RunFolder
+    from qdgs_jax.runs.config import load_run
+    from qdgs_jax.runs.folder import RunFolder
 
     if resume:
         folder = RunFolder(source)
@@ -76,7 +76,7 @@ def search(
 
 def begin(folder: RunFolder, config: RunConfig, domain: Any, baseline: bool) -> None:
     """Create a run folder once it is sure to work, with one for its baseline inside if wanted."""
-    from qdgs_jax.runs import baseline_of, prepare_search
+    from qdgs_jax.runs.driver import baseline_of, prepare_search
 
     prepare_search(config, domain)
     folder.create(config)
@@ -90,7 +90,7 @@ def finish(folder: RunFolder, domain: Any) -> None:
     Raises:
         typer.Exit: somebody stopped it; it says how to go on.
     """
-    from qdgs_jax.runs import prepare_search, run_search
+    from qdgs_jax.runs.driver import prepare_search, run_search
 
     with Stopping() as stopping:
         for each in (folder, folder.baseline):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from qdgs_jax.config import RunConfig
 from qdgs_jax.domains.prompted import PromptedDomain
 from qdgs_jax.domains.shapes import load_shapes
+from qdgs_jax.runs.config import RunConfig
 
 DOMAINS: dict[str, Callable[[RunConfig], PromptedDomain]] = {"shapes": load_shapes}
 

@@ -18,11 +18,10 @@ import numpy as np
 from flax import nnx
 from flax.struct import PyTreeNode
 
-from qdgs_jax import scoring
-from qdgs_jax.cutouts import random_cutouts
-from qdgs_jax.function_problem import pull_back_outputs
+from qdgs_jax.domains import scoring
+from qdgs_jax.domains.cutouts import random_cutouts
 from qdgs_jax.models.clip import CLIP, CLIPConfig, normalise_pixels
-from qdgs_jax.problem import Evaluation, ProblemState
+from qdgs_jax.problem import Evaluation, ProblemState, pull_back_outputs
 
 
 class Generator(Protocol):

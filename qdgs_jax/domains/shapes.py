@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from qdgs_jax.config import EMBEDDED, RunConfig
 from qdgs_jax.domains.prompted import DomainParams, PromptedDomain, embed_prompts
+from qdgs_jax.domains.scoring import Targets
 from qdgs_jax.models.clip import CLIP
 from qdgs_jax.models.vae import VAE
 from qdgs_jax.ports.errors import CheckpointError
 from qdgs_jax.ports.loading import load
-from qdgs_jax.scoring import Targets
+from qdgs_jax.runs.config import EMBEDDED, RunConfig
 
 ASSETS = Path(__file__).parents[1] / "assets"
 

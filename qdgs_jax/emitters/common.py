@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 
-from qdgs_jax import cma_es
-from qdgs_jax.emitters import judging
+from qdgs_jax.emitters import cma_es
+from qdgs_jax.emitters.ranking import PARENT_RULES, RANKINGS
 
 Bounds = tuple[float, float] | None  # of every component of a candidate
 Normalization = Literal["none", "unit", "orthonormal"]  # of the gradients at a parent
@@ -190,10 +190,10 @@ def check_bounds(bounds: Bounds) -> None:
 def check_strategy(num_emitters: int, ranking: str, parent_rule: str) -> None:
     """Raise ValueError unless the settings that adaptive emitters share are usable."""
     check_positive(num_emitters=num_emitters)
-    if ranking not in judging.RANKINGS:
-        raise ValueError(f"ranking is {ranking!r}: choose one of {judging.RANKINGS}.")
-    if parent_rule not in judging.PARENT_RULES:
-        raise ValueError(f"parent_rule is {parent_rule!r}: choose one of {judging.PARENT_RULES}.")
+    if ranking not in RANKINGS:
+        raise ValueError(f"ranking is {ranking!r}: choose one of {RANKINGS}.")
+    if parent_rule not in PARENT_RULES:
+        raise ValueError(f"parent_rule is {parent_rule!r}: choose one of {PARENT_RULES}.")
 
 
 def check_normalization(normalization: str) -> None:

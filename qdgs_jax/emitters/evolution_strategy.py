@@ -16,8 +16,7 @@ import jax
 import jax.numpy as jnp
 from qdax.core.emitters.emitter import Emitter, EmitterState
 
-from qdgs_jax import cma_es
-from qdgs_jax.emitters import common, judging, restarts
+from qdgs_jax.emitters import cma_es, common, ranking, restarts
 
 
 class EvolutionStrategyState(EmitterState):
@@ -46,7 +45,7 @@ class EvolutionStrategyEmitter(Emitter):
         num_emitters: Number E of strategies.
         batch: Candidates B per strategy and step.
         sigma0: Initial step size.
-        ranking: See `judging.rank`.
+        ranking: See `ranking.rank`.
         parent_rule: "mu" (better half, at least one), "accepted" or "all".
         restart: "basic", "no_improvement" or a number of iterations.
         bounds: (low, high) of every component of a candidate, or None. Candidates beyond are moved
@@ -59,8 +58,8 @@ class EvolutionStrategyEmitter(Emitter):
     num_emitters: int
     batch: int
     sigma0: float = 0.5
-    ranking: judging.Ranking = "imp"
-    parent_rule: judging.ParentRule = "mu"
+    ranking: ranking.Ranking = "imp"
+    parent_rule: ranking.ParentRule = "mu"
     restart: restarts.RestartRule = "basic"
     bounds: common.Bounds = None
     form: Literal["full", "separable"] = "full"
@@ -117,7 +116,7 @@ class EvolutionStrategyEmitter(Emitter):
         strategy = emitter_state.strategy
         samples = cma_es.sample(self.config(strategy.mean.shape[1]), strategy, key)
         genotypes = common.clip(samples.reshape(self.batch_size, -1), self.bounds)
-        return genotypes, judging.snapshot(repertoire)
+        return genotypes, ranking.snapshot(repertoire)
 
     def state_update(
         self,
@@ -140,8 +139,8 @@ class EvolutionStrategyEmitter(Emitter):
                 genotypes; "key" for restarts.
         """
         E, config = self.num_emitters, self.config(genotypes.shape[1])
-        verdict = judging.judge(repertoire, fitnesses, descriptors, extra_scores)
-        verdict = judging.per_emitter(verdict, E)
+        verdict = ranking.judge(repertoire, fitnesses, descriptors, extra_scores)
+        verdict = ranking.per_emitter(verdict, E)
         projection = jnp.einsum(
             "ebm,em->eb",
             (descriptors / emitter_state.extent).reshape(E, self.batch, -1),
@@ -149,8 +148,8 @@ class EvolutionStrategyEmitter(Emitter):
             precision=common.HIGHEST,
         )
         projection = jnp.where(jnp.isneginf(verdict.fitnesses), -jnp.inf, projection)
-        order, flat = judging.rank(self.ranking, verdict, projection)
-        order, num_parents = judging.select_parents(self.parent_rule, order, verdict.status)
+        order, flat = ranking.rank(self.ranking, verdict, projection)
+        order, num_parents = ranking.select_parents(self.parent_rule, order, verdict.status)
 
         ranked = common.take(genotypes.reshape(E, self.batch, -1), order)
         strategy, _ = cma_es.update(config, emitter_state.strategy, ranked, num_parents)

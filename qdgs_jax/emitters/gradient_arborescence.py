@@ -18,9 +18,8 @@ import jax
 import jax.numpy as jnp
 from qdax.core.emitters.emitter import Emitter, EmitterState
 
-from qdgs_jax import cma_es
-from qdgs_jax.emitters import common, judging, restarts
-from qdgs_jax.optimizers import Optimizer, OptimizerState
+from qdgs_jax.emitters import cma_es, common, ranking, restarts
+from qdgs_jax.emitters.optimizer import Optimizer, OptimizerState
 
 
 class GradientArborescenceState(EmitterState):
@@ -79,8 +78,8 @@ class GradientArborescenceEmitter(Emitter):
     num_measures: int
     sigma0: float = 0.5
     optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
-    ranking: judging.Ranking = "imp"
-    parent_rule: judging.ParentRule = "mu"
+    ranking: ranking.Ranking = "imp"
+    parent_rule: ranking.ParentRule = "mu"
     restart: restarts.RestartRule = "basic"
     objective_coefficient: Literal["signed", "nonnegative"] = "signed"
     normalization: common.Normalization = "unit"
@@ -189,7 +188,7 @@ class GradientArborescenceEmitter(Emitter):
         if self.jacobian_function is not None:
             genotypes = jnp.concatenate([emitter_state.theta, genotypes])
         flat = coefficients.reshape(-1, coefficients.shape[-1])
-        return genotypes, {"coefficients": flat, **judging.snapshot(repertoire)}
+        return genotypes, {"coefficients": flat, **ranking.snapshot(repertoire)}
 
     def branch(self, theta: jax.Array, rows: jax.Array, coefficients: jax.Array) -> jax.Array:
         """Candidates Float[E, B, D] at theta Float[E, D] along rows Float[E, 1 + M, D].
@@ -227,13 +226,13 @@ class GradientArborescenceEmitter(Emitter):
             ValueError: If `extra_scores` do not belong to the branches.
         """
         E, B = self.num_emitters, self.branches
-        verdict = judging.judge(repertoire, fitnesses, descriptors, extra_scores)
+        verdict = ranking.judge(repertoire, fitnesses, descriptors, extra_scores)
         if self.jacobian_function is not None:
             genotypes = genotypes[E:]
-            verdict = judging.Judgement(*(field[E:] for field in verdict))
-        verdict = judging.per_emitter(verdict, E)
-        order, flat = judging.rank(self.ranking, verdict)
-        order, num_parents = judging.select_parents(self.parent_rule, order, verdict.status)
+            verdict = ranking.Judgement(*(field[E:] for field in verdict))
+        verdict = ranking.per_emitter(verdict, E)
+        order, flat = ranking.rank(self.ranking, verdict)
+        order, num_parents = ranking.select_parents(self.parent_rule, order, verdict.status)
 
         coefficients = extra_scores["coefficients"]
         if coefficients.shape[0] != E * B:

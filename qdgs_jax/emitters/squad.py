@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from qdax.core.emitters.emitter import Emitter, EmitterState
 
 from qdgs_jax.emitters import common, restarts
-from qdgs_jax.optimizers import Optimizer, OptimizerState
+from qdgs_jax.emitters.optimizer import Optimizer, OptimizerState
 
 _DARK = 1e-6  # the bound holds for positive fitnesses
 

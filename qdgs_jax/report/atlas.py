@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from qdgs_jax.report.colours import png
-from qdgs_jax.report.data import Atlas
+from qdgs_jax.report.contents import Atlas
 
 PLACES = 20  # along each measure
 TILE = 40  # pixels of a place's side

@@ -8,7 +8,7 @@ import numpy as np
 
 from qdgs_jax.report import svg
 from qdgs_jax.report.colours import data_uri, png, viridis
-from qdgs_jax.report.data import Accuracy, Arm, Atlas, MeasureAxis
+from qdgs_jax.report.contents import Accuracy, Arm, Atlas, MeasureAxis
 from qdgs_jax.report.svg import Axis, Plot
 
 ARM_STYLES = ("a", "b")  # CSS classes of the run and of its baseline

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from qdgs_jax.config import RunConfig
-from qdgs_jax.experiment import Groups, load_groups, load_repair
+from qdgs_jax.experiments.shapes_repair import Groups, load_groups, load_repair
 from qdgs_jax.report.atlas import choose, sprite
-from qdgs_jax.report.data import Accuracy, Arm, Atlas, MeasureAxis, ReportData
-from qdgs_jax.run_folder import BASELINE, RunFolder
+from qdgs_jax.report.contents import Accuracy, Arm, Atlas, MeasureAxis, ReportData
+from qdgs_jax.runs.config import RunConfig
+from qdgs_jax.runs.folder import BASELINE, RunFolder
 
 PACKAGES = ("qdgs-jax", "jax", "jaxlib", "flax", "qdax", "numpy")
 ARM_NAMES = {"none": "No repair", "rand": "Random sampling", "qdgs": "QDGS"}
@@ -56,8 +56,8 @@ def _measures(config: RunConfig) -> tuple[MeasureAxis, ...]:
 
 
 def _arm(key: str, folder: RunFolder, groups: Groups | None) -> Arm:
-    from qdgs_jax.shards import MANIFEST, read_rows
-    from qdgs_jax.train.repair import GROUPS
+    from qdgs_jax.datasets.shards import MANIFEST, read_rows
+    from qdgs_jax.train.shapes.repair import GROUPS
 
     seen = groups.shares.get(key, {}) if groups else {}
     rows = folder.read_metrics()
@@ -81,7 +81,7 @@ def _arm(key: str, folder: RunFolder, groups: Groups | None) -> Arm:
 
 
 def _atlases(folder: RunFolder, config: RunConfig, domain: Any | None) -> tuple[Atlas, ...]:
-    from qdgs_jax.generation import decoded
+    from qdgs_jax.datasets.generate import decoded
 
     if domain is None:
         from qdgs_jax.domains import load_domain
@@ -98,7 +98,7 @@ def _atlases(folder: RunFolder, config: RunConfig, domain: Any | None) -> tuple[
 
 
 def _accuracy(folder: RunFolder) -> Accuracy | None:
-    from qdgs_jax.train.repair import ARMS
+    from qdgs_jax.train.shapes.repair import ARMS
 
     result = load_repair(folder)
     if result is None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from qdgs_jax.report import charts
 from qdgs_jax.report.colours import css_gradient
-from qdgs_jax.report.data import Accuracy, Arm, ReportData
+from qdgs_jax.report.contents import Accuracy, Arm, ReportData
 from qdgs_jax.report.svg import MINUS, number
 
 

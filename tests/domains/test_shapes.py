@@ -12,14 +12,21 @@ import numpy as np
 import pytest
 
 from qdgs_jax.cli.search import packaged_run
-from qdgs_jax.config import parse_run
 from qdgs_jax.domains import load_domain
 from qdgs_jax.domains.prompted import PromptedDomain, embed_prompts
+from qdgs_jax.domains.scoring import normalize
 from qdgs_jax.domains.shapes import ASSETS, load_clip
-from qdgs_jax.drawing import COLOURS, SHAPES, Scene, draw_red_blue, random_pose, render
-from qdgs_jax.ports.checkpoint import load_model
+from qdgs_jax.domains.shapes_drawing import (
+    COLOURS,
+    SHAPES,
+    Scene,
+    draw_red_blue,
+    random_pose,
+    render,
+)
 from qdgs_jax.ports.errors import CheckpointError
-from qdgs_jax.scoring import normalize
+from qdgs_jax.ports.model_folder import load_model
+from qdgs_jax.runs.config import parse_run
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ import pytest
 from jax.extend.core import jaxprs_in_params
 from qdax.core.emitters.emitter import Emitter
 
-from qdgs_jax.algorithms import ALGORITHMS, archive_settings, build_emitter
+from qdgs_jax.emitters.registry import ALGORITHMS, archive_settings, build_emitter
+from qdgs_jax.runs.checkpoint import restore_state, save_state
 from qdgs_jax.search import Search
-from qdgs_jax.state_io import restore_state, save_state
 
 HIGHEST = jax.lax.Precision.HIGHEST
 WITHOUT_PRODUCTS = ("random", "map_elites", "map_elites_line", "dns")

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from qdgs_jax.archive import GridArchive
-from qdgs_jax.cvt_archive import CVTArchive
+from qdgs_jax.archive.cvt import CVTArchive
 
 GRID = {"dims": (4, 3), "ranges": ((-1, 1), (0, 2))}
 

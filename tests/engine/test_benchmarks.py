@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qdgs_jax.benchmarks import (
+from qdgs_jax.benchmark_problems import (
     PROBLEMS,
     arm,
     load_benchmark,

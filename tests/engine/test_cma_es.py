@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qdgs_jax import cma_es
-from qdgs_jax.cma_es import CMAConfig
+from qdgs_jax.emitters import cma_es
+from qdgs_jax.emitters.cma_es import CMAConfig
 
 DATA = Path(__file__).parents[1] / "data" / "emitters"
 FILES = {

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qdgs_jax.drawing import (
+from qdgs_jax.domains.shapes_drawing import (
     COLOURS,
     KINDS,
     PALETTE,

@@ -12,8 +12,8 @@ import pytest
 from qdgs_jax.archive import GridArchive
 from qdgs_jax.emitters import GradientArborescenceEmitter, OMGMegaEmitter
 from qdgs_jax.emitters.common import directions
+from qdgs_jax.emitters.optimizer import Optimizer
 from qdgs_jax.emitters.restarts import rule_applies
-from qdgs_jax.optimizers import Optimizer
 
 GOLDEN = np.load(
     Path(__file__).parents[1] / "data" / "emitters" / "emitter_gradient_arborescence.npz"

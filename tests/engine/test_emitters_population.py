@@ -9,10 +9,10 @@ from evojax.algo import CMA_ES_JAX
 from qdgs_jax.archive import GridArchive
 from qdgs_jax.emitters import DominatedNoveltyEmitter, EvoJaxEmitter, SquadEmitter
 from qdgs_jax.emitters.dominated_novelty import dominated_novelty
+from qdgs_jax.emitters.evojax_task import LatentPolicy, LatentTask
+from qdgs_jax.emitters.optimizer import Optimizer
 from qdgs_jax.emitters.squad import soft_qd_gradient
-from qdgs_jax.evojax_task import LatentPolicy, LatentTask
-from qdgs_jax.function_problem import FunctionProblem, value_and_jacobian
-from qdgs_jax.optimizers import Optimizer
+from qdgs_jax.problem import FunctionProblem, value_and_jacobian
 
 KEY = jax.random.key(0)
 

@@ -22,7 +22,7 @@ from qdgs_jax.emitters import (
     RandomEmitter,
     SquadEmitter,
 )
-from qdgs_jax.optimizers import Optimizer
+from qdgs_jax.emitters.optimizer import Optimizer
 
 DIMS, RANGES = (8, 8), ((-2.0, 2.0), (-2.0, 2.0))
 

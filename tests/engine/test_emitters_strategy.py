@@ -13,7 +13,7 @@ from qdgs_jax.emitters import (
     OMGMegaEmitter,
     RandomEmitter,
 )
-from qdgs_jax.emitters.judging import Judgement, judge, rank, select_parents
+from qdgs_jax.emitters.ranking import Judgement, judge, rank, select_parents
 
 add = jax.jit(GridArchive.add_with_info)
 emit = jax.jit(lambda emitter, *args: emitter.emit(*args), static_argnums=0)

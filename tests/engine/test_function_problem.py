@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qdgs_jax.function_problem import FunctionProblem
+from qdgs_jax.problem import FunctionProblem
 
 LATENTS = jnp.asarray([[1.0, 2.0], [3.0, -1.0]])
 

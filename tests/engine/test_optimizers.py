@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qdgs_jax.optimizers import Optimizer
+from qdgs_jax.emitters.optimizer import Optimizer
 
 GOLDEN = np.load(Path(__file__).parents[1] / "data" / "emitters" / "opt_gradient.npz")
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qdgs_jax.cutouts import crop_and_pool, pooling_matrix, random_cutouts
-from qdgs_jax.scoring import (
+from qdgs_jax.domains.cutouts import crop_and_pool, pooling_matrix, random_cutouts
+from qdgs_jax.domains.scoring import (
     Memory,
     PromptPair,
     Targets,

@@ -12,12 +12,11 @@ from qdax.core.emitters.emitter import Emitter, EmitterState
 from qdax.core.emitters.omg_mega_emitter import OMGMEGAEmitter
 
 from qdgs_jax.archive import GridArchive
-from qdgs_jax.cvt_archive import CVTArchive, cvt_centroids
+from qdgs_jax.archive.cvt import CVTArchive, cvt_centroids
 from qdgs_jax.emitters import GaussianEmitter, GradientArborescenceEmitter, OMGMegaEmitter
-from qdgs_jax.function_problem import FunctionProblem, value_and_jacobian
-from qdgs_jax.problem import Problem
+from qdgs_jax.problem import FunctionProblem, Problem, value_and_jacobian
+from qdgs_jax.runs.checkpoint import restore_state, save_state
 from qdgs_jax.search import Search
-from qdgs_jax.state_io import restore_state, save_state
 
 DIM, WEIGHTS = 6, 5000
 GRID = {"dims": (10, 10), "ranges": ((-2, 2), (-2, 2)), "learning_rate": 0.1, "threshold_min": 0.0}

@@ -17,7 +17,7 @@ from qdax.core.map_elites import MAPElites
 
 from qdgs_jax.archive import GridArchive
 from qdgs_jax.emitters import GaussianEmitter, SquadEmitter
-from qdgs_jax.function_problem import value_and_jacobian
+from qdgs_jax.problem import value_and_jacobian
 from qdgs_jax.search import Search
 
 DIM, BATCH = 4, 8

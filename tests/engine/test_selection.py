@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qdgs_jax.selection import Rows, balance, bins_of, labels_of, select_elites
+from qdgs_jax.datasets.selection import Rows, balance, bins_of, labels_of, select_elites
 
 RANGES = ((-0.1, 0.1), (-0.1, 0.1))
 

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from qdgs_jax import files
-from qdgs_jax.selection import Rows
-from qdgs_jax.shards import (
+from qdgs_jax.datasets.selection import Rows
+from qdgs_jax.datasets.shards import (
     Manifest,
     ShardError,
     ShardSource,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from qdgs_jax.models.classifiers import (
+from qdgs_jax.models.shape_classifier import (
     POOLED,
     ShapeClassifier,
     ShapeClassifierConfig,

@@ -12,7 +12,7 @@ import synthetic
 from flax import nnx
 
 from qdgs_jax.models.iresnet import BatchNorm, IResNet, IResNetConfig, SqueezeExcite, Unit
-from qdgs_jax.ports.adaface_names import IGNORED, rules
+from qdgs_jax.ports.families.adaface_names import IGNORED, rules
 
 TOLERANCE = 1e-4
 

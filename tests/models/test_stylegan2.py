@@ -18,8 +18,8 @@ import synthetic
 from flax import nnx
 
 from qdgs_jax.models.stylegan2 import Generator, StyleGAN2Config
-from qdgs_jax.models.stylegan2_resample import UPSAMPLERS, convolve_up, smooth_up
-from qdgs_jax.ports.stylegan2_names import NVIDIA_IGNORED, NVIDIA_RULES
+from qdgs_jax.models.stylegan2.resample import UPSAMPLERS, convolve_up, smooth_up
+from qdgs_jax.ports.families.stylegan2_names import NVIDIA_IGNORED, NVIDIA_RULES
 
 TOLERANCE = 1e-4
 SHARED = Path(os.environ.get("QDGS_SHARED", synthetic.DATA.parent.parent.parent / "shared"))

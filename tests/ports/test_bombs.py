@@ -11,8 +11,8 @@ import torch_writer as tw
 from memory import at_most
 
 from qdgs_jax.ports.errors import CheckpointError
-from qdgs_jax.ports.folder import open_weights
-from qdgs_jax.ports.torch_reader import named_tensors, read_checkpoint
+from qdgs_jax.ports.readers.folder import open_weights
+from qdgs_jax.ports.readers.torch_file import named_tensors, read_checkpoint
 
 MEGABYTE = 1 << 20
 LOAD = tw.Name("torch.storage", "_load_from_bytes")

@@ -9,14 +9,14 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from qdgs_jax.ports.checkpoint import (
+from qdgs_jax.ports.errors import CheckpointError
+from qdgs_jax.ports.model_folder import (
     Pending,
     load_config,
     load_model,
     save_model,
     verify_model,
 )
-from qdgs_jax.ports.errors import CheckpointError
 
 CONFIG = {"kind": "vae", "sizes": [1, 2]}
 
@@ -113,7 +113,7 @@ def test_parameters_are_made_one_after_another(tmp_path):
 def test_a_full_disk_is_an_error_that_leaves_nothing(tmp_path):
     script = (
         "import resource, signal, numpy as np\n"
-        "from qdgs_jax.ports.checkpoint import save_model\n"
+        "from qdgs_jax.ports.model_folder import save_model\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))\n"
         "try:\n"

@@ -14,7 +14,7 @@ from checkpoint_formats import port, safetensors, tiny_stylegan2, without_classe
 from synthetic import DATA, load_manifest, weights
 
 from qdgs_jax.ports.errors import CheckpointError
-from qdgs_jax.ports.torch_reader import named_tensors, open_checkpoint, read_checkpoint
+from qdgs_jax.ports.readers.torch_file import named_tensors, open_checkpoint, read_checkpoint
 
 TINY_CLIP = load_manifest("clip", "clip_tiny")
 

@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from synthetic import DATA
 
 from qdgs_jax.ports.errors import CheckpointError
-from qdgs_jax.ports.folder import open_weights
-from qdgs_jax.ports.torch_reader import named_tensors
+from qdgs_jax.ports.readers.folder import open_weights
+from qdgs_jax.ports.readers.torch_file import named_tensors
 
 SAMPLES = {path.name: path.read_bytes() for path in sorted((DATA / "ports").glob("*.p[tk]*"))}
 STORED = {"data/0": np.ones(6, np.float32).tobytes()}

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch_writer as tw
 
-from qdgs_jax.ports.torch_reader import CheckpointError, read_checkpoint
+from qdgs_jax.ports.readers.torch_file import CheckpointError, read_checkpoint
 
 SYSTEM = tw.Name("os", "system")
 MARK = ("touch executed",)

@@ -9,9 +9,9 @@ import pytest
 from synthetic import error, load_manifest, load_reference
 
 from qdgs_jax import ports
-from qdgs_jax.models.classifiers import ShapeClassifier
 from qdgs_jax.models.clip import CLIP, CLIPConfig
 from qdgs_jax.models.iresnet import IResNetConfig
+from qdgs_jax.models.shape_classifier import ShapeClassifier
 from qdgs_jax.models.stylegan2 import Generator, StyleGAN2Config
 from qdgs_jax.models.vae import VAEConfig
 

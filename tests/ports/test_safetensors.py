@@ -10,7 +10,7 @@ from checkpoint_formats import safetensors
 
 from qdgs_jax.ports import describe
 from qdgs_jax.ports.errors import CheckpointError
-from qdgs_jax.ports.safetensors_reader import read_safetensors
+from qdgs_jax.ports.readers.safetensors_file import read_safetensors
 
 ARRAYS = {
     "w": np.arange(6, dtype=np.float32).reshape(2, 3),

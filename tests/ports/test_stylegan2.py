@@ -11,7 +11,7 @@ from synthetic import DATA, load_manifest, weights
 
 from qdgs_jax import ports
 from qdgs_jax.models.stylegan2 import StyleGAN2Config
-from qdgs_jax.ports.checkpoint import flatten
+from qdgs_jax.ports.model_folder import flatten
 
 SMALL, COND = (load_manifest("stylegan2", f"stylegan2_{name}") for name in ("small", "cond"))
 FORMATS = {
@@ -192,7 +192,7 @@ def test_attributes_that_do_not_fit_are_named_in_short(path, key, value, message
 
 
 def test_a_mapping_network_of_many_layers_is_refused_before_it_is_built(tmp_path, monkeypatch):
-    monkeypatch.setattr("qdgs_jax.ports.stylegan2.Generator", None)
+    monkeypatch.setattr("qdgs_jax.ports.families.stylegan2.Generator", None)
     root = formats.rosinality(formats.without_classes(formats.tiny_stylegan2()))
     layers = {f"style.{i}.weight": np.ones((5, 5), np.float32) for i in range(1, 301)}
     root["g_ema"] = tw.ordered({**root["g_ema"].items, **layers})

@@ -6,8 +6,8 @@ import pytest
 import torch_writer as tw
 from synthetic import DATA
 
-from qdgs_jax.ports.allowed import Record
-from qdgs_jax.ports.torch_reader import (
+from qdgs_jax.ports.readers.allowed import Record
+from qdgs_jax.ports.readers.torch_file import (
     CheckpointError,
     named_tensors,
     open_checkpoint,

@@ -14,7 +14,7 @@ from PIL import Image
 from qdgs_jax.report import charts, svg
 from qdgs_jax.report.atlas import TILE, choose, sprite
 from qdgs_jax.report.colours import viridis
-from qdgs_jax.report.data import Arm
+from qdgs_jax.report.contents import Arm
 from qdgs_jax.report.page import render
 
 VOID = {"meta", "path", "rect", "image", "polyline", "br"}

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qdgs_jax.drawing import biased_dataset
-from qdgs_jax.selection import Rows
-from qdgs_jax.shards import write_shards
+from qdgs_jax.datasets.selection import Rows
+from qdgs_jax.datasets.shards import write_shards
+from qdgs_jax.domains.shapes_drawing import biased_dataset
 
 
 def write_drawings(folder: Path, images: np.ndarray, labels: np.ndarray) -> Path:

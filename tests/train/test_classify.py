@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from qdgs_jax.models.classifiers import ShapeClassifier
+from qdgs_jax.models.shape_classifier import ShapeClassifier
 from qdgs_jax.train.classify import TrainedClassifier, train_classifier
 from qdgs_jax.train.loader import load_images
 

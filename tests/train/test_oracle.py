@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qdgs_jax.drawing import biased_dataset
-from qdgs_jax.train.oracle import UNCLEAR, Judgement, Oracle, group_shares, train_oracle
+from qdgs_jax.domains.shapes_drawing import biased_dataset
+from qdgs_jax.train.shapes.oracle import UNCLEAR, Judgement, Oracle, group_shares, train_oracle
 
 
 @pytest.fixture(scope="module")

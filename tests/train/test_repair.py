@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qdgs_jax.selection import Rows
-from qdgs_jax.shards import ShardError, write_shards
-from qdgs_jax.train.repair import ARMS, GROUPS, RepairResult, run_repair
+from qdgs_jax.datasets.selection import Rows
+from qdgs_jax.datasets.shards import ShardError, write_shards
+from qdgs_jax.train.shapes.repair import ARMS, GROUPS, RepairResult, run_repair
 
 
 @dataclasses.dataclass(frozen=True)

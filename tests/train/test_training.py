@@ -13,9 +13,9 @@ import numpy as np
 import optax
 import pytest
 
-from qdgs_jax.drawing import biased_dataset
-from qdgs_jax.models.classifiers import ShapeClassifierConfig
-from qdgs_jax.train.training import (
+from qdgs_jax.domains.shapes_drawing import biased_dataset
+from qdgs_jax.models.shape_classifier import ShapeClassifierConfig
+from qdgs_jax.train.loop import (
     FitSettings,
     apply_model,
     fit,
@@ -133,8 +133,8 @@ import sys
 import jax
 import numpy as np
 jax.config.update("jax_num_cpu_devices", 2)
-from qdgs_jax.models.classifiers import ShapeClassifierConfig
-from qdgs_jax.train.training import FitSettings, fit, init_models, predict
+from qdgs_jax.models.shape_classifier import ShapeClassifierConfig
+from qdgs_jax.train.loop import FitSettings, fit, init_models, predict
 cfg = ShapeClassifierConfig(image_size=8)
 data = np.load(sys.argv[1] + "/in.npz")
 keys = jax.random.split(jax.random.key(1), 3)[:2]

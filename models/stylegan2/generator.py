@@ -1,0 +1,406 @@
+"""StyleGAN2 generator (Karras et al. 2020, arXiv:1912.04958): latents to images in two networks.
+
+The mapping network turns z into codes w, one per layer of the synthesis network, which grows an
+image from a learnt 4x4 constant. Both follow the networks of stylegan2-ada (arXiv:2006.06676),
+whose weights are what people have: any resolution, any table of channels, class labels, three
+architectures. Layers and the reason for their form are in `stylegan2_layers`.
+
+Parameters, as paths of `nnx.state(generator)`:
+
+    mapping.embed.{kernel, bias}           [c_dim, E] and [E], with classes only
+    mapping.fc{i}.{kernel, bias}           [I, O] and [O]
+    mapping.w_avg                          [w_dim], a buffer
+    synthesis.b4.const                     [4, 4, C]
+    synthesis.b{r}.conv0.<layer>           r = 8, 16, ..., resolution: upsamples to r
+    synthesis.b{r}.conv1.<layer>           r = 4, 8, ..., resolution
+        <layer>: kernel [3, 3, I, O], bias [O], affine.kernel [w_dim, I], affine.bias [I],
+        noise_const [r, r] (a buffer), noise_strength []
+    synthesis.b{r}.torgb.<head>            every r with `skip`, else the last
+        <head>: kernel [1, 1, I, colours], bias [colours], affine.kernel, affine.bias
+    synthesis.b{r}.skip.kernel             [1, 1, I, O], r = 8, ... with `resnet` only
+
+Numbers are those of the original checkpoints; only axes move. Weights belong in the arguments of
+compiled functions:
+
+    generator = nnx.eval_shape(lambda: Generator(config, rngs=nnx.Rngs(0)))  # shapes alone
+    graph, shapes = nnx.split(generator)
+    decode = jax.jit(lambda params, ws: nnx.merge(graph, params).synthesis(ws))
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+from jax.typing import DTypeLike
+
+from qdgs_jax.models.settings import known_settings
+from qdgs_jax.models.stylegan2.layers import Dense, SkipConv, StyledConv, ToRGB, leaky
+from qdgs_jax.models.stylegan2.resample import UPSAMPLERS, smooth_up
+from qdgs_jax.models.variables import Buffer
+
+ARCHITECTURES = ("skip", "resnet", "orig")
+NOISES = ("const", "random", "none")
+
+
+@dataclasses.dataclass(frozen=True)
+class StyleGAN2Config:
+    """Shape of a generator; everything that its weights depend on.
+
+    Attributes:
+        resolution: side of the image, a power of two from 4 to 1024.
+        channels: channels of the blocks 4, 8, ..., resolution, in this order.
+        z_dim: length of z.
+        c_dim: number of classes; 0 for an unconditional generator.
+        w_dim: length of a code.
+        img_channels: channels of the image.
+        architecture: how blocks make the image. "skip": each adds to it; "resnet": residual blocks
+            and one head at the end; "orig": plain blocks and one head at the end.
+        use_noise: whether layers have noise inputs.
+        conv_clamp: activations are clamped to ± this; None for no clamp.
+        mapping_layers: dense layers of the mapping network.
+        mapping_dim: width of its hidden layers; None for w_dim.
+        embed_dim: width of the class embedding; None for w_dim.
+        mapping_lr: learning-rate multiplier, part of the run-time gain of the mapping's weights.
+    """
+
+    resolution: int
+    channels: tuple[int, ...]
+    z_dim: int = 512
+    c_dim: int = 0
+    w_dim: int = 512
+    img_channels: int = 3
+    architecture: str = "skip"
+    use_noise: bool = True
+    conv_clamp: float | None = None
+    mapping_layers: int = 8
+    mapping_dim: int | None = None
+    embed_dim: int | None = None
+    mapping_lr: float = 0.01
+
+    def __post_init__(self) -> None:
+        if self.resolution not in (4, 8, 16, 32, 64, 128, 256, 512, 1024):
+            raise ValueError(
+                f"resolution is {self.resolution}: give a power of two from 4 to 1024."
+            )
+        object.__setattr__(self, "channels", tuple(self.channels))
+        if len(self.channels) != len(self.resolutions):
+            raise ValueError(
+                f"channels has {len(self.channels)} entries, {self.channels}: give one for each of "
+                f"the resolutions {self.resolutions}."
+            )
+        if self.architecture not in ARCHITECTURES:
+            raise ValueError(f"architecture is {self.architecture!r}: give one of {ARCHITECTURES}.")
+        sizes: dict[str, Any] = {
+            name: getattr(self, name)
+            for name in ("z_dim", "w_dim", "img_channels", "mapping_layers", "mapping_lr")
+        }
+        sizes |= {f"channels[{i}]": count for i, count in enumerate(self.channels)}
+        for name in ("mapping_dim", "embed_dim", "conv_clamp"):
+            if getattr(self, name) is not None:
+                sizes[name] = getattr(self, name)
+        for name, value in sizes.items():
+            if not value > 0:
+                raise ValueError(f"{name} is {value}: give a positive number.")
+        if self.c_dim < 0:
+            raise ValueError(f"c_dim is {self.c_dim}: give the number of classes, 0 for none.")
+
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """Resolutions of the blocks: 4, 8, ..., resolution."""
+        return tuple(2**i for i in range(2, int(math.log2(self.resolution)) + 1))
+
+    @property
+    def num_ws(self) -> int:
+        """Codes per image: one for each convolution and one for the last RGB head."""
+        return 2 * len(self.resolutions)
+
+    @classmethod
+    def from_base(
+        cls, resolution: int, channel_base: int = 32768, channel_max: int = 512, **fields: Any
+    ) -> StyleGAN2Config:
+        """Config with min(channel_base / r, channel_max) channels at resolution r."""
+        table = tuple(
+            min(channel_base // 2**i, channel_max) for i in range(2, resolution.bit_length())
+        )
+        return cls(resolution, table, **fields)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> StyleGAN2Config:
+        """Config from what `to_dict` gave, through JSON if need be; "kind" is passed over."""
+        return cls(**known_settings(cls, fields))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a config.json."""
+        return {**dataclasses.asdict(self), "channels": list(self.channels)}
+
+
+def _normalise(x: jax.Array) -> jax.Array:
+    """Rows scaled to unit mean square."""
+    return x * lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + 1e-8)
+
+
+class MappingNetwork(nnx.Module):
+    """From latents z (and classes) to codes w, truncated towards their average on demand."""
+
+    def __init__(self, cfg: StyleGAN2Config, *, rngs: nnx.Rngs) -> None:
+        hidden = cfg.w_dim if cfg.mapping_dim is None else cfg.mapping_dim
+        width = cfg.z_dim
+        if cfg.c_dim:
+            embed_dim = cfg.w_dim if cfg.embed_dim is None else cfg.embed_dim
+            self.embed = Dense(cfg.c_dim, embed_dim, rngs=rngs)
+            width += embed_dim
+        for i in range(cfg.mapping_layers):
+            c_out = cfg.w_dim if i == cfg.mapping_layers - 1 else hidden
+            setattr(self, f"fc{i}", Dense(width, c_out, lr_multiplier=cfg.mapping_lr, rngs=rngs))
+            width = c_out
+        self.w_avg = Buffer(jnp.zeros((cfg.w_dim,)))
+        self.cfg = cfg
+
+    def __call__(
+        self,
+        z: jax.Array,
+        c: jax.Array | None = None,
+        *,
+        psi: float | jax.Array = 1.0,
+        cutoff: int | None = None,
+    ) -> jax.Array:
+        """Map latents to codes.
+
+        Args:
+            z: Float[B, z_dim], normally distributed; its length does not matter.
+            c: Float[B, c_dim], one-hot classes; required by a conditional generator alone.
+            psi: truncation, w_avg + psi (w - w_avg); 1 leaves the codes alone.
+            cutoff: truncate the first `cutoff` codes only; None for all.
+
+        Returns:
+            Codes Float[B, num_ws, w_dim], equal along the second axis unless cut off.
+
+        Raises:
+            ValueError: if z or c has the wrong shape.
+        """
+        cfg = self.cfg
+        if z.ndim != 2 or z.shape[1] != cfg.z_dim:
+            raise ValueError(f"z has shape {z.shape}: pass [batch, {cfg.z_dim}].")
+        x = _normalise(z.astype(jnp.float32))
+        if cfg.c_dim:
+            if c is None or c.shape != (len(z), cfg.c_dim):
+                raise ValueError(
+                    f"c is {None if c is None else c.shape}, but the generator is conditional: "
+                    f"pass one-hot classes of shape ({len(z)}, {cfg.c_dim})."
+                )
+            x = jnp.concatenate([x, _normalise(self.embed(c.astype(jnp.float32)))], axis=1)
+        elif c is not None:
+            raise ValueError(
+                f"c has shape {c.shape}, but the generator has no classes: leave it out."
+            )
+        for i in range(cfg.mapping_layers):
+            layer: Dense = getattr(self, f"fc{i}")
+            x = leaky(layer(x))
+        ws = jnp.repeat(x[:, None], cfg.num_ws, axis=1)
+        if isinstance(psi, (int, float)) and psi == 1:
+            return ws
+        return self.truncate(ws, psi, cutoff)
+
+    def truncate(
+        self, ws: jax.Array, psi: float | jax.Array, cutoff: int | None = None
+    ) -> jax.Array:
+        """Move the first `cutoff` codes (None: all) of Float[B, num_ws, w_dim] towards w_avg."""
+        truncated = self.w_avg[...] + psi * (ws - self.w_avg[...])
+        if cutoff is None:
+            return truncated
+        first = jnp.arange(ws.shape[1]) < cutoff
+        return jnp.where(first[:, None], truncated, ws)
+
+
+class SynthesisBlock(nnx.Module):
+    """The layers of one resolution: two convolutions (one at 4x4) and what makes the image."""
+
+    def __init__(
+        self,
+        cfg: StyleGAN2Config,
+        level: int,
+        *,
+        upsampling: str,
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
+    ) -> None:
+        resolution, c_out = cfg.resolutions[level], cfg.channels[level]
+        self.first = level == 0
+        self.residual = cfg.architecture == "resnet" and not self.first
+        self.has_head = cfg.architecture == "skip" or resolution == cfg.resolution
+        c_in = c_out if self.first else cfg.channels[level - 1]
+
+        def styled(width: int, up: bool) -> StyledConv:
+            return StyledConv(
+                width,
+                c_out,
+                cfg.w_dim,
+                resolution,
+                up=up,
+                use_noise=cfg.use_noise,
+                conv_clamp=cfg.conv_clamp,
+                upsampling=upsampling,
+                dtype=dtype,
+                rngs=rngs,
+            )
+
+        if self.first:
+            self.const = nnx.Param(jax.random.normal(rngs.params(), (4, 4, c_out)))
+        else:
+            self.conv0 = styled(c_in, True)
+        self.conv1 = styled(c_out, False)
+        if self.has_head:
+            self.torgb = ToRGB(
+                c_out,
+                cfg.img_channels,
+                cfg.w_dim,
+                conv_clamp=cfg.conv_clamp,
+                dtype=dtype,
+                rngs=rngs,
+            )
+        if self.residual:
+            self.skip = SkipConv(c_in, c_out, dtype=dtype, rngs=rngs)
+
+    @property
+    def num_convs(self) -> int:
+        """Codes that the convolutions use up; the RGB head shares the next block's first."""
+        return 1 if self.first else 2
+
+    def __call__(
+        self,
+        x: jax.Array | None,
+        image: jax.Array | None,
+        ws: jax.Array,
+        noise: str,
+        key: jax.Array | None,
+    ) -> tuple[jax.Array, jax.Array | None]:
+        """Activations and image of the block below, and codes Float[B, num_convs + 1, W]."""
+        keys = (None, None) if key is None else tuple(jax.random.split(key))
+        gain = math.sqrt(0.5) if self.residual else 1.0
+        if x is None:
+            y = self.conv1(self.const[...][None], ws[:, 0], noise, keys[1])
+        else:
+            y = self.conv0(x, ws[:, 0], noise, keys[0])
+            y = self.conv1(y, ws[:, 1], noise, keys[1], gain)
+            if self.residual:
+                y = y + self.skip(x, gain)
+        if image is not None:
+            image = smooth_up(image)
+        if self.has_head:
+            head = self.torgb(y, ws[:, self.num_convs])
+            image = head if image is None else image + head
+        return y, image
+
+
+class SynthesisNetwork(nnx.Module):
+    """From codes to images, a block per resolution."""
+
+    def __init__(
+        self,
+        cfg: StyleGAN2Config,
+        *,
+        dtype: DTypeLike,
+        remat: bool,
+        upsampling: str,
+        rngs: nnx.Rngs,
+    ) -> None:
+        for level, resolution in enumerate(cfg.resolutions):
+            block = SynthesisBlock(cfg, level, upsampling=upsampling, dtype=dtype, rngs=rngs)
+            setattr(self, f"b{resolution}", block)
+        self.cfg = cfg
+        self.remat = remat
+
+    def __call__(
+        self, ws: jax.Array, *, noise: str = "const", key: jax.Array | None = None
+    ) -> jax.Array:
+        """Synthesise images.
+
+        Args:
+            ws: Float[B, num_ws, w_dim], one code per layer.
+            noise: "const" for the stored noise images (a function of ws alone), "random" for fresh
+                ones per sample, "none" for no noise.
+            key: required by noise="random" alone.
+
+        Returns:
+            Images Float[B, R, R, img_channels], float32, about [-1, 1] but not clipped.
+
+        Raises:
+            ValueError: if ws has the wrong shape, noise is unknown or its key is missing.
+        """
+        cfg = self.cfg
+        if ws.ndim != 3 or ws.shape[1:] != (cfg.num_ws, cfg.w_dim):
+            raise ValueError(f"ws has shape {ws.shape}: pass [batch, {cfg.num_ws}, {cfg.w_dim}].")
+        if noise not in NOISES:
+            raise ValueError(f"noise is {noise!r}: pass one of {NOISES}.")
+        if noise == "random" and key is None:
+            raise ValueError("noise='random' needs a key: pass key=jax.random.key(seed).")
+        ws = ws.astype(jnp.float32)
+        x: jax.Array | None = None
+        image: jax.Array | None = None
+        start = 0
+        for level, resolution in enumerate(cfg.resolutions):
+            block: SynthesisBlock = getattr(self, f"b{resolution}")
+            codes = ws[:, start : start + block.num_convs + 1]
+            start += block.num_convs
+            block_key = (
+                jax.random.fold_in(key, level) if noise == "random" and key is not None else None
+            )
+            apply = jax.checkpoint(block.__call__, static_argnums=(3,)) if self.remat else block
+            x, image = apply(x, image, codes, noise, block_key)
+        if image is None:
+            raise AssertionError("the last block always has an RGB head")
+        return image
+
+
+class Generator(nnx.Module):
+    """StyleGAN2's generator: `mapping`, then `synthesis`.
+
+    Args:
+        cfg: shape of the networks.
+        dtype: of the synthesis network's activations and products; float32, or bfloat16.
+            Parameters, the mapping network, styles, demodulation and the image stay float32.
+        remat: recompute each resolution's activations in the backward pass instead of keeping them,
+            for batches of Jacobians that would not fit.
+        upsampling: "auto", or a key of `stylegan2_resample.UPSAMPLERS`.
+        rngs: initial weights, and noise images, come from the stream `params`.
+    """
+
+    def __init__(
+        self,
+        cfg: StyleGAN2Config,
+        *,
+        dtype: DTypeLike = jnp.float32,
+        remat: bool = False,
+        upsampling: str = "auto",
+        rngs: nnx.Rngs,
+    ) -> None:
+        if upsampling not in ("auto", *UPSAMPLERS):
+            raise ValueError(
+                f"upsampling is {upsampling!r}: give 'auto' or one of {sorted(UPSAMPLERS)}."
+            )
+        self.cfg = cfg
+        self.mapping = MappingNetwork(cfg, rngs=rngs)
+        self.synthesis = SynthesisNetwork(
+            cfg, dtype=dtype, remat=remat, upsampling=upsampling, rngs=rngs
+        )
+
+    def __call__(
+        self,
+        z: jax.Array,
+        c: jax.Array | None = None,
+        *,
+        psi: float | jax.Array = 1.0,
+        cutoff: int | None = None,
+        noise: str = "const",
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """Images Float[B, R, R, img_channels] of latents; arguments as of the two networks."""
+        ws = self.mapping(z, c, psi=psi, cutoff=cutoff)
+        return self.synthesis(ws, noise=noise, key=key)

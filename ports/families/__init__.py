@@ -1,0 +1,1 @@
+"""Families of models, each beside its table of names."""

@@ -1,0 +1,63 @@
+"""AdaFace's face recognition backbones: Lightning checkpoints and bare state dicts.
+
+In a Lightning checkpoint the backbone's tensors begin with `model.`; the rest, such as the training
+head, counts as another part of the file.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+from qdgs_jax.models.iresnet import UNITS, WIDTHS, IResNet, IResNetConfig
+from qdgs_jax.ports.errors import CheckpointError
+from qdgs_jax.ports.families.adaface_names import IGNORED, rules
+from qdgs_jax.ports.mapping import SHAPES_ONLY
+from qdgs_jax.ports.readers.tensors import Tensor
+from qdgs_jax.ports.source import Content, Source, shape_of
+
+
+def recognise(content: Content) -> Source:
+    """Recognise an AdaFace backbone in an opened checkpoint.
+
+    Raises:
+        CheckpointError: if it is another model.
+    """
+    root = content.root
+    lightning = type(root) is dict and "state_dict" in root
+    tensors = content.state_dict("state_dict") if lightning else content.state_dict()
+    if lightning:
+        tensors = {
+            name.removeprefix("model."): tensor
+            for name, tensor in tensors.items()
+            if name.startswith("model.")
+        }
+    cfg = _sizes(tensors)
+    return Source(
+        layout="a Lightning checkpoint of AdaFace" if lightning else "an AdaFace state dict",
+        config={"kind": "adaface", **cfg.to_dict()},
+        details={
+            "architecture": f"ir_{'se_' if cfg.se else ''}{cfg.depth}",
+            "image size": cfg.input_size,
+            "embedding": cfg.embed_dim,
+        },
+        build=lambda: IResNet(cfg, rngs=SHAPES_ONLY),
+        tensors=tensors,
+        rules=rules(cfg),
+        ignored=IGNORED,
+    )
+
+
+def _sizes(tensors: dict[str, Tensor]) -> IResNetConfig:
+    embed_dim, features = shape_of(tensors, "output_layer.3.weight", 2)
+    units = sum(re.fullmatch(r"body\.\d+\.res_layer\.0\.weight", n) is not None for n in tensors)
+    depths = {sum(counts): depth for depth, counts in UNITS.items()}
+    side = math.isqrt(features // WIDTHS[-1])
+    if units not in depths:
+        raise CheckpointError(
+            f"The backbone has {units} units; known are {', '.join(map(str, depths))}."
+        )
+    if not embed_dim or side < 1 or side * side * WIDTHS[-1] != features:
+        raise CheckpointError(f"output_layer.3.weight has shape {(embed_dim, features)}.")
+    se = any(".se_block." in name for name in tensors)
+    return IResNetConfig(depths[units], se, 16 * side, embed_dim)

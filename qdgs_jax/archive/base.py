@@ -1,0 +1,470 @@
+"""What all archives share: the best latent found in each cell of measure space.
+
+Insertion is a handful of scatters whose cost grows with the batch and not with the cells, so that
+a whole search stays on device inside one `jit`. One structure holds both views of an archive: the
+*elites* (best fitness ever per cell, the paper's passive archive) and the *annealed thresholds*
+that guide the emitters (Fontaine & Nikolaidis 2023, "Covariance Matrix Adaptation MAP-Annealing",
+arXiv:2205.10752, Algorithm 2). The latents are stored once. Fitnesses are maximised.
+"""
+# ruff: noqa: PD008 (`.at` is that of JAX arrays)
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from qdax.core.containers.mapelites_repertoire import MapElitesRepertoire
+
+from qdgs_jax.archive.insertion import (
+    MAX_BATCH,
+    AddInfo,
+    append_cells,
+    count_occupied,
+    first_in_cell,
+    judge,
+    move_thresholds,
+    per_group,
+)
+from qdgs_jax.archive.storage import decode, encode, finite_rows, storage_type
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Pytree of arrays with leading axis B (candidates) or C (cells); mostly Float[B, D].
+Genotypes = Any
+
+# Marks fields that belong to the type of a pytree, as `flax.struct.field(pytree_node=False)` does.
+STATIC = {"pytree_node": False}
+
+
+class Elite(NamedTuple):
+    """One occupied cell, on the host."""
+
+    cell: int
+    genotype: Any
+    fitness: float
+    descriptor: np.ndarray
+    threshold: float
+
+
+class Archive(MapElitesRepertoire):
+    """QDax repertoire with thresholds; subclasses say which cell a descriptor belongs to.
+
+    Every array has the cells as its leading axis, which QDax's selectors rely on.
+
+    Attributes:
+        genotypes: Float[C, D] (or a pytree), the elites' latents; zero in empty cells. Precisions
+            below float32 are stored as bits (see `storage`): read them through `latents`.
+        fitnesses: Float[C, 1], the best fitness ever offered per cell; -inf in empty cells.
+        descriptors: Float[C, M], the elites' measures as offered (not clipped).
+        centroids: Float[C, M], centres of the cells.
+        thresholds: Float[C], acceptance thresholds t_e.
+        occupied_cells: Int[C], the occupied cells in the order of their discovery; the last entry
+            holds the bitwise complement of their number until a cell takes its place.
+        learning_rate: alpha in [0, 1]; 1 with `threshold_min` -inf is MAP-Elites.
+        threshold_min: where thresholds start.
+        qd_score_offset: subtracted from every fitness in the QD-score.
+        dtype: name of the precision that latents are stored in.
+    """
+
+    genotypes: Genotypes
+    fitnesses: jax.Array
+    descriptors: jax.Array
+    centroids: jax.Array
+    thresholds: jax.Array
+    occupied_cells: jax.Array
+    learning_rate: float = dataclasses.field(metadata=STATIC)
+    threshold_min: float = dataclasses.field(metadata=STATIC)
+    qd_score_offset: float = dataclasses.field(metadata=STATIC)
+    dtype: str = dataclasses.field(metadata=STATIC)
+
+    @classmethod
+    def _empty(
+        cls,
+        genotype: Genotypes,
+        centroids: jax.Array,
+        *,
+        learning_rate: float,
+        threshold_min: float,
+        qd_score_offset: float,
+        dtype: Any,
+        extra_scores: Mapping[str, Any] | None,
+        **settings: Any,
+    ) -> Self:
+        """Check the settings and build an archive without elites."""
+        _check_thresholds(learning_rate, threshold_min, qd_score_offset)
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise ValueError(f"dtype is {dtype}: latents are stored in a floating-point type.")
+        # Without x64, arrays of float64 are of float32.
+        num_cells, name = centroids.shape[0], jax.dtypes.canonicalize_dtype(dtype).name
+
+        def table(x: Any, dtype: Any = None) -> jax.Array:
+            return jnp.zeros((num_cells, *jnp.shape(x)), dtype or jnp.result_type(x))
+
+        return cls(
+            genotypes=jax.tree.map(lambda x: table(x, storage_type(x, name)), genotype),
+            fitnesses=jnp.full((num_cells, 1), -jnp.inf, jnp.float32),
+            descriptors=jnp.zeros(centroids.shape, jnp.float32),
+            centroids=jnp.asarray(centroids, jnp.float32),
+            extra_scores=jax.tree.map(table, dict(extra_scores or {})),
+            keys_extra_scores=tuple(extra_scores or ()),
+            thresholds=jnp.full(num_cells, threshold_min, jnp.float32),
+            occupied_cells=jnp.zeros(num_cells, jnp.int32).at[-1].set(~0),
+            learning_rate=float(learning_rate),
+            threshold_min=float(threshold_min),
+            qd_score_offset=float(qd_score_offset),
+            dtype=name,
+            **settings,
+        )
+
+    def cell_of(self, descriptors: jax.Array) -> jax.Array:
+        """Cells Int[B] of descriptors Float[B, M]; C for a row that is not finite."""
+        raise NotImplementedError("Archive is abstract: use GridArchive or CVTArchive.")
+
+    @classmethod
+    def init(
+        cls,
+        genotypes: Genotypes,
+        fitnesses: jax.Array,
+        descriptors: jax.Array,
+        centroids: jax.Array | None = None,
+        extra_scores: Mapping[str, Any] | None = None,
+        keys_extra_scores: Sequence[str] = (),
+        **settings: Any,
+    ) -> Self:
+        """Start as QDax does, with an archive that holds a first batch.
+
+        Give QDax's `MAPElites` `repertoire_init=functools.partial(GridArchive.init, dims=...,
+        ranges=...)`; the settings are those of `create`. A grid follows from them, so that its
+        `centroids` may be None; others are refused.
+        """
+        kept = {k: v for k, v in (extra_scores or {}).items() if k in keys_extra_scores}
+        genotype, example = jax.tree.map(lambda x: x[0], (genotypes, kept))
+        archive = cls._create_around(genotype, centroids, extra_scores=example, **settings)
+        return archive.add(genotypes, descriptors, fitnesses, kept)
+
+    @classmethod
+    def _create_around(
+        cls, genotype: Genotypes, centroids: jax.Array | None, **settings: Any
+    ) -> Self:
+        """`create`, given the centroids that QDax wants."""
+        raise NotImplementedError("Archive is abstract: use GridArchive or CVTArchive.")
+
+    # Insertion
+
+    def judge(self, descriptors: jax.Array, fitnesses: jax.Array, thresholds: jax.Array) -> AddInfo:
+        """Recover afterwards what `add_with_info` said of candidates.
+
+        QDax's own `MAPElites` adds a batch without reporting on it. An emitter that kept the
+        thresholds from before the batch learns here what happened to its candidates.
+
+        Args:
+            descriptors: Float[B, M], of candidates whose latents are finite.
+            fitnesses: Float[B] or Float[B, 1].
+            thresholds: Float[C], `archive.thresholds` from before the insertion.
+        """
+        cell = self.cell_of(descriptors)
+        return judge(cell, fitnesses.reshape(cell.shape), thresholds, self.threshold_min)
+
+    def add_with_info(
+        self,
+        genotypes: Genotypes,
+        descriptors: jax.Array,
+        fitnesses: jax.Array,
+        extra_scores: Mapping[str, Any] | None = None,
+    ) -> tuple[Self, AddInfo]:
+        """Insert a batch.
+
+        Elites: a fitness strictly better than the cell's elite replaces it, whatever the threshold.
+        Annealing: a fitness above the cell's threshold is accepted, and moves the threshold as
+        `insertion.move_thresholds` tells. The batch's order matters only between equals.
+
+        Args:
+            genotypes: Float[B, D]. The first of equals wins, and a cell's fields all come from one
+                candidate. Those that are not finite in the precision of the archive are rejected.
+            descriptors: Float[B, M]; beyond the ranges they belong to the edge cells. Rows that are
+                not finite are rejected.
+            fitnesses: Float[B] or Float[B, 1], maximised. Non-finite ones are rejected.
+            extra_scores: further arrays with leading axis B, of which those named by
+                `keys_extra_scores` are stored.
+
+        Returns:
+            The new archive and the `AddInfo` of the candidates.
+
+        Raises:
+            ValueError: If the shapes do not fit the archive.
+        """
+        descriptors, fitnesses = jnp.asarray(descriptors), jnp.asarray(fitnesses)
+        fitnesses = self._checked_fitnesses(genotypes, descriptors, fitnesses)
+        storable = finite_rows(genotypes, self.dtype)
+        cell = jnp.where(storable, self.cell_of(descriptors), self.num_cells)
+        info = judge(cell, fitnesses, self.thresholds, self.threshold_min)
+        kept = self._checked_scores(extra_scores or {}, len(fitnesses))
+        return self._insert(genotypes, descriptors, fitnesses, info, kept), info
+
+    def add(
+        self,
+        batch_of_genotypes: Genotypes,
+        batch_of_descriptors: jax.Array,
+        batch_of_fitnesses: jax.Array,
+        batch_of_extra_scores: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """`add_with_info` under QDax's name and signature, without the information."""
+        return self.add_with_info(
+            batch_of_genotypes, batch_of_descriptors, batch_of_fitnesses, batch_of_extra_scores
+        )[0]
+
+    def _checked_fitnesses(
+        self, genotypes: Genotypes, descriptors: jax.Array, fitnesses: jax.Array
+    ) -> jax.Array:
+        """Fitnesses as Float[B], once all shapes fit."""
+        batch = fitnesses.shape[0] if fitnesses.ndim else 0
+        if fitnesses.shape not in {(batch,), (batch, 1)} or not 0 < batch <= MAX_BATCH:
+            raise ValueError(
+                f"fitnesses has shape {fitnesses.shape}: pass one fitness per candidate, shape [B] "
+                f"with B from 1 to {MAX_BATCH}."
+            )
+        wanted = (batch, self.centroids.shape[1])
+        if descriptors.shape != wanted:
+            raise ValueError(
+                f"descriptors has shape {descriptors.shape} but {batch} fitnesses and an archive "
+                f"of {wanted[1]} measures ask for {wanted}."
+            )
+        stored = jax.tree.map(lambda x: (batch, *x.shape[1:]), self.genotypes)
+        offered = jax.tree.map(jnp.shape, genotypes)
+        if stored != offered:
+            raise ValueError(
+                f"genotypes has shape {offered} but {batch} fitnesses and the latents of the "
+                f"archive ask for {stored}."
+            )
+        return fitnesses.reshape(batch).astype(jnp.float32)
+
+    def _checked_scores(self, extra_scores: Mapping[str, Any], batch: int) -> dict[str, Any]:
+        """The extra scores to store, once their shapes fit."""
+        kept: dict[str, Any] = self.filter_extra_scores(dict(extra_scores))
+        stored = jax.tree.map(lambda x: (batch, *x.shape[1:]), self.extra_scores)
+        offered = jax.tree.map(jnp.shape, kept)
+        if stored != offered:
+            raise ValueError(
+                f"extra_scores has {offered} but {batch} fitnesses and the archive ask for "
+                f"{stored}."
+            )
+        return kept
+
+    def _insert(
+        self,
+        genotypes: Genotypes,
+        descriptors: jax.Array,
+        fitnesses: jax.Array,
+        info: AddInfo,
+        extra_scores: Mapping[str, Any],
+    ) -> Self:
+        """Write a judged batch."""
+        batch = fitnesses.shape[0]
+        position = jnp.arange(batch)
+        threshold = self.thresholds.at[info.cell].get(mode="fill", fill_value=jnp.inf)
+        current = self.fitnesses.at[info.cell, 0].get(mode="fill", fill_value=jnp.inf)
+        # Leaving out candidates that change nothing also makes the first write depend on these
+        # reads: unordered, they would cost a copy of the thresholds.
+        changes = (info.status > 0) | (fitnesses > current)
+        cell = jnp.where(changes, info.cell, self.num_cells)
+        scratch, group = first_in_cell(self.thresholds, cell)
+
+        best = per_group(group, fitnesses, -jnp.inf, "max")
+        wins = (fitnesses == best) & (fitnesses > current)
+        wins &= position == per_group(group, jnp.where(wins, position, batch), batch, "min")
+        # Losers get distinct indices beyond the archive, which scatters drop.
+        target = jnp.where(wins, cell, self.num_cells + position)
+
+        def write(stored: jax.Array, offered: jax.Array) -> jax.Array:
+            rows = jnp.asarray(offered, stored.dtype).reshape(batch, *stored.shape[1:])
+            return stored.at[target].set(rows, mode="drop", unique_indices=True)
+
+        def write_latents(stored: jax.Array, offered: jax.Array) -> jax.Array:
+            return write(stored, encode(offered, stored.dtype, self.dtype))
+
+        moved = move_thresholds(
+            threshold,
+            best,
+            fitnesses,
+            info.status > 0,
+            group,
+            learning_rate=self.learning_rate,
+            threshold_min=self.threshold_min,
+        )
+        found = jnp.where(wins & (current == -jnp.inf), cell, self.num_cells)
+        inserted: Self = self.replace(
+            genotypes=jax.tree.map(write_latents, self.genotypes, genotypes),
+            fitnesses=write(self.fitnesses, fitnesses),
+            descriptors=write(self.descriptors, descriptors),
+            extra_scores=jax.tree.map(write, self.extra_scores, extra_scores),
+            thresholds=scratch.at[cell].set(moved, mode="drop"),
+            occupied_cells=append_cells(self.occupied_cells, found),
+        )
+        return inserted
+
+    # Reading
+
+    def sample_elites(self, key: jax.Array, num_samples: int) -> Genotypes:
+        """Latents of elites drawn uniformly with replacement, at a cost independent of the cells.
+
+        Returns:
+            Float[num_samples, D] in at least float32, whatever precision they are stored in. Zeros
+            while the archive is empty.
+        """
+        return decode(self._draw(key, num_samples, self.genotypes), self.dtype)
+
+    def select(self, key: jax.Array, num_samples: int, selector: Any = None) -> Self:
+        """QDax's selection: uniform with replacement unless a QDax `Selector` is given."""
+        if selector is None:
+            selected: Self = self._draw(key, num_samples, self)
+        else:
+            selected = super().select(key, num_samples, selector)
+        return selected.replace(genotypes=decode(selected.genotypes, self.dtype))
+
+    def _draw(self, key: jax.Array, num_samples: int, tree: Any) -> Any:
+        """Rows of the arrays in `tree` at cells drawn uniformly from the occupied ones."""
+        count = jnp.maximum(self.num_elites, 1)
+        draws = jax.random.randint(key, (num_samples,), 0, count)
+        # In an empty archive of one cell, the only entry is the complement of the count.
+        cells = jnp.maximum(self.occupied_cells[draws], 0)
+        return jax.tree.map(lambda x: x[cells], tree)
+
+    @property
+    def latents(self) -> Genotypes:
+        """The elites' latents, Float[C, D] in at least float32; zero in empty cells."""
+        return decode(self.genotypes, self.dtype)
+
+    @property
+    def num_cells(self) -> int:
+        """Number C of cells."""
+        return self.fitnesses.shape[0]
+
+    @property
+    def occupied(self) -> jax.Array:
+        """Bool[C], the cells that hold an elite."""
+        return self.fitnesses[:, 0] > -jnp.inf
+
+    @property
+    def num_elites(self) -> jax.Array:
+        """Number of occupied cells, Int[]."""
+        return count_occupied(self.occupied_cells)
+
+    @property
+    def coverage(self) -> jax.Array:
+        """Share of cells that are occupied, in [0, 1]."""
+        return self.num_elites / self.num_cells
+
+    @property
+    def qd_score(self) -> jax.Array:
+        """Sum of the elites' fitnesses, each minus `qd_score_offset`."""
+        fitnesses = self.fitnesses[:, 0] - self.qd_score_offset
+        return jnp.sum(fitnesses, where=self.occupied)
+
+    @property
+    def norm_qd_score(self) -> jax.Array:
+        """QD-score divided by the number of cells."""
+        return self.qd_score / self.num_cells
+
+    @property
+    def best(self) -> jax.Array:
+        """Best fitness ever offered; -inf while the archive is empty."""
+        return jnp.max(self.fitnesses)
+
+    @property
+    def mean(self) -> jax.Array:
+        """Mean fitness of the elites; NaN while the archive is empty."""
+        return jnp.mean(self.fitnesses[:, 0], where=self.occupied)
+
+    def elites(self) -> Iterator[Elite]:
+        """Iterate over the elites in the order of their discovery, fetched to the host at once."""
+        host = jax.device_get(self.replace(genotypes=self.latents))
+        for cell in host.occupied_cells[: int(host.num_elites)]:
+            yield Elite(
+                cell=int(cell),
+                genotype=jax.tree.map(lambda x, c=cell: x[c], host.genotypes),
+                fitness=float(host.fitnesses[cell, 0]),
+                descriptor=host.descriptors[cell],
+                threshold=float(host.thresholds[cell]),
+            )
+
+    # Files; see `archive_io`
+
+    def to_frame(self) -> pd.DataFrame:
+        """Elites as a table, in the order of their discovery; see `archive_io.to_frame`."""
+        from qdgs_jax import elites as archive_io
+
+        return archive_io.to_frame(self)
+
+    @classmethod
+    def from_frame(cls, frame: pd.DataFrame, **settings: Any) -> Self:
+        """Build an archive from such a table and the settings of `create`."""
+        from qdgs_jax import elites as archive_io
+
+        return archive_io.from_frame(cls, frame, **settings)
+
+    def to_parquet(self, path: str | Path) -> None:
+        """Write the table and the settings to a file, which appears whole or not at all."""
+        from qdgs_jax import elites as archive_io
+
+        archive_io.to_parquet(self, path)
+
+    @classmethod
+    def from_parquet(cls, path: str | Path) -> Self:
+        """Read what `to_parquet` wrote."""
+        from qdgs_jax import elites as archive_io
+
+        return archive_io.from_parquet(cls, path)
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments of `create` that give an empty archive like this one, but the genotype."""
+        examples = jax.tree.map(lambda x: np.zeros(x.shape[1:], x.dtype), self.extra_scores)
+        return {
+            "learning_rate": self.learning_rate,
+            "threshold_min": self.threshold_min,
+            "qd_score_offset": self.qd_score_offset,
+            "dtype": self.dtype,
+            **({"extra_scores": examples} if examples else {}),
+        }
+
+
+def checked_ranges(ranges: Sequence[Sequence[float]]) -> tuple[tuple[float, float], ...]:
+    """Ranges of measures as tuples.
+
+    Raises:
+        ValueError: Unless they are pairs of finite numbers, low < high in float32.
+    """
+    try:
+        box = tuple((float(low), float(high)) for low, high in ranges)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"ranges is {ranges}: give one (low, high) pair per measure, e.g. ((-1, 1), (0, 10))."
+        ) from None
+    for low, high in box:
+        # Compared as cells are found: a range may vanish in float32.
+        width = np.float32(high) - np.float32(low)
+        if not (np.isfinite(width) and width > 0):
+            raise ValueError(
+                f"ranges has the pair ({low}, {high}): give two finite numbers, low < high."
+            )
+    return box
+
+
+def _check_thresholds(learning_rate: float, threshold_min: float, qd_score_offset: float) -> None:
+    if not 0 <= learning_rate <= 1:
+        raise ValueError(f"learning_rate is {learning_rate}: choose a number from 0 to 1.")
+    if not threshold_min < math.inf:
+        raise ValueError(f"threshold_min is {threshold_min}: choose a number or -inf.")
+    if threshold_min == -math.inf and learning_rate != 1:
+        raise ValueError(
+            f"learning_rate is {learning_rate} but threshold_min is -inf, from where no mixture "
+            "leads away: choose a finite threshold_min, or a learning rate of 1."
+        )
+    if not math.isfinite(qd_score_offset):
+        raise ValueError(f"qd_score_offset is {qd_score_offset}: choose a finite number.")

@@ -1,0 +1,158 @@
+"""The grid archive: measure space cut into cells of equal size.
+
+A cell is found by arithmetic, O(1) for each candidate, where QDax compares with all centroids. How
+candidates meet the archive is told in `base_archive`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from qdgs_jax.archive.base import STATIC, Archive, Elite, Genotypes, checked_ranges
+from qdgs_jax.archive.insertion import AddInfo, judge
+
+__all__ = ["AddInfo", "Archive", "Elite", "Genotypes", "GridArchive", "judge"]
+
+# Added to a scaled measure, so that one a rounding error below a boundary belongs to the upper
+# cell; the value is pyribs'.
+_CELL_EPSILON = 1e-6
+
+
+class GridArchive(Archive):
+    """Cells of equal size in a box of measure space, found by arithmetic.
+
+    A measure x with n cells on [lo, hi] belongs to cell `trunc((n (x - lo) + 1e-6) / (hi - lo))`,
+    clipped into the grid; the last measure varies fastest in a cell's number.
+
+    Attributes:
+        dims: number of cells per measure.
+        ranges: (low, high) per measure.
+    """
+
+    dims: tuple[int, ...] = dataclasses.field(metadata=STATIC)
+    ranges: tuple[tuple[float, float], ...] = dataclasses.field(metadata=STATIC)
+
+    @classmethod
+    def create(
+        cls,
+        genotype: Genotypes,
+        *,
+        dims: Sequence[int],
+        ranges: Sequence[Sequence[float]],
+        learning_rate: float = 1.0,
+        threshold_min: float = -math.inf,
+        qd_score_offset: float = 0.0,
+        dtype: Any = jnp.float32,
+        extra_scores: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Build an empty archive.
+
+        Args:
+            genotype: one example latent, Float[D], or a pytree of arrays.
+            dims: number of cells per measure, each at least 1.
+            ranges: (low, high) per measure, finite, low < high.
+            learning_rate: alpha in [0, 1].
+            threshold_min: where thresholds start; -inf (MAP-Elites) asks for a learning rate of 1.
+            qd_score_offset: subtracted from every fitness in the QD-score.
+            dtype: in what precision latents are stored, e.g. jnp.bfloat16. Below float32,
+                `genotypes` holds bits, which emitters of QDax that do not read it by `select` take
+                for latents.
+            extra_scores: one example of each extra score to store per elite.
+
+        Raises:
+            ValueError: If a setting is out of its range.
+        """
+        box = checked_ranges(ranges)
+        shape = _checked_dims(dims, len(box))
+        return cls._empty(
+            genotype,
+            _grid_centroids(shape, box),
+            learning_rate=learning_rate,
+            threshold_min=threshold_min,
+            qd_score_offset=qd_score_offset,
+            dtype=dtype,
+            extra_scores=extra_scores,
+            dims=shape,
+            ranges=box,
+        )
+
+    @classmethod
+    def _create_around(
+        cls, genotype: Genotypes, centroids: jax.Array | None, **settings: Any
+    ) -> Self:
+        archive = cls.create(genotype, **settings)
+        if centroids is None:
+            return archive
+        if centroids.shape != archive.centroids.shape:
+            raise ValueError(
+                f"centroids has shape {centroids.shape} but the grid {archive.dims} has "
+                f"{archive.centroids.shape}: pass None, or the centroids of that grid."
+            )
+        if not isinstance(centroids, jax.core.Tracer):  # under `jit` nobody can look
+            cells = archive.cell_of(jnp.asarray(centroids, jnp.float32))
+            other = np.asarray(cells) != np.arange(archive.num_cells)
+            if other.any():
+                row = int(np.argmax(other))
+                raise ValueError(
+                    f"centroid {row} lies in cell {cells[row]} of the grid {archive.dims}, where "
+                    "the last measure varies fastest; QDax's compute_euclidean_centroids has "
+                    "another order. Pass None, or the centroids of `GridArchive.create`."
+                )
+        return archive
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments of `create` that give an empty archive like this one, but the genotype."""
+        return {"dims": self.dims, "ranges": self.ranges, **super().settings()}
+
+    def cell_of(self, descriptors: jax.Array) -> jax.Array:
+        """Cells Int[B] of descriptors Float[B, M]; C for a row that is not finite.
+
+        Measures beyond the ranges belong to the edge cells, however far they are.
+        """
+        dims = np.asarray(self.dims, np.float32)
+        low, high = np.asarray(self.ranges, np.float32).T
+        scaled = (dims * (descriptors - low) + np.float32(_CELL_EPSILON)) / (high - low)
+        # Clipped before the cast, which would wrap or saturate beyond the range of int32.
+        index = jnp.clip(scaled, 0, dims - 1).astype(jnp.int32)
+        strides = np.cumprod((1, *self.dims[:0:-1]))[::-1].astype(np.int32)
+        finite = jnp.all(jnp.isfinite(descriptors), axis=-1)
+        return jnp.where(finite, jnp.sum(index * strides, axis=-1), self.num_cells).astype(
+            jnp.int32
+        )
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _grid_centroids(dims: tuple[int, ...], ranges: tuple[tuple[float, float], ...]) -> jax.Array:
+    """Centres of the cells, Float[C, M], the last measure varying fastest."""
+    index = jnp.stack(jnp.unravel_index(jnp.arange(math.prod(dims)), dims), axis=-1)
+    low, high = np.asarray(ranges, np.float32).T
+    return jnp.asarray(low + (high - low) * (index + 0.5) / np.asarray(dims, np.float32))
+
+
+def _checked_dims(dims: Sequence[int], num_ranges: int) -> tuple[int, ...]:
+    try:
+        shape = tuple(operator.index(n) for n in dims)
+    except TypeError:
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise ValueError(
+            f"dims is {dims}: give a whole number of cells of at least 1 for each measure, e.g. "
+            "(50, 50)."
+        )
+    if math.prod(shape) >= 2**31:
+        raise ValueError(f"dims {dims} make {math.prod(shape)} cells: at most 2**31 - 1 fit.")
+    if len(shape) != num_ranges:
+        raise ValueError(
+            f"dims has {len(shape)} entries but ranges has {num_ranges}: give one (low, high) pair "
+            f"per measure, e.g. ranges=((-0.1, 0.1),) * {len(shape)}."
+        )
+    return shape

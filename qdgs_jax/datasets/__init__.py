@@ -1,0 +1,1 @@
+"""Data sets: elites become labelled rows, rows become shards."""

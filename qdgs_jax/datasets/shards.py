@@ -1,0 +1,394 @@
+"""Labelled data sets on disk: Parquet shards beside a manifest, readable without this package.
+
+Each row holds a PNG picture and what the search knew about it. The picture is a struct of bytes and
+path and the schema carries Hugging Face's description of the columns, so that
+`datasets.load_dataset("parquet", data_files="FOLDER/*.parquet")` shows images and class names,
+while pyarrow alone reads the same files. A shard appears by atomic rename or not at all; the
+manifest with the shards' SHA-256 comes last, so a folder with a manifest is complete.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import operator
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from qdgs_jax.datasets.selection import Rows
+from qdgs_jax.files import write_atomically
+
+MANIFEST = "manifest.json"
+FORMAT = "qdgs-dataset-1"
+_IMAGE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+_COLUMNS = {  # field of Rows -> column, element type
+    "labels": ("label", pa.int64()),
+    "cells": ("cell", pa.int32()),
+    "objectives": ("objective", pa.float32()),
+    "measures": ("measures", pa.float32()),
+    "latents": ("latent", pa.float32()),
+    "subjects": ("subject", pa.int32()),
+}
+
+
+class ShardError(ValueError):
+    """A data set that cannot be read or written; the message names the file and what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """One file of a data set: its name, its number of rows and its SHA-256 in hexadecimal."""
+
+    file: str
+    count: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """What a data set folder holds.
+
+    Attributes:
+        count: number of rows in all shards.
+        image_size: (height, width) in pixels.
+        label_names: name of each class.
+        label_counts: number of rows of each class.
+        measure_names: name of each measure.
+        columns: names of the columns.
+        shards: the files, in order.
+        source: where the data came from, in the writer's words.
+    """
+
+    count: int
+    image_size: tuple[int, int]
+    label_names: tuple[str, ...]
+    label_counts: tuple[int, ...]
+    measure_names: tuple[str, ...]
+    columns: tuple[str, ...]
+    shards: tuple[Shard, ...]
+    source: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The text of `manifest.json`."""
+        return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """Parse `to_json`'s text.
+
+        Raises:
+            ValueError: it is not JSON, of another format, or fields are missing.
+        """
+        fields = json.loads(text)
+        if not isinstance(fields, dict) or fields.pop("format", None) != FORMAT:
+            raise ValueError(f'"format" is not "{FORMAT}"')
+        try:
+            shards = tuple(Shard(**shard) for shard in fields.pop("shards"))
+            lists = ("image_size", "label_names", "label_counts", "measure_names", "columns")
+            return cls(**{**fields, **{name: tuple(fields[name]) for name in lists}}, shards=shards)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"its fields do not fit: {error}") from None
+
+
+def write_shards(
+    folder: str | os.PathLike[str],
+    rows: Rows,
+    images: Iterable[np.ndarray],
+    *,
+    label_names: Sequence[str],
+    measure_names: Sequence[str],
+    shard_size: int = 500,
+    source: Mapping[str, Any] | None = None,
+) -> Manifest:
+    """Write a data set. Equal data give equal files.
+
+    Args:
+        folder: where to; made if needed. It may hold other files, but no data set.
+        rows: N rows of columns; latents and subjects are left out where they are None.
+        images: the N pictures in the order of the rows, as batches UInt8[B, H, W, 3] of any sizes,
+            so that they can be decoded while they are written.
+        label_names: name of each class, at least as many as there are labels.
+        measure_names: name of each of the M measures.
+        shard_size: rows per shard; the last may have fewer.
+        source: anything JSON can hold that says where the data came from.
+
+    Returns:
+        The manifest, as written.
+
+    Raises:
+        ShardError: the folder already holds a data set, or rows, images and names do not fit
+            together.
+        OSError: the disk is full or cannot be written. As after every error, shards written so far
+            are removed again.
+    """
+    target = Path(folder)
+    _check_rows(rows, label_names, measure_names, shard_size)
+    refuse_other_dataset(target)
+    target.mkdir(parents=True, exist_ok=True)
+    written: list[Path] = []
+    shards: list[Shard] = []
+    counted = np.bincount(rows.labels, minlength=len(label_names))
+    size: tuple[int, int] | None = None
+    try:
+        for start, pictures in _regroup(images, shard_size, len(rows)):
+            size = size or pictures.shape[1:3]
+            part = rows.take(np.arange(start, start + len(pictures)))
+            content = _encode_shard(part, pictures, start, label_names)
+            path = target / f"shard-{len(shards):05d}.parquet"
+            written.append(path)
+            _write(path, content)
+            shards.append(Shard(path.name, len(pictures), hashlib.sha256(content).hexdigest()))
+        manifest = Manifest(
+            count=len(rows),
+            image_size=size or (0, 0),
+            label_names=tuple(label_names),
+            label_counts=tuple(int(n) for n in counted),
+            measure_names=tuple(measure_names),
+            columns=("image", *(c for name, (c, _) in _COLUMNS.items() if name in rows.columns())),
+            shards=tuple(shards),
+            source=dict(source or {}),
+        )
+        _write(target / MANIFEST, manifest.to_json().encode())
+    except BaseException:
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise
+    return manifest
+
+
+def refuse_other_dataset(folder: str | os.PathLike[str]) -> None:
+    """Check that a data set can be written to a folder.
+
+    Raises:
+        ShardError: it is a file, or holds a data set or part of one.
+    """
+    target = Path(folder)
+    if target.exists() and not target.is_dir():
+        raise ShardError(f"{target} is a file: give a folder for the data set.")
+    found = [target / MANIFEST] if (target / MANIFEST).exists() else []
+    found += sorted(target.glob("shard-*.parquet"))
+    if found:
+        raise ShardError(
+            f"{target} already holds a data set ({found[0].name}): give another folder, or delete "
+            "this one first."
+        )
+
+
+def read_manifest(folder: str | os.PathLike[str], *, verify: bool = False) -> Manifest:
+    """Read what a data set folder holds.
+
+    Args:
+        folder: a folder written by `write_shards`.
+        verify: also compare every shard with its checksum.
+
+    Raises:
+        ShardError: there is no complete data set, or a shard is missing or was changed.
+    """
+    path = Path(folder) / MANIFEST
+    try:
+        manifest = Manifest.from_json(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise ShardError(
+            f"{folder}: no data set here ({MANIFEST} is missing): give a folder written by "
+            "`qdgs generate`; one that stopped half-way must be written again."
+        ) from None
+    except ValueError as error:
+        raise ShardError(f"{path}: not a manifest of ours: {error}.") from None
+    for shard in manifest.shards:
+        file = path.with_name(shard.file)
+        if not file.is_file():
+            raise ShardError(f"{file} is missing: copy the data set again, or write it anew.")
+        if verify and hashlib.sha256(file.read_bytes()).hexdigest() != shard.sha256:
+            raise ShardError(
+                f"{file} differs from its checksum in {MANIFEST}: copy the data set again, or "
+                "write it anew."
+            )
+    return manifest
+
+
+def read_table(folder: str | os.PathLike[str], columns: Sequence[str] | None = None) -> pa.Table:
+    """All rows of a data set as one Arrow table; pictures stay PNG bytes.
+
+    Args:
+        folder: a folder written by `write_shards`.
+        columns: which columns; None reads all.
+    """
+    manifest = read_manifest(folder)
+    return pa.concat_tables(_read_shard(Path(folder) / s.file, columns) for s in manifest.shards)
+
+
+def read_rows(folder: str | os.PathLike[str]) -> Rows:
+    """All columns of a data set but the pictures."""
+    manifest = read_manifest(folder)
+    names = {field: column for field, (column, _) in _COLUMNS.items() if column in manifest.columns}
+    table = read_table(folder, list(names.values()))
+    return Rows(**{field: _to_numpy(table[column]) for field, column in names.items()})
+
+
+class ShardSource:
+    """Random access to the pictures and labels of a data set, as Grain's data sources want it.
+
+    A record is a dict: `image` UInt8[H, W, 3] and `label` int. A shard is read when one of its rows
+    is first asked for; its PNG bytes then stay in memory and pictures are decoded at each access.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], *, verify: bool = False):
+        """Open a data set; `verify` compares every shard with its checksum first."""
+        self.folder = Path(folder)
+        self.manifest = read_manifest(folder, verify=verify)
+        self._starts = np.cumsum([0] + [shard.count for shard in self.manifest.shards])
+        self._tables: dict[int, pa.Table] = {}
+
+    def __len__(self) -> int:
+        return self.manifest.count
+
+    def __getitem__(self, index: Any) -> dict[str, Any]:
+        row = operator.index(index)
+        if not 0 <= row < len(self):
+            raise IndexError(f"row {row} of a data set of {len(self)} rows")
+        number = int(np.searchsorted(self._starts, row, side="right")) - 1
+        table = self._tables.get(number)
+        if table is None:
+            path = self.folder / self.manifest.shards[number].file
+            table = self._tables[number] = _read_shard(path, ["image", "label"])
+        offset = row - int(self._starts[number])
+        picture = table["image"][offset]["bytes"].as_py()
+        return {"image": decode_png(picture), "label": table["label"][offset].as_py()}
+
+    def __repr__(self) -> str:
+        return f"ShardSource({str(self.folder)!r})"
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """PNG bytes of a picture UInt8[H, W, 3]."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG", compress_level=3)
+    return buffer.getvalue()
+
+
+def decode_png(content: bytes) -> np.ndarray:
+    """The picture UInt8[H, W, 3] in PNG bytes."""
+    with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def to_uint8(images: np.ndarray) -> np.ndarray:
+    """Pictures Float[..., 3] in [0, 1] as UInt8, rounded and clipped."""
+    return np.round(np.clip(images, 0.0, 1.0) * 255.0).astype(np.uint8)
+
+
+def _check_rows(
+    rows: Rows, label_names: Sequence[str], measure_names: Sequence[str], shard_size: int
+) -> None:
+    if shard_size < 1:
+        raise ShardError(f"shard_size is {shard_size}: give at least one row per shard.")
+    if len(rows) == 0:
+        raise ShardError("there are no rows to write: select some elites first.")
+    if rows.labels.min() < 0 or rows.labels.max() >= len(label_names):
+        raise ShardError(
+            f"labels reach from {rows.labels.min()} to {rows.labels.max()} but there are "
+            f"{len(label_names)} label names: give one name per class, counted from 0."
+        )
+    if rows.measures.shape[1] != len(measure_names):
+        raise ShardError(
+            f"{rows.measures.shape[1]} measures but {len(measure_names)} measure names: give one "
+            "name per measure."
+        )
+
+
+def _regroup(
+    batches: Iterable[np.ndarray], shard_size: int, count: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Turn batches of any sizes into (first row, pictures) of a shard each, `count` in all."""
+    waiting: list[np.ndarray] = []
+    start = held = 0
+    shape: tuple[int, ...] | None = None
+    for batch in batches:
+        if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[3] != 3:
+            raise ShardError(
+                f"a batch of images is {batch.dtype}{list(batch.shape)}: give uint8[B, H, W, 3]; "
+                "`to_uint8` converts from [0, 1]."
+            )
+        shape = shape or batch.shape[1:]
+        if batch.shape[1:] != shape:
+            raise ShardError(f"images of {batch.shape[1:]} after images of {shape}: give one size.")
+        waiting.append(batch)
+        held += len(batch)
+        if start + held > count:
+            raise ShardError(f"more images than the {count} rows: give one image per row.")
+        while held >= shard_size:
+            pictures = np.concatenate(waiting)
+            yield start, pictures[:shard_size]
+            start, held, waiting = start + shard_size, held - shard_size, [pictures[shard_size:]]
+    if start + held < count:
+        raise ShardError(f"{start + held} images for {count} rows: give one image per row.")
+    if held:
+        yield start, np.concatenate(waiting)
+
+
+def _encode_shard(
+    rows: Rows, pictures: np.ndarray, start: int, label_names: Sequence[str]
+) -> bytes:
+    """A whole Parquet file in memory."""
+    content = [encode_png(picture) for picture in pictures]
+    paths = [f"{start + i:06d}.png" for i in range(len(pictures))]
+    fields = [pa.field("image", _IMAGE)]
+    arrays = [pa.StructArray.from_arrays([content, paths], fields=list(_IMAGE))]
+    features: dict[str, Any] = {"image": {"_type": "Image"}}
+    columns = rows.columns()
+    for name, (column, kind) in _COLUMNS.items():
+        if name not in columns:
+            continue
+        values = columns[name]
+        array = pa.array(values.reshape(-1), kind)
+        dtype = np.dtype(kind.to_pandas_dtype()).name
+        feature: dict[str, Any] = {"dtype": dtype, "_type": "Value"}
+        if name == "labels":
+            feature = {"names": list(label_names), "_type": "ClassLabel"}
+        if values.ndim == 2:
+            width = values.shape[1]
+            array = pa.FixedSizeListArray.from_arrays(array, width)
+            feature = {"feature": feature, "length": width, "_type": "Sequence"}
+        arrays.append(array)
+        fields.append(pa.field(column, array.type))
+        features[column] = feature
+    description = json.dumps({"info": {"features": features}})
+    schema = pa.schema(fields, metadata={"huggingface": description})
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(arrays, schema=schema), sink, use_dictionary=False)
+    return sink.getvalue().to_pybytes()
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"{error.strerror} while writing {len(content)} bytes; no part of the data set is left "
+            "behind: make room or give a folder on another disk, then run again",
+            str(path),
+        ) from error
+
+
+def _read_shard(path: Path, columns: Sequence[str] | None) -> pa.Table:
+    try:
+        return pq.read_table(path, columns=columns, partitioning=None)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ShardError(f"{path} cannot be read as Parquet: {error}.") from None
+
+
+def _to_numpy(column: pa.ChunkedArray) -> np.ndarray:
+    array = column.combine_chunks()
+    if pa.types.is_fixed_size_list(array.type):
+        return array.flatten().to_numpy().reshape(len(array), array.type.list_size)
+    return array.to_numpy()

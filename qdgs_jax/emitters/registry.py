@@ -1,0 +1,234 @@
+"""The algorithms a run file can name, each a table entry that builds its emitter.
+
+docs/algorithms.md says what each is and when to use it. All algorithms spend the same number of
+evaluations per step, `emitters * (1 + branches)`: those with gradients use one per emitter for its
+parent, the others for one more candidate. SQUAD pairs them, and leaves one out of an odd number.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import jax
+from qdax.core.emitters.emitter import Emitter
+
+from qdgs_jax.emitters import (
+    DominatedNoveltyEmitter,
+    EvoJaxEmitter,
+    EvolutionStrategyEmitter,
+    GaussianEmitter,
+    GradientArborescenceEmitter,
+    IsoLineEmitter,
+    OMGMegaEmitter,
+    RandomEmitter,
+    SquadEmitter,
+)
+from qdgs_jax.emitters.common import Normalization
+from qdgs_jax.emitters.evojax_solver import SOLVERS
+from qdgs_jax.emitters.optimizer import Optimizer
+from qdgs_jax.emitters.ranking import Ranking
+from qdgs_jax.emitters.restarts import RestartRule
+
+Prior = Callable[[jax.Array, int], jax.Array]  # (key, n) -> latents Float[n, D]
+
+# Beyond this length of latents the full covariance matrices would outgrow the archive.
+_MAX_FULL_DIM = 1024
+_POPULATION = 1024  # of algorithms with a population
+
+
+class EmitterSettings(Protocol):
+    """What `build_emitter` reads of a run file's [search] table."""
+
+    @property
+    def emitters(self) -> int:
+        """Number E of independent emitters."""
+
+    @property
+    def branches(self) -> int:
+        """Candidates per emitter and step; a parent's own evaluation comes on top."""
+
+    @property
+    def sigma0(self) -> float:
+        """Initial step size of the sampled coefficients or latents."""
+
+    @property
+    def step_size(self) -> float:
+        """Learning rate of the parents' optimiser."""
+
+    @property
+    def restart(self) -> RestartRule:
+        """When an emitter starts afresh."""
+
+    @property
+    def normalization(self) -> Normalization:
+        """What branches make of a parent's gradients."""
+
+
+class Task(NamedTuple):
+    """What an emitter is built for."""
+
+    settings: EmitterSettings
+    latent_dim: int
+    num_measures: int
+    prior: Prior | None
+
+    @property
+    def step_evaluations(self) -> int:
+        """Evaluations of one step."""
+        return self.settings.emitters * (1 + self.settings.branches)
+
+
+class Algorithm(NamedTuple):
+    """An entry of the table.
+
+    Attributes:
+        build: Makes the emitter.
+        annealed: Whether the algorithm is meant for thresholds that anneal. The others follow the
+            elites: learning rate 1, threshold_min -inf.
+    """
+
+    build: Callable[[Task], Emitter]
+    annealed: bool = False
+
+
+def _random(task: Task) -> Emitter:
+    return RandomEmitter(task.step_evaluations, task.latent_dim, task.prior)
+
+
+def _map_elites(task: Task) -> Emitter:
+    return GaussianEmitter(task.step_evaluations, task.settings.sigma0)
+
+
+def _map_elites_line(task: Task) -> Emitter:
+    return IsoLineEmitter(task.step_evaluations, iso_sigma=0.1 * task.settings.sigma0)
+
+
+def _cma_me(ranking: Ranking) -> Callable[[Task], Emitter]:
+    def build(task: Task) -> Emitter:
+        return EvolutionStrategyEmitter(
+            num_emitters=task.settings.emitters,
+            batch=1 + task.settings.branches,
+            sigma0=task.settings.sigma0,
+            ranking=ranking,
+            restart=task.settings.restart,
+            form="full" if task.latent_dim <= _MAX_FULL_DIM else "separable",
+        )
+
+    return build
+
+
+def _omg_mega(task: Task) -> Emitter:
+    return OMGMegaEmitter(
+        num_emitters=task.settings.emitters,
+        branches=task.settings.branches,
+        num_measures=task.num_measures,
+        sigma=task.settings.sigma0,
+        normalization=task.settings.normalization,
+    )
+
+
+def _cma_mega(ranking: Ranking) -> Callable[[Task], Emitter]:
+    def build(task: Task) -> Emitter:
+        return GradientArborescenceEmitter(
+            num_emitters=task.settings.emitters,
+            branches=task.settings.branches,
+            num_measures=task.num_measures,
+            sigma0=task.settings.sigma0,
+            optimizer=Optimizer("adam", task.settings.step_size),
+            ranking=ranking,
+            restart=task.settings.restart,
+            normalization=task.settings.normalization,
+            objective_coefficient="nonnegative",
+        )
+
+    return build
+
+
+def _dns(task: Task) -> Emitter:
+    return DominatedNoveltyEmitter(task.step_evaluations, iso_sigma=0.1 * task.settings.sigma0)
+
+
+def _squad(task: Task) -> Emitter:
+    # A member costs two evaluations, one with its Jacobian and one where it goes.
+    members = max(1, task.step_evaluations // 2)
+    return SquadEmitter(
+        num_emitters=members,
+        population=max(_POPULATION, members),
+        spread=task.settings.sigma0,
+        optimizer=Optimizer("adam", task.settings.step_size),
+    )
+
+
+def _evojax(solver: str) -> Callable[[Task], Emitter]:
+    def build(task: Task) -> Emitter:
+        return EvoJaxEmitter(solver, task.step_evaluations, task.latent_dim, task.settings.sigma0)
+
+    return build
+
+
+ALGORITHMS: dict[str, Algorithm] = {
+    "random": Algorithm(_random),
+    "map_elites": Algorithm(_map_elites),
+    "map_elites_line": Algorithm(_map_elites_line),
+    "cma_me": Algorithm(_cma_me("2imp")),
+    "cma_me_opt": Algorithm(_cma_me("obj")),
+    "cma_me_rd": Algorithm(_cma_me("2rd")),
+    "cma_mae": Algorithm(_cma_me("imp"), annealed=True),
+    "omg_mega": Algorithm(_omg_mega),
+    "cma_mega": Algorithm(_cma_mega("2imp")),
+    "cma_maega": Algorithm(_cma_mega("imp"), annealed=True),
+    "dns": Algorithm(_dns),
+    "squad": Algorithm(_squad),
+    **{f"evojax:{solver}": Algorithm(_evojax(solver)) for solver in SOLVERS},
+}
+
+
+def _find(name: str) -> Algorithm:
+    if name not in ALGORITHMS:
+        close = difflib.get_close_matches(name, ALGORITHMS, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"unknown algorithm {name!r}: known are {', '.join(ALGORITHMS)}.{hint}")
+    return ALGORITHMS[name]
+
+
+def build_emitter(
+    name: str,
+    settings: EmitterSettings,
+    latent_dim: int,
+    num_measures: int,
+    prior: Prior | None = None,
+) -> Emitter:
+    """Build the emitter of an algorithm.
+
+    Args:
+        name: One of `ALGORITHMS`.
+        settings: The run file's [search] table; from Python, `config.SearchConfig(emitters=15)`,
+            which holds its defaults.
+        latent_dim: Length D of a latent.
+        num_measures: Number M of measures.
+        prior: The generator's prior, (key, n) -> Float[n, D]; the standard normal if None.
+
+    Raises:
+        ValueError: If the name is unknown or a setting is out of range.
+    """
+    return _find(name).build(Task(settings, latent_dim, num_measures, prior))
+
+
+def archive_settings(name: str, learning_rate: float, threshold_min: float) -> dict[str, float]:
+    """The archive settings an algorithm is meant for.
+
+    Args:
+        name: One of `ALGORITHMS`.
+        learning_rate: Of an annealed archive.
+        threshold_min: Of an annealed archive.
+
+    Returns:
+        "learning_rate" and "threshold_min" as given for algorithms that anneal, those of an elitist
+        archive (1 and -inf) for the others.
+    """
+    if _find(name).annealed:
+        return {"learning_rate": learning_rate, "threshold_min": threshold_min}
+    return {"learning_rate": 1.0, "threshold_min": -math.inf}

@@ -1,0 +1,203 @@
+"""Training many small classifiers side by side.
+
+One training is a pure function of (parameters, data, key): a scan over epochs and steps. `vmap`
+makes it many, each with its own initial weights, order of the data and, if wanted, own data set;
+all models of a comparison (seeds x biases) run in one program. How many at once is a matter of
+speed alone: accelerators take all, while on a CPU, where a few activations fill the cache, the same
+program runs over one model per device; the command line makes a device of every core.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from qdgs_jax.models.shape_classifier import ShapeClassifier, ShapeClassifierConfig
+
+Params = Any  # nnx.State of one classifier, or of G with a leading axis
+
+
+@dataclasses.dataclass(frozen=True)
+class FitSettings:
+    """How a classifier is trained: Adam on the binary cross entropy.
+
+    Attributes:
+        epochs: passes over the data.
+        batch_size: images per step; the incomplete rest of an epoch is left out, and as every epoch
+            has its own order, a different rest each time.
+        learning_rate: Adam's at the start; it falls to zero along a cosine.
+        mirrored: show each batch in one of the eight symmetries of the square, drawn anew.
+    """
+
+    epochs: int
+    batch_size: int = 50
+    learning_rate: float = 3e-3
+    mirrored: bool = False
+
+    def __post_init__(self) -> None:
+        if min(self.epochs, self.batch_size) < 1 or self.learning_rate <= 0:
+            raise ValueError(f"{self}: every setting must be positive.")
+
+
+@functools.lru_cache
+def _graph(cfg: ShapeClassifierConfig) -> nnx.GraphDef:
+    return nnx.split(nnx.eval_shape(lambda: ShapeClassifier(cfg, rngs=nnx.Rngs(0))))[0]
+
+
+@functools.partial(jax.jit, static_argnames="cfg")
+def init_models(cfg: ShapeClassifierConfig, keys: jax.Array) -> Params:
+    """Initial parameters of a classifier for each of the keys [G], with leading axis G."""
+    return jax.vmap(lambda key: nnx.state(ShapeClassifier(cfg, rngs=nnx.Rngs(key))))(keys)
+
+
+def apply_model(cfg: ShapeClassifierConfig, params: Params, images: jax.Array) -> jax.Array:
+    """Logits Float[B] of images UInt8[B, S, S, 3]."""
+    return nnx.merge(_graph(cfg), params)(images.astype(jnp.float32) / 255.0)
+
+
+def mirror(images: jax.Array, key: jax.Array) -> jax.Array:
+    """A batch of square images in one of the eight symmetries of the square."""
+    upside_down, left_right, transposed = jax.random.bernoulli(key, shape=(3,))
+    images = jnp.where(upside_down, images[:, ::-1], images)
+    images = jnp.where(left_right, images[:, :, ::-1], images)
+    return jnp.where(transposed, images.swapaxes(1, 2), images)
+
+
+def _fit_one(
+    cfg: ShapeClassifierConfig,
+    settings: FitSettings,
+    params: Params,
+    images: jax.Array,
+    labels: jax.Array,
+    key: jax.Array,
+) -> Params:
+    """Train one classifier on images UInt8[N, S, S, 3] with labels Int[N] of 0 and 1."""
+    count = images.shape[0]
+    batch = min(settings.batch_size, count)
+    steps = count // batch
+    total = settings.epochs * steps
+    optimizer = optax.adam(optax.cosine_decay_schedule(settings.learning_rate, total))
+
+    def loss(params: Params, indices: jax.Array, key: jax.Array) -> jax.Array:
+        shown = mirror(images[indices], key) if settings.mirrored else images[indices]
+        logits = apply_model(cfg, params, shown)
+        targets = labels[indices].astype(logits.dtype)
+        return optax.sigmoid_binary_cross_entropy(logits, targets).mean()
+
+    def step(
+        carry: tuple[Params, Any], batch_of_step: tuple[jax.Array, jax.Array]
+    ) -> tuple[tuple[Params, Any], None]:
+        params, opt_state = carry
+        gradient = jax.grad(loss)(params, *batch_of_step)
+        updates, opt_state = optimizer.update(gradient, opt_state, params)
+        return (optax.apply_updates(params, updates), opt_state), None
+
+    def epoch(carry: tuple[Params, Any], number: jax.Array) -> tuple[tuple[Params, Any], None]:
+        order_key, mirror_key = jax.random.split(jax.random.fold_in(key, number))
+        order = jax.random.permutation(order_key, count)[: steps * batch].reshape(steps, batch)
+        return jax.lax.scan(step, carry, (order, jax.random.split(mirror_key, steps)))
+
+    carry = (params, optimizer.init(params))
+    return jax.lax.scan(epoch, carry, jnp.arange(settings.epochs))[0][0]
+
+
+def _side_by_side(
+    function: Callable[..., Any], in_axes: tuple[int | None, ...], count: int
+) -> Callable[..., Any]:
+    """`vmap` a function over `count` models, which as many devices share as divide them."""
+    devices = np.array(jax.local_devices())
+    devices = devices[: max(n for n in range(1, len(devices) + 1) if count % n == 0)]
+    shared, split = P(), P("models")  # type: ignore[no-untyped-call]
+    specs = tuple(shared if axis is None else split for axis in in_axes)
+    mapped = jax.vmap(function, in_axes=in_axes)
+    return jax.shard_map(
+        mapped, mesh=Mesh(devices, "models"), in_specs=specs, out_specs=split, check_vma=False
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("cfg", "settings"))
+def fit(
+    cfg: ShapeClassifierConfig,
+    settings: FitSettings,
+    params: Params,
+    images: jax.Array,
+    labels: jax.Array,
+    keys: jax.Array,
+) -> Params:
+    """Train G classifiers at once.
+
+    Args:
+        cfg: their sizes.
+        settings: how to train.
+        params: parameters with leading axis G.
+        images: UInt8[N, S, S, 3] shared by all, or UInt8[G, N, S, S, 3].
+        labels: Int[N] shared by all, or Int[G, N]; 0 and 1.
+        keys: G keys, each the order of one model's data.
+
+    Returns:
+        The trained parameters.
+    """
+    in_axes = (0, 0 if images.ndim == 5 else None, 0 if labels.ndim == 2 else None, 0)
+    one = functools.partial(_fit_one, cfg, settings)
+    return _side_by_side(one, in_axes, len(keys))(params, images, labels, keys)
+
+
+@functools.partial(jax.jit, static_argnames=("cfg", "batch"))
+def predict(
+    cfg: ShapeClassifierConfig, params: Params, images: jax.Array, batch: int = 250
+) -> jax.Array:
+    """Logits Float[G, N] of G classifiers for shared images UInt8[N, S, S, 3]."""
+    count = images.shape[0]
+    batch = min(batch, count)
+    images = jnp.pad(images, ((0, -count % batch), (0, 0), (0, 0), (0, 0)))
+    batches = images.reshape(-1, batch, *images.shape[1:])
+
+    def one(params: Params, batches: jax.Array) -> jax.Array:
+        # Batch by batch: the activations of all images at once would not fit into a cache.
+        logits = jax.lax.map(functools.partial(apply_model, cfg, params), batches)
+        return logits.reshape(-1)[:count]
+
+    models = jax.tree.leaves(params)[0].shape[0]
+    return _side_by_side(one, (0, None), models)(params, batches)
+
+
+def in_groups(
+    function: Callable[[slice], Any],
+    count: int,
+    *,
+    group: int | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Any:
+    """Run a program over groups of models and join the results along their leading axis.
+
+    Args:
+        function: takes a slice of 0..count and returns a pytree of arrays with that leading axis.
+            All slices are of one size, so that it compiles once; the last may overlap the one
+            before.
+        count: number of models.
+        group: models per group; None takes one per device on CPUs and all at once elsewhere.
+        progress: told the finished share in [0, 1].
+
+    Returns:
+        A pytree of NumPy arrays with leading axis `count`.
+    """
+    on_cpu = jax.default_backend() == "cpu"
+    size = min(count, group or (jax.local_device_count() if on_cpu else count))
+    results: list[Any] = []
+    for start in range(0, count, size):
+        first = min(start, count - size)
+        result = function(slice(first, first + size))
+        results.append(jax.tree.map(lambda v, skip=start - first: np.asarray(v)[skip:], result))
+        if progress is not None:
+            progress(min(1.0, (start + size) / count))
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *results)

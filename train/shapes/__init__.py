@@ -1,0 +1,1 @@
+"""Classifiers of shapes: the repair of biased ones, and an oracle."""

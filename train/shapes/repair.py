@@ -1,0 +1,282 @@
+"""Does the generated data set repair a biased classifier? The experiment of QDGS, section 5.1.
+
+Classifiers learn triangle against square from drawings in which triangles are mostly red and
+squares mostly blue, for several strengths of that bias, and then see a generated data set: one from
+a search (QDGS), one of random samples of the same generator labelled the same way (Rand), or none.
+A balanced set of drawings shows what each has learnt, group by group. (Chang et al. 2024,
+arXiv:2312.14369.)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from qdgs_jax.domains.shapes_drawing import balanced_dataset, biased_dataset
+from qdgs_jax.models.shape_classifier import ShapeClassifierConfig
+from qdgs_jax.train.loader import LabelledImages, load_images
+from qdgs_jax.train.loop import FitSettings, Params, fit, in_groups, init_models, predict
+
+ARMS = ("none", "rand", "qdgs")
+ARM_TITLES = {"none": "no repair", "rand": "Rand", "qdgs": "QDGS"}
+GROUPS = ("red triangle", "blue triangle", "red square", "blue square")  # 2 * shape + colour
+Progress = Callable[[str, float], None]  # (what is being done, finished share of it in [0, 1])
+
+
+class RepairSettings(Protocol):
+    """What the experiment reads of a run file's [classifier] table."""
+
+    @property
+    def image_size(self) -> int:
+        """Width and height of the images that the classifiers see."""
+
+    @property
+    def biases(self) -> tuple[float, ...]:
+        """Shares of the drawings whose colour follows their shape."""
+
+    @property
+    def seeds(self) -> int:
+        """Classifiers per bias."""
+
+    @property
+    def train_images(self) -> int:
+        """Drawings that each classifier learns from."""
+
+    @property
+    def train_epochs(self) -> int:
+        """Epochs on the biased drawings."""
+
+    @property
+    def repair_epochs(self) -> int:
+        """Epochs on a generated data set."""
+
+    @property
+    def test_images(self) -> int:
+        """Balanced drawings to test on."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RepairResult:
+    """Accuracies of all classifiers.
+
+    Attributes:
+        biases: the J strengths of the bias.
+        accuracy: for each arm of `ARMS`, Float[J, S, 4]: the share of right answers for each bias,
+            seed and group of `GROUPS`.
+        images: for each arm, the number of generated images it learnt from.
+    """
+
+    biases: tuple[float, ...]
+    accuracy: Mapping[str, np.ndarray]
+    images: Mapping[str, int]
+
+    def balanced(self, arm: str) -> np.ndarray:
+        """Balanced accuracy Float[J, S]: the mean over the groups."""
+        return self.accuracy[arm].mean(axis=-1)
+
+    def mean(self, arm: str) -> np.ndarray:
+        """Balanced accuracy Float[J], averaged over the seeds."""
+        return self.balanced(arm).mean(axis=1)
+
+    def standard_error(self, arm: str) -> np.ndarray:
+        """Standard error Float[J] of `mean` over the seeds; NaN for a single seed."""
+        seeds = self.balanced(arm).shape[1]
+        if seeds == 1:
+            return np.full(len(self.biases), math.nan)
+        return self.balanced(arm).std(axis=1, ddof=1) / math.sqrt(seeds)
+
+    def gain(self, arm: str) -> np.ndarray:
+        """Float[J]: by how much the arm's balanced accuracy exceeds that of no repair."""
+        return self.mean(arm) - self.mean("none")
+
+    def table_header(self) -> list[str]:
+        """Titles of the columns of `table_rows`."""
+        return ["bias", *(ARM_TITLES[arm] for arm in ARMS), "gain of QDGS"]
+
+    def table_rows(self) -> list[list[str]]:
+        """Balanced accuracy in per cent, mean ± standard error over the seeds, a row per bias."""
+        rows = []
+        for j, bias in enumerate(self.biases):
+            cells = []
+            for arm in ARMS:
+                error = self.standard_error(arm)[j]
+                spread = "" if math.isnan(error) else f" ± {100 * error:.1f}"
+                cells.append(f"{100 * self.mean(arm)[j]:.1f}{spread}")
+            rows.append([f"{bias:.2f}", *cells, f"{100 * self.gain('qdgs')[j]:+.1f}"])
+        return rows
+
+    def to_json(self) -> str:
+        """All numbers as JSON text."""
+        accuracy = {arm: self.accuracy[arm].tolist() for arm in ARMS}
+        table = {"biases": self.biases, "groups": GROUPS, "accuracy": accuracy}
+        return json.dumps({**table, "images": dict(self.images)}, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> RepairResult:
+        """Read `to_json`'s text.
+
+        Raises:
+            ValueError: it is not such a text.
+        """
+        try:
+            table = json.loads(text)
+            accuracy = {arm: np.array(table["accuracy"][arm], np.float64) for arm in ARMS}
+            images = {arm: int(table["images"][arm]) for arm in ARMS}
+            biases = tuple(float(bias) for bias in table["biases"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not the result of a repair experiment: {error!r}") from None
+        for arm, values in accuracy.items():
+            if values.ndim != 3 or values.shape[::2] != (len(biases), len(GROUPS)):
+                raise ValueError(
+                    f"accuracy of {arm} has shape {values.shape}: expected "
+                    f"({len(biases)}, seeds, {len(GROUPS)})"
+                )
+        return cls(biases, accuracy, images)
+
+
+def run_repair(
+    qdgs_dir: str | os.PathLike[str],
+    rand_dir: str | os.PathLike[str],
+    settings: RepairSettings,
+    seed: int,
+    progress: Progress | None = None,
+    *,
+    group: int | None = None,
+) -> RepairResult:
+    """Train biased classifiers, repair them with each data set, and test them.
+
+    Args:
+        qdgs_dir: data set of a search, with classes triangle and square in this order.
+        rand_dir: data set of random samples, labelled the same way.
+        settings: sizes of the experiment.
+        seed: of drawings, initial weights and orders. Equal arguments give equal results.
+        progress: told what is being done and how much of it is finished.
+        group: classifiers trained in one program, see `in_groups`.
+
+    Raises:
+        ShardError: a folder holds no complete data set.
+        ValueError: a data set has other than two classes, or its images are too small.
+    """
+    cfg = ShapeClassifierConfig(image_size=settings.image_size)
+    data = {
+        arm: _binary(load_images(folder, settings.image_size), folder)
+        for arm, folder in (("rand", rand_dir), ("qdgs", qdgs_dir))
+    }
+    report = progress or (lambda _what, _share: None)
+    test = balanced_dataset(seed + 1, settings.test_images, settings.image_size)
+    params = {"none": _train_biased(cfg, settings, seed, report, group)}
+    for arm, images in data.items():
+        title = f"repair with {ARM_TITLES[arm]}"
+        params[arm] = _repair(cfg, settings, params["none"], images, seed, title, report, group)
+    shape = (len(settings.biases), settings.seeds)
+    accuracy = {}
+    for number, arm in enumerate(ARMS):
+        hits = _group_accuracy(cfg, params[arm], test, group)
+        accuracy[arm] = hits.reshape(*shape, len(GROUPS))
+        report("test", (number + 1) / len(ARMS))
+    images_seen = {"none": 0, **{arm: len(images.labels) for arm, images in data.items()}}
+    return RepairResult(tuple(settings.biases), accuracy, images_seen)
+
+
+def _binary(data: LabelledImages, folder: str | os.PathLike[str]) -> LabelledImages:
+    if len(data.label_names) != 2:
+        raise ValueError(
+            f"{folder} has {len(data.label_names)} classes {data.label_names}: the experiment "
+            "needs two, triangle and square; choose the shape as the data set's label."
+        )
+    return data
+
+
+def _model_keys(seed: int, count: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Keys [count] for the initial weights, the order in training and the order in repair."""
+    init, train, repair = jax.random.split(jax.random.key(seed), 3)
+    return tuple(jax.random.split(key, count) for key in (init, train, repair))  # type: ignore[return-value]
+
+
+def _train_biased(
+    cfg: ShapeClassifierConfig,
+    settings: RepairSettings,
+    seed: int,
+    report: Progress,
+    group: int | None,
+) -> Params:
+    """Parameters of the biased classifiers; model number = bias index * seeds + seed index."""
+    count = len(settings.biases) * settings.seeds
+    init_keys, order_keys, _ = _model_keys(seed, count)
+    fitting = FitSettings(epochs=settings.train_epochs)
+    seeds = np.random.SeedSequence(seed).generate_state(count)
+
+    def train(models: slice) -> Params:
+        drawn = [
+            biased_dataset(
+                int(seeds[m]),
+                settings.train_images,
+                settings.biases[m // settings.seeds],
+                settings.image_size,
+            )
+            for m in range(models.start, models.stop)
+        ]
+        images, labels = (np.stack([data[i] for data in drawn]) for i in (0, 1))
+        params = init_models(cfg, init_keys[models])
+        return fit(cfg, fitting, params, images, labels, order_keys[models])
+
+    return in_groups(
+        train, count, group=group, progress=lambda share: report("train on biased drawings", share)
+    )
+
+
+def _repair(
+    cfg: ShapeClassifierConfig,
+    settings: RepairSettings,
+    params: Params,
+    data: LabelledImages,
+    seed: int,
+    title: str,
+    report: Progress,
+    group: int | None,
+) -> Params:
+    """Fine-tune every classifier on one data set.
+
+    The data set is small and its shapes stand as the search found them: mirrored and turned copies
+    stand for those it did not find, and many steps on few images each undo what the biased drawings
+    taught.
+    """
+    count = len(settings.biases) * settings.seeds
+    _, _, keys = _model_keys(seed, count)
+    fitting = FitSettings(
+        epochs=settings.repair_epochs, batch_size=10, learning_rate=5e-3, mirrored=True
+    )
+    images, labels = jax.device_put((data.images, data.labels))
+
+    def repair(models: slice) -> Params:
+        start = jax.tree.map(lambda value: value[models], params)
+        return fit(cfg, fitting, start, images, labels, keys[models])
+
+    return in_groups(repair, count, group=group, progress=lambda share: report(title, share))
+
+
+def _group_accuracy(
+    cfg: ShapeClassifierConfig,
+    params: Params,
+    test: tuple[np.ndarray, np.ndarray, np.ndarray],
+    group: int | None,
+) -> np.ndarray:
+    """Share of right answers per model and group, Float[M, 4]."""
+    images, shapes, colours = test
+    on_device = jax.device_put(images)
+
+    def answer(models: slice) -> Any:
+        return predict(cfg, jax.tree.map(lambda value: value[models], params), on_device)
+
+    count = jax.tree.leaves(params)[0].shape[0]
+    logits = in_groups(answer, count, group=group)
+    right = (logits > 0) == (shapes == 1)
+    groups = 2 * shapes + colours
+    return np.stack([right[:, groups == g].mean(axis=1) for g in range(len(GROUPS))], axis=1)
