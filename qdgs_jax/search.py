@@ -73,7 +73,7 @@ class Search(MAPElites):
 
         Args:
             problem: what to search.
-            emitter: any QDax emitter. Those with `parents` and `accept` get the half-step with
+            emitter: any QDax emitter. Those with `parents` get the half-step with
                 Jacobians.
             create_archive: one example latent Float[D] -> an empty archive. None stands for a
                 `GridArchive` with the settings in `grid`.
@@ -268,9 +268,14 @@ class Search(MAPElites):
         parents, observe_parents, emit, evaluate, observe, adapt = _keys(
             state.key, state.step + 1, 6
         )
+        wanted: dict[str, Any] = {}
         if self._branches:
-            state = self._half_step(params, state, parents, observe_parents)
-        genotypes, extra_info = self.ask(self._readable(state.archive), state.emitter, emit)
+            state, wanted["jacobian"] = self._half_step(params, state, parents, observe_parents)
+        if getattr(self._emitter, "takes_params", False):
+            wanted["params"] = params
+        genotypes, extra_info = self._emitter.emit(
+            self._readable(state.archive), state.emitter, emit, **wanted
+        )
         state, evaluation, gradients = self._evaluate(params, state, genotypes, evaluate, observe)
         # QDax's MultiEmitter slices all extra scores by candidates, which would break a key.
         key = {} if isinstance(self._emitter, MultiEmitter) else {"key": adapt}
@@ -287,7 +292,7 @@ class Search(MAPElites):
 
     def _half_step(
         self, params: Params, state: SearchState, evaluate: jax.Array, observe: jax.Array
-    ) -> SearchState:
+    ) -> tuple[SearchState, jax.Array]:
         """Evaluate the emitter's parents with Jacobians and offer them to the archive."""
         parents = self._emitter.parents(state.emitter)
         state, evaluation, gradients = self._evaluate(
@@ -297,7 +302,7 @@ class Search(MAPElites):
             parents, evaluation.descriptors, evaluation.fitnesses, evaluation.extra
         )
         jacobian = jnp.swapaxes(gradients["gradients"], 1, 2)
-        return state.replace(archive=archive, emitter=self._emitter.accept(state.emitter, jacobian))
+        return state.replace(archive=archive), jacobian
 
     def _evaluate(
         self,
