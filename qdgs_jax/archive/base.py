@@ -196,6 +196,7 @@ class Archive(Statistics, Exchange, MapElitesRepertoire):
         """
         descriptors, fitnesses = jnp.asarray(descriptors), jnp.asarray(fitnesses)
         fitnesses = self._checked_fitnesses(genotypes, descriptors, fitnesses)
+        descriptors = descriptors.astype(jnp.float32)  # a number may be finite in float64 alone
         sound = self.storable(genotypes) & jnp.all(jnp.isfinite(descriptors), axis=-1)
         sound &= jnp.isfinite(fitnesses)
         return self.insert(
