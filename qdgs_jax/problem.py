@@ -17,6 +17,8 @@ import jax.numpy as jnp
 Params = Any  # pytree of arrays: the weights of a problem's networks, or ()
 ProblemState = Any  # pytree of arrays carried through a search, or ()
 
+_NEEDS_VALUES = (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError)
+
 
 class Evaluation(NamedTuple):
     """Scores of a batch of latents.
