@@ -156,7 +156,7 @@ def test_parents_are_offered_to_the_archive():
         objective_and_measures, 4, Aside(), dims=(10, 10), ranges=((-1, 1), (-1, 1))
     )
     state, _ = search.run((), search.init((), jnp.zeros((1, 4)), jax.random.key(0)), 1)
-    elites = [elite.genotype[0] for elite in state.archive.elites()]
+    elites = [elite.latent[0] for elite in state.archive.elites()]
     np.testing.assert_allclose(elites, [0.0, 0.7])
 
 
