@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import importlib.util
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -190,7 +191,7 @@ def _import_module(name: str, folder: Path) -> ModuleType:
     top = name.partition(".")[0]
     found = PathFinder.find_spec(top)
     known = sys.modules.get(top)
-    if found is None and known is None:
+    if found is None and known is None and importlib.util.find_spec(top) is None:
         raise ValueError(
             f"domain.generator names the module {name!r}, which is neither in {folder.resolve()} "
             "nor where Python looks: put it beside the run file, or install it."

@@ -13,8 +13,10 @@ from typing import Generic
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
+from qdgs_jax import keys
 from qdgs_jax.domains import scoring
 from qdgs_jax.domains.batches import in_batches
 from qdgs_jax.domains.cutouts import random_cutouts
@@ -22,7 +24,7 @@ from qdgs_jax.domains.evaluation import Computation
 from qdgs_jax.domains.memory import Memory
 from qdgs_jax.domains.prompts import PromptPair, embed_prompts
 from qdgs_jax.domains.protocol import DomainParams, Generator, LatentStatistics, P, RunSettings
-from qdgs_jax.domains.spread import MeasureSpread, measure_spread
+from qdgs_jax.domains.spread import SAMPLES, MeasureSpread, measure_spread
 from qdgs_jax.domains.start import StartSettings, find_start
 from qdgs_jax.domains.weights import load_clip
 from qdgs_jax.models.clip import CLIPConfig, VisionTower, normalise_pixels
@@ -125,17 +127,22 @@ class PromptedDomain(Generic[P]):
         return find_start(self, params, key, self.start)
 
     def spread(self, params: DomainParams[P], key: jax.Array) -> tuple[MeasureSpread, ...]:
-        """How far each measure reaches over the generator's own samples."""
-        return measure_spread(self, params, key)
+        """How far each measure reaches over the generator's own samples, `SAMPLES` of them."""
+        measures, embeds = map(np.asarray, _sampled(self, params, key))
+        return measure_spread(measures, embeds, params.targets.measures)
 
-    def _score(
-        self, params: DomainParams[P], state: ProblemState, key: jax.Array, latents: jax.Array
-    ) -> Scored:
+    def _embed(self, params: DomainParams[P], key: jax.Array, latents: jax.Array) -> jax.Array:
+        """Embeddings Float[n, B, E] of n cutouts per image."""
         images = self.decode(params, latents)
         pieces = random_cutouts(images, key, self.cutouts, self.clip_config.image_size)
         flat = pieces.reshape(-1, *pieces.shape[2:])
         embeds = embed_images(self.clip_graph, self.clip_config, params.clip, flat)
-        embeds = embeds.reshape(*pieces.shape[:2], -1)
+        return embeds.reshape(*pieces.shape[:2], -1)
+
+    def _score(
+        self, params: DomainParams[P], state: ProblemState, key: jax.Array, latents: jax.Array
+    ) -> Scored:
+        embeds = self._embed(params, key, latents)
         loss, measures = scoring.prompt_distances(params.targets, embeds)
         if self.norm_weight:
             bound = params.statistics.norm_bound
@@ -156,6 +163,23 @@ def _pictures(domain: PromptedDomain[P], params: DomainParams[P], latents: jax.A
 
     with domain.computation.products():
         return in_batches(draw, latents, domain.computation.batch)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _sampled(
+    domain: PromptedDomain[P], params: DomainParams[P], key: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Measures and normalised embeddings of samples, as many at a time as for start latents."""
+    latents = domain.sample(params, keys.stream(key, "spread/latents"), SAMPLES)
+    cutouts = keys.stream(key, "spread/cutouts")
+
+    def score(latents: jax.Array) -> tuple[jax.Array, jax.Array]:
+        embeds = domain._embed(params, cutouts, latents)
+        _, measures = scoring.prompt_distances(params.targets, embeds)
+        return measures, scoring.normalize(embeds).mean(axis=0)
+
+    with domain.computation.products():
+        return in_batches(score, latents, domain.start.batch_size)
 
 
 def embed_images(
