@@ -21,9 +21,7 @@ class Blobs:
     def decode(self, params: dict[str, jax.Array], latents: jax.Array) -> jax.Array:
         """Images Float[B, size, size, 3] in [0, 1], of a weighted mix of both inks."""
         hue, form, size, x, y = latents.T[:, :, None, None]
-        power = 2 + 8 * jax.nn.sigmoid(
-            2 * form
-        )  # |x|^2 + |y|^2 is a disc, |x|^10 + |y|^10 a square
+        power = 2 + 8 * jax.nn.sigmoid(3 * form - 1)  # 2 is a disc, 10 almost a square
         across = jnp.abs(self.line - 0.3 * jnp.tanh(x)) + 1e-3
         down = jnp.abs(self.line[:, None] - 0.3 * jnp.tanh(y)) + 1e-3
         distance = (across**power + down**power) ** (1 / power) / (0.5 + 0.15 * jnp.tanh(size))

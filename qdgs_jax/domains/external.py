@@ -140,8 +140,10 @@ def check_generator(name: str, supplied: Supplied, key: jax.Array) -> object:
     weights = _guarded(f"{name}: params", lambda: jax.tree.map(jnp.asarray, supplied.params))
 
     key = keys.stream(key, "check")
-    sample = jax.jit(supplied.sample, static_argnums=2)
-    latents = _guarded(f"{name}: sample(params, key, 2)", lambda: sample(weights, key, 2))
+    latents = _guarded(
+        f"{name}: sample(params, key, 2)",
+        lambda: jax.jit(supplied.sample, static_argnums=2)(weights, key, 2),
+    )
     _check_array(f"{name}: sample(params, key, 2)", latents, (2, int(dim)))
     images = _guarded(
         f"{name}: decode(params, latents)", lambda: jax.jit(supplied.decode)(weights, latents)
