@@ -146,10 +146,7 @@ class Aside(Emitter):
     def parents(self, state):
         return jnp.full((1, 4), 0.7)
 
-    def accept(self, state, jacobian):
-        return state
-
-    def emit(self, repertoire, emitter_state, key):
+    def emit(self, repertoire, emitter_state, key, jacobian=None):
         return jnp.zeros((2, 4)), {}
 
 
@@ -159,7 +156,7 @@ def test_parents_are_offered_to_the_archive():
         objective_and_measures, 4, Aside(), dims=(10, 10), ranges=((-1, 1), (-1, 1))
     )
     state, _ = search.run((), search.init((), jnp.zeros((1, 4)), jax.random.key(0)), 1)
-    elites = [elite.genotype[0] for elite in state.archive.elites()]
+    elites = [elite.latent[0] for elite in state.archive.elites()]
     np.testing.assert_allclose(elites, [0.0, 0.7])
 
 
@@ -180,6 +177,8 @@ def test_an_unknown_name_is_corrected():
 
 
 def test_the_prior_reaches_the_random_emitter():
-    emitter = build_emitter("random", SETTINGS, 4, 2, lambda key, n: jnp.ones((n, 4)))
-    x, _ = emitter.emit(None, None, jax.random.key(0))
+    emitter = build_emitter(
+        "random", SETTINGS, 4, 2, lambda params, key, n: params * jnp.ones((n, 4))
+    )
+    x, _ = emitter.emit(None, None, jax.random.key(0), 1.0)
     np.testing.assert_array_equal(x, np.ones((12, 4)))

@@ -13,7 +13,8 @@ from qdgs_jax.emitters import (
     OMGMegaEmitter,
     RandomEmitter,
 )
-from qdgs_jax.emitters.ranking import Judgement, judge, rank, select_parents
+from qdgs_jax.emitters.qdax_driver import verdict
+from qdgs_jax.emitters.ranking import Verdict, rank, select_parents
 
 add = jax.jit(GridArchive.add_with_info)
 emit = jax.jit(lambda emitter, *args: emitter.emit(*args), static_argnums=0)
@@ -58,9 +59,9 @@ def test_random_candidates_come_from_the_prior():
     x, _ = emit(RandomEmitter(4000, 3), None, None, jax.random.key(0))
     np.testing.assert_allclose(x.mean(0), 0, atol=0.1)
     np.testing.assert_allclose(x.std(0), 1, atol=0.1)
-    emitter = RandomEmitter(5, 3, prior=lambda key, n: jnp.full((n, 3), 7.0))
+    emitter = RandomEmitter(5, 3, prior=lambda params, key, n: jnp.full((n, 3), params["mean"]))
     np.testing.assert_array_equal(
-        emit(emitter, None, None, jax.random.key(0))[0], np.full((5, 3), 7)
+        emit(emitter, None, None, jax.random.key(0), {"mean": 7.0})[0], np.full((5, 3), 7)
     )
 
 
@@ -157,13 +158,13 @@ def test_candidates_that_are_not_finite_are_never_learnt_from():
 
 @pytest.mark.parametrize("variant", ["imp", "2imp", "obj", "2obj", "rd", "2rd"])
 def test_ranking_by_hand(variant):
-    verdict = Judgement(
+    judged = Verdict(
         status=jnp.array([[0, 2, 1, 1]]),
         value=jnp.array([[9.0, 1.0, 5.0, 5.0]]),
         fitnesses=jnp.array([[1.0, 2.0, 3.0, 0.0]]),
     )
     projection = jnp.array([[3.0, 0.0, 1.0, 2.0]])
-    order, flat = rank(variant, verdict, projection)
+    order, flat = rank(variant, judged, projection)
     assert (
         order[0].tolist()
         == {
@@ -181,7 +182,7 @@ def test_ranking_by_hand(variant):
 def test_accepted_parents_are_accepted_whatever_the_ranking():
     status = jnp.array([[0, 1, 0, 2], [0, 0, 0, 0]])
     fitnesses = jnp.array([[9.0, 5.0, 8.0, 7.0], [1.0, 2.0, 3.0, 4.0]])
-    order, _ = rank("obj", Judgement(status, jnp.zeros((2, 4)), fitnesses))
+    order, _ = rank("obj", Verdict(status, jnp.zeros((2, 4)), fitnesses))
     parents, count = select_parents("accepted", order, status)
     assert parents.tolist() == [[3, 1, 0, 2], [3, 2, 1, 0]]
     assert count.tolist() == [2, 0]
@@ -195,10 +196,10 @@ def test_parents_by_number_come_in_their_order(rule, parents):
 
 
 def test_a_flat_ranking_is_noticed_and_one_candidate_is_none():
-    equal = Judgement(jnp.array([[1, 1], [1, 2]]), jnp.zeros((2, 2)), jnp.zeros((2, 2)))
+    equal = Verdict(jnp.array([[1, 1], [1, 2]]), jnp.zeros((2, 2)), jnp.zeros((2, 2)))
     assert rank("imp", equal)[1].tolist() == [True, True]
     assert rank("2imp", equal)[1].tolist() == [True, False]
-    single = Judgement(jnp.array([[1]]), jnp.zeros((1, 1)), jnp.zeros((1, 1)))
+    single = Verdict(jnp.array([[1]]), jnp.zeros((1, 1)), jnp.zeros((1, 1)))
     assert not rank("imp", single)[1][0]
     with pytest.raises(ValueError, match=r"'rd'.*projection"):
         rank("rd", single)
@@ -212,8 +213,8 @@ def test_the_verdict_of_a_snapshot_is_that_of_add_info():
     fitnesses = 2 - jnp.sum(x**2, axis=-1)
     after, info = add(archive, x, x[:, :2], fitnesses)
     extra = {"status": info.status, "value": info.value}
-    told = judge(after, fitnesses, x[:, :2], extra)
-    recovered = judge(after, fitnesses[:, None], x[:, :2], {"thresholds": archive.thresholds})
+    told = verdict(after, fitnesses, x[:, :2], extra)
+    recovered = verdict(after, fitnesses[:, None], x[:, :2], {"thresholds": archive.thresholds})
     for a, b in zip(told, recovered, strict=True):
         np.testing.assert_array_equal(a, b)
     assert set(told.status.tolist()) == {0, 1, 2}
@@ -228,8 +229,8 @@ def test_omg_mega_branches_random_elites_upwards():
     assert rows_in(theta, ELITES).all()
     again = state_update(emitter, state, archive, None, None, None, {"key": jax.random.key(9)})
     assert (again.theta != theta).any()
-    state = emitter.accept(state, jnp.broadcast_to(3 * jnp.eye(3), (4, 3, 3)))
-    x, _ = emit(emitter, archive, state, jax.random.key(1))
+    jacobian = jnp.broadcast_to(3 * jnp.eye(3), (4, 3, 3))
+    x, _ = emit(emitter, archive, state, jax.random.key(1), jacobian)
     steps = np.asarray(x).reshape(4, 3, 3) - np.asarray(theta)[:, None]
     assert (steps[..., 0] >= 0).all() and (steps[..., 1:] < 0).any()
 

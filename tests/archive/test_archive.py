@@ -167,7 +167,7 @@ def test_qdax_selectors_work_on_the_archive(three_elites):
 
 
 def test_elites_one_by_one(three_elites):
-    found = [(e.cell, float(e.genotype[0]), e.fitness, e.threshold) for e in three_elites.elites()]
+    found = [(e.cell, float(e.latent[0]), e.objective, e.threshold) for e in three_elites.elites()]
     # Cells discovered in one batch are listed in ascending order.
     assert found == [(0, 2.0, 8.0, 8.0), (1, 3.0, 9.0, 9.0), (3, 1.0, 7.0, 7.0)]
 
@@ -181,7 +181,7 @@ def test_latents_in_half_precision():
     assert drawn.dtype == archive.select(jax.random.key(0), 1).genotypes.dtype == jnp.float32
     np.testing.assert_array_equal(drawn, [[1.0, -2.0, 3.0]])
     np.testing.assert_array_equal(archive.latents[3], [1.0, -2.0, 3.0])
-    assert [tuple(elite.genotype) for elite in archive.elites()] == [(1.0, -2.0, 3.0)]
+    assert [tuple(elite.latent) for elite in archive.elites()] == [(1.0, -2.0, 3.0)]
     assert archive.fitnesses[3, 0] == np.float32(1.001)  # scores keep their precision
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from qdax.core.containers.mapelites_repertoire import get_cells_indices
 
-from qdgs_jax.archive.cvt import CVTArchive, cvt_centroids, nearest
+from qdgs_jax.archive.cvt import CVTArchive, cvt_centroids
+from qdgs_jax.kmeans import nearest
 
 BOX = ((-1.0, 1.0), (0.0, 10.0), (5.0, 6.0))
 

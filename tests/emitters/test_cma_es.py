@@ -50,7 +50,7 @@ def test_ten_steps_match_the_reference(form, case, variant):
             assert_close(getattr(state, name)[0], golden(prefix + name)[i])
         assert_close(rates.weights[0], golden("weights")[i])
         assert state.evaluations[0] == (i + 1) * batch
-        assert bool(cma_es.should_stop(state)[0]) == golden("check_stop")[i]
+        assert bool(cma_es.should_stop(config, state)[0]) == golden("check_stop")[i]
         if form == "full":
             assert state.refreshed_at[0] == golden(prefix + "updated_eval")[i]
 
@@ -148,9 +148,10 @@ def test_reset_restores_only_the_chosen():
     ],
 )
 def test_degenerate_strategies_stop(change):
-    state = cma_es.init(CMAConfig(2, 4, 1.0), jnp.zeros((1, 2)))
-    assert not cma_es.should_stop(state)[0]
-    assert cma_es.should_stop(state.replace(**change))[0]
+    config = CMAConfig(2, 4, 1.0)
+    state = cma_es.init(config, jnp.zeros((1, 2)))
+    assert not cma_es.should_stop(config, state)[0]
+    assert cma_es.should_stop(config, state.replace(**change))[0]
 
 
 @pytest.mark.parametrize("factor", ["eigen", "cholesky"])
@@ -159,7 +160,7 @@ def test_a_covariance_without_factor_stops_its_strategy_only(factor):
     state = cma_es.init(config, jnp.zeros((2, 2)))
     broken = state.C.at[0].set(jnp.nan)
     after = refresh(config, state.replace(C=broken, evaluations=jnp.array([1000, 1000])))
-    assert cma_es.should_stop(after).tolist() == [True, False]
+    assert cma_es.should_stop(config, after).tolist() == [True, False]
     assert jnp.isfinite(sample(config, after, jax.random.key(0))).all()
 
 

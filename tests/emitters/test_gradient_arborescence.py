@@ -11,7 +11,7 @@ import pytest
 
 from qdgs_jax.archive import GridArchive
 from qdgs_jax.emitters import GradientArborescenceEmitter, OMGMegaEmitter
-from qdgs_jax.emitters.common import directions
+from qdgs_jax.emitters.gradients import directions
 from qdgs_jax.emitters.optimizer import Optimizer
 from qdgs_jax.emitters.restarts import rule_applies
 
@@ -33,7 +33,6 @@ def assert_close(got, want):
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * (scale if scale > 0 else 1))
 
 
-accept = jax.jit(GradientArborescenceEmitter.accept, static_argnums=0)
 emit = jax.jit(GradientArborescenceEmitter.emit, static_argnums=0)
 state_update = jax.jit(lambda emitter, *args: emitter.state_update(*args), static_argnums=0)
 
@@ -41,11 +40,11 @@ state_update = jax.jit(lambda emitter, *args: emitter.state_update(*args), stati
 @functools.partial(jax.jit, static_argnums=0)
 def scripted_step(emitter, state, archive, jacobian, coefficients, fitnesses, descriptors, extra):
     """A whole iteration with given coefficients: gradients, branches and the state after it."""
-    state = emitter.accept(state, jacobian[None])
-    branches = emitter.branch(state.theta, state.gradients, coefficients[None])[0]
+    rows = emitter.rows(state.theta, jacobian[None])
+    branches = emitter.branch(state.theta, rows, coefficients[None])[0]
     extra = {**extra, "coefficients": coefficients}
     after = emitter.state_update(state, archive, branches, fitnesses, descriptors, extra)
-    return state.gradients[0], branches, after
+    return rows[0], branches, after
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -65,6 +64,7 @@ def test_scripted_run_matches_the_reference(case):
         parent_rule="accepted" if parents == "filter" else "mu",
         restart=str(restart),
         variant="pyribs",
+        factor="eigen",
     )
     archive = one_elite(jnp.asarray(golden("x0")))
     state = emitter.init(
@@ -135,8 +135,7 @@ def test_branches_lie_in_the_gradients_span():
     emitter = make()
     archive, state = started(emitter)
     jacobian = jnp.array([[[3.0, 0, 0], [0, 0.5, 0]], [[0, 0, 2.0], [0, 0, 0]]])
-    state = accept(emitter, state, jacobian)
-    genotypes, extra = emit(emitter, archive, state, jax.random.key(1))
+    genotypes, extra = emit(emitter, archive, state, jax.random.key(1), jacobian)
     assert genotypes.shape == (emitter.batch_size, 3) == (6, 3)
     c = extra["coefficients"]
     np.testing.assert_allclose(genotypes[:3, :2], c[:3], rtol=1e-6)
@@ -152,16 +151,16 @@ def test_a_useless_gradient_row_counts_as_zero(bad):
     jacobian = jnp.ones((2, 2, 3)).at[0, 1, 2].set(bad).at[1].set(bad)
     if bad == 0:
         jacobian = jacobian.at[0, 1].set(0)
-    state = accept(emitter, state, jacobian)
-    assert not state.gradients[0, 1].any() and not state.gradients[1].any()
-    genotypes, _ = emit(emitter, archive, state, jax.random.key(1))
+    rows = emitter.rows(state.theta, jacobian)
+    assert not rows[0, 1].any() and not rows[1].any()
+    genotypes, _ = emit(emitter, archive, state, jax.random.key(1), jacobian)
     assert jnp.isfinite(genotypes).all()
     np.testing.assert_array_equal(genotypes[:3, 1:], jnp.broadcast_to(genotypes[:3, :1], (3, 2)))
     # Emitter 1 has no gradient at all: it branches at random, as far as others do.
     steps = np.asarray(genotypes[3:]) - 1
     assert np.linalg.matrix_rank(steps) == 2  # 1 + M directions
     assert 0.05 < np.linalg.norm(steps, axis=1).mean() < 2
-    again, _ = emit(emitter, archive, state, jax.random.key(2))
+    again, _ = emit(emitter, archive, state, jax.random.key(2), jacobian)
     assert np.linalg.matrix_rank(np.concatenate([steps, again[3:] - 1])) == 3  # others each time
 
 
@@ -169,7 +168,7 @@ def test_orthonormal_rows_keep_the_span_and_the_objectives_leaves_the_measures_a
     emitter = make(num_emitters=1, num_measures=2, normalization="orthonormal")
     _, state = started(emitter, np.zeros((1, 5)))
     spread = jnp.array([[1.0, 2, 0, 0, 0], [3.0, 3, 3, 0, 0], [3.0, 3, 3, 0.01, 0]])
-    rows = np.asarray(accept(emitter, state, spread[None]).gradients[0], np.float64)
+    rows = np.asarray(emitter.rows(state.theta, spread[None])[0], np.float64)
     np.testing.assert_allclose(rows @ rows.T, np.eye(3), atol=1e-6)
     np.testing.assert_allclose(spread @ rows.T @ rows, spread, atol=1e-5)  # nothing is lost
     np.testing.assert_allclose(rows[1], spread[1] / np.linalg.norm(spread[1]), atol=1e-6)
@@ -182,7 +181,7 @@ def test_an_orthonormal_row_without_a_direction_of_its_own_is_zero():
     _, state = started(emitter, np.zeros((1, 3)))
     x, y, none = jnp.eye(3)[0], jnp.eye(3)[1], jnp.zeros(3)
     jacobian = jnp.stack([jnp.stack(rows) for rows in ([x, x, y], [y, none, x], [x, x, 2 * x])])
-    rows = accept(emitter, state, jacobian.at[1, 1, 0].set(jnp.nan)).gradients
+    rows = emitter.rows(state.theta, jacobian.at[1, 1, 0].set(jnp.nan))
     want = jnp.stack([jnp.stack(rows) for rows in ([none, x, y], [y, none, x], [none, x, none])])
     np.testing.assert_allclose(rows, want, atol=1e-6)
 
@@ -200,8 +199,8 @@ def test_seeds_side_by_side_draw_the_directions_that_they_draw_alone():
 def test_nonnegative_branches_never_descend_and_learn_from_the_drawn_coefficients():
     emitter = make(branches=64, objective_coefficient="nonnegative")
     archive, state = started(emitter)
-    state = accept(emitter, state, jnp.broadcast_to(jnp.eye(2, 3), (2, 2, 3)))
-    genotypes, extra = emit(emitter, archive, state, jax.random.key(1))
+    jacobian = jnp.broadcast_to(jnp.eye(2, 3), (2, 2, 3))
+    genotypes, extra = emit(emitter, archive, state, jax.random.key(1), jacobian)
     c = extra["coefficients"]
     assert (c[:, 0] < 0).any()
     np.testing.assert_allclose(genotypes[:64, 0], jnp.abs(c[:64, 0]), rtol=1e-6)
@@ -222,8 +221,8 @@ def test_bounds_hold_for_branches_and_parents(restart):
     )
     archive, state = started(emitter, [[0.0, 9.0, 0.0]])  # its one elite is at 7
     assert emitter.parents(state).max() == pytest.approx(0.2)
-    state = accept(emitter, state, jnp.ones((2, 2, 3)))
-    genotypes, extra = emit(emitter, archive, state, jax.random.key(1))
+    jacobian = jnp.ones((2, 2, 3))
+    genotypes, extra = emit(emitter, archive, state, jax.random.key(1), jacobian)
     assert genotypes.min() == pytest.approx(-0.1) and genotypes.max() == pytest.approx(0.2)
     state = told(emitter, state, archive, genotypes, extra, jnp.arange(6), [1] * 6)
     assert (state.age == 0).all() == (restart == 1)
@@ -235,8 +234,8 @@ def test_bounds_hold_for_branches_and_parents(restart):
 def test_with_few_branches_the_parent_steps_to_the_best(branches):
     emitter = make(branches=branches, optimizer=Optimizer("ascent", 1.0))
     archive, state = started(emitter)
-    state = accept(emitter, state, jnp.broadcast_to(jnp.eye(2, 3), (2, 2, 3)))
-    genotypes, extra = emit(emitter, archive, state, jax.random.key(1))
+    jacobian = jnp.broadcast_to(jnp.eye(2, 3), (2, 2, 3))
+    genotypes, extra = emit(emitter, archive, state, jax.random.key(1), jacobian)
     fitnesses = jnp.arange(2.0 * branches)
     after = told(emitter, state, archive, genotypes, extra, fitnesses, jnp.ones(2 * branches, int))
     np.testing.assert_allclose(after.theta, genotypes[branches - 1 :: branches], rtol=1e-6)
@@ -255,8 +254,8 @@ def test_restart_rules(rule, restarted):
 def test_a_restarted_emitter_starts_afresh_at_an_elite():
     emitter = make(restart="no_improvement")
     archive, state = started(emitter)
-    state = accept(emitter, state, jnp.broadcast_to(jnp.eye(2, 3), (2, 2, 3)))
-    genotypes, extra = emit(emitter, archive, state, jax.random.key(1))
+    jacobian = jnp.broadcast_to(jnp.eye(2, 3), (2, 2, 3))
+    genotypes, extra = emit(emitter, archive, state, jax.random.key(1), jacobian)
     status = [0, 0, 0, 0, 1, 0]
     after = told(emitter, state, archive, genotypes, extra, [1, 2, 3, 1, 2, 3], status)
     assert after.age.tolist() == [0, 1]
@@ -274,8 +273,8 @@ def test_a_restarted_emitter_starts_afresh_at_an_elite():
 def test_a_flat_ranking_restarts(value):
     emitter = make()
     archive, state = started(emitter)
-    state = accept(emitter, state, jnp.broadcast_to(jnp.eye(2, 3), (2, 2, 3)))
-    genotypes, extra = emit(emitter, archive, state, jax.random.key(1))
+    jacobian = jnp.broadcast_to(jnp.eye(2, 3), (2, 2, 3))
+    genotypes, extra = emit(emitter, archive, state, jax.random.key(1), jacobian)
     fitnesses = [value, value, value, 1, 2, 3]
     after = told(emitter, state, archive, genotypes, extra, fitnesses, [0, 0, 0, 1, 1, 1])
     assert after.age.tolist() == [0, 1]
@@ -284,8 +283,8 @@ def test_a_flat_ranking_restarts(value):
 def test_an_emitter_whose_scores_are_not_finite_recovers():
     emitter = make()
     archive, state = started(emitter)
-    state = accept(emitter, state, jnp.broadcast_to(jnp.eye(2, 3), (2, 2, 3)))
-    genotypes, extra = emit(emitter, archive, state, jax.random.key(1))
+    jacobian = jnp.broadcast_to(jnp.eye(2, 3), (2, 2, 3))
+    genotypes, extra = emit(emitter, archive, state, jax.random.key(1), jacobian)
     nan = jnp.nan
     genotypes = genotypes.at[0].set(nan)
     after = told(emitter, state, archive, genotypes, extra, [nan, nan, nan, 1, nan, 3], [0] * 6)
@@ -318,7 +317,7 @@ def test_wrong_shapes_are_named():
     emitter = make()
     _, state = started(emitter)
     with pytest.raises(ValueError, match=r"\(2, 3, 3\).*\(2, 2, 3\)"):
-        emitter.accept(state, jnp.zeros((2, 3, 3)))
+        emitter.emit(None, state, jax.random.key(0), jnp.zeros((2, 3, 3)))
     with pytest.raises(ValueError, match=r"\(3,\).*Float\[n, D\]"):
         emitter.init(jax.random.key(0), None, jnp.zeros(3), None, None, {})
     with pytest.raises(ValueError, match="neither 'status' and 'value' nor 'thresholds'"):
@@ -330,8 +329,8 @@ def test_without_jacobians_of_this_step_an_emitter_says_so(emitter):
     archive, state = started(emitter)
     with pytest.raises(ValueError, match=r"Jacobians.*Search.*jacobian_function"):
         emitter.emit(archive, state, jax.random.key(0))
-    state = emitter.accept(state, jnp.ones((2, 2, 3)))
-    genotypes, extra = emitter.emit(archive, state, jax.random.key(0))
+    jacobian = jnp.ones((2, 2, 3))
+    genotypes, extra = emitter.emit(archive, state, jax.random.key(0), jacobian)
     state = told(emitter, state, archive, genotypes, extra, jnp.arange(6), [1] * 6)
     with pytest.raises(ValueError, match="Jacobians"):  # the parents have moved since
         emitter.emit(archive, state, jax.random.key(0))

@@ -100,7 +100,8 @@ def test_squad_fitnesses_begin_at_the_offset_of_the_archive():
     emitter, archive, state = squad(num_emitters=6)
     archive = archive.replace(qd_score_offset=-100.0)
     fitnesses, place = toy(state.genotypes)
-    args = archive, state.genotypes, fitnesses - 100, place, {}
+    _, extra = emitter.emit(archive, state, KEY, jacobians(emitter.parents(state)))
+    args = archive, state.genotypes, fitnesses - 100, place, extra
     after = emitter.state_update(state, *args)
     np.testing.assert_allclose(after.fitnesses, fitnesses, rtol=1e-5)
 
@@ -109,24 +110,21 @@ def test_squad_evaluates_its_population_then_moves_it_in_turn():
     emitter, archive, state = squad(optimizer=Optimizer("adam", 0.1))
     begin = state.genotypes
     for _ in range(3):
-        state = emitter.accept(state, jacobians(emitter.parents(state)))
-        x, _ = emitter.emit(archive, state, KEY)
-        state = emitter.state_update(state, archive, x, *toy(x), {})
+        x, extra = emitter.emit(archive, state, KEY, jacobians(emitter.parents(state)))
+        state = emitter.state_update(state, archive, x, *toy(x), extra)
     np.testing.assert_array_equal(state.genotypes, begin)
     assert state.evaluated.all() and state.first == 0
-    state = emitter.accept(state, jacobians(emitter.parents(state)))
-    x, _ = emitter.emit(archive, state, KEY)
-    state = emitter.state_update(state, archive, x, *toy(x), {})
+    x, extra = emitter.emit(archive, state, KEY, jacobians(emitter.parents(state)))
+    state = emitter.state_update(state, archive, x, *toy(x), extra)
     np.testing.assert_allclose(jnp.abs(state.genotypes[:2] - begin[:2]), 0.1, rtol=1e-3)
     np.testing.assert_array_equal(state.genotypes[2:], begin[2:])
 
 
 def test_squad_members_without_finite_scores_start_afresh():
     emitter, archive, state = squad()
-    state = emitter.accept(state, jnp.full((2, 3, 3), jnp.nan))
-    x, _ = emitter.emit(archive, state, KEY)
+    x, extra = emitter.emit(archive, state, KEY, jnp.full((2, 3, 3), jnp.nan))
     fitnesses, place = toy(x)
-    state = emitter.state_update(state, archive, x, fitnesses.at[0].set(jnp.nan), place, {})
+    state = emitter.state_update(state, archive, x, fitnesses.at[0].set(jnp.nan), place, extra)
     np.testing.assert_array_equal(state.genotypes[0], jnp.zeros(3))  # the only elite
     assert state.evaluated.tolist() == [False, True] + [False] * 4
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
