@@ -93,14 +93,19 @@ def value_and_jacobian(
 
 
 def pull_back_outputs(
-    pull_back: Callable[[Scores], tuple[jax.Array]], objectives: jax.Array, measures: jax.Array
+    pull_back: Callable[[Scores], tuple[jax.Array]],
+    objectives: jax.Array,
+    measures: jax.Array,
+    one_by_one: bool = False,
 ) -> jax.Array:
-    """Pull the cotangents of all 1 + M outputs back together, from what `jax.vjp` returned.
+    """Pull the cotangents of all 1 + M outputs back, from what `jax.vjp` returned.
 
     Args:
         pull_back: cotangents of (objectives, measures) to (cotangents of latents,).
         objectives: Float[B].
         measures: Float[B, M].
+        one_by_one: one output after the other, in a loop that needs the memory of one, instead of
+            all together.
 
     Returns:
         The Jacobian Float[B, 1 + M, D].
@@ -112,7 +117,10 @@ def pull_back_outputs(
         return jnp.broadcast_to(ones, (len(outputs), *scores.shape)).astype(scores.dtype)
 
     cotangents = spread(outputs[:, :1], objectives), spread(outputs[:, None, 1:], measures)
-    (jacobian,) = jax.vmap(pull_back)(cotangents)
+    if one_by_one:
+        (jacobian,) = jax.lax.map(pull_back, cotangents)
+    else:
+        (jacobian,) = jax.vmap(pull_back)(cotangents)
     return jnp.swapaxes(jacobian, 0, 1)
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from qdgs_jax.domains.cutouts import crop_and_pool, pooling_matrix, random_cutouts
+from qdgs_jax.domains.memory import Memory
 from qdgs_jax.domains.scoring import (
-    Memory,
-    PromptPair,
+    PromptAxis,
     Targets,
     geodesic_distance,
     norm_penalty,
@@ -32,14 +32,34 @@ def golden():
 @pytest.fixture(scope="module")
 def targets(golden):
     def pair(name):
-        return PromptPair(jnp.asarray(golden[f"{name}_pos"]), jnp.asarray(golden[f"{name}_neg"]))
+        return PromptAxis(jnp.asarray(golden[f"{name}_pos"]), jnp.asarray(golden[f"{name}_neg"]))
 
     return Targets(pair("objective"), tuple(pair(f"measure{j}") for j in range(3)))
 
 
+def published(axis, embeds):
+    """The published distance, which sums over the texts of a side where ours averages."""
+    near, far = axis.sides(embeds)
+    return near * len(axis.positive) - far * len(axis.negative)
+
+
 def test_measures_are_the_published_ones(golden, targets):
-    _, measures = prompt_distances(targets, jnp.asarray(golden["image_embeds"])[None])
+    embeds = jnp.asarray(golden["image_embeds"])
+    measures = jnp.stack([published(axis, embeds) for axis in targets.measures], axis=-1)
     np.testing.assert_allclose(measures, golden["measures"], atol=1e-4)
+    _, ours = prompt_distances(targets, embeds[None])
+    for j in (0, 2):  # one text a side
+        np.testing.assert_allclose(ours[:, j], golden["measures"][:, j], atol=1e-4)
+
+
+def test_a_further_text_on_one_side_does_not_shift_an_axis(golden, targets):
+    embeds, axis = jnp.asarray(golden["image_embeds"]), targets.measures[0]
+    twice = PromptAxis(jnp.concatenate([axis.positive, axis.positive]), axis.negative)
+    np.testing.assert_allclose(twice.distance(embeds), axis.distance(embeds), atol=1e-6)
+    one, other = (targets.measures[j].positive for j in (0, 2))
+    both = PromptAxis(jnp.concatenate([one, other]), axis.negative).distance(embeds)
+    each = [PromptAxis(texts, axis.negative).distance(embeds) for texts in (one, other)]
+    np.testing.assert_allclose(both, sum(each) / 2, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +73,7 @@ def test_measures_are_the_published_ones(golden, targets):
 )
 def test_objective_is_the_published_one(golden, targets, variant, penalised, memory):
     embeds = jnp.asarray(golden["image_embeds"])
-    loss, _ = prompt_distances(targets, embeds[None])
+    loss = published(targets.objective, embeds)
     if penalised:
         # Only norms enter the penalty: any latents of these norms will do.
         latents = jnp.asarray(golden["solution_norms"])[:, None]
@@ -93,6 +113,17 @@ def test_random_cutouts_vary_in_size_and_place():
     assert len(np.unique(np.asarray(extent))) > 8
     whole = random_cutouts(ramp, jax.random.key(0), 0, 8)
     np.testing.assert_allclose(whole[0, 0, :, 0, 0], np.arange(8) * 4 + 1.5, rtol=1e-6)
+
+
+def test_the_middle_square_of_an_oblong_image_is_scored():
+    ramp = jnp.broadcast_to(jnp.arange(32.0)[None, :, None, None], (1, 32, 16, 1))
+    tall = random_cutouts(ramp, jax.random.key(0), 0, 8)
+    np.testing.assert_allclose(tall[0, 0, :, 0, 0], 8 + np.arange(8) * 2 + 0.5, rtol=1e-6)
+    wide = random_cutouts(jnp.swapaxes(ramp, 1, 2), jax.random.key(0), 0, 8)
+    np.testing.assert_allclose(wide, jnp.swapaxes(tall, 2, 3), rtol=1e-6)
+    cutouts = random_cutouts(ramp, jax.random.key(1), 32, 8)
+    assert cutouts.shape == (32, 1, 8, 8, 1)
+    assert cutouts.max() > 30  # some reach beyond the middle square
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0], ids=["identical", "opposite"])
