@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+Config = TypeVar("Config")
 
 
 def known_settings(config: type, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -28,3 +30,20 @@ def known_settings(config: type, fields: Mapping[str, Any]) -> dict[str, Any]:
     if missing := sorted(needed - set(values)):
         raise ValueError(f"{what} settings {missing} are missing: add them to the config.")
     return values
+
+
+def read_settings(config: type[Config], fields: Mapping[str, Any]) -> Config:
+    """Make a config of plain values, as they come from JSON.
+
+    Args:
+        config: a frozen dataclass; its own `from_dict` is used where it has one.
+        fields: its fields by name; lists stand for tuples.
+
+    Raises:
+        ValueError: as `known_settings`, or what the class says about a value.
+    """
+    own: Callable[[Mapping[str, Any]], Config] | None = getattr(config, "from_dict", None)
+    if own is not None:
+        return own(fields)
+    values = known_settings(config, fields)
+    return config(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
