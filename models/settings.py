@@ -7,21 +7,22 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 Config = TypeVar("Config")
+DESCRIPTIONS = ("kind", "assumed")  # what a config.json may hold beside any network's settings
 
 
 def known_settings(config: type, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Check the settings for a config class, and leave out "kind", which names the model in a file.
+    """Check the settings for a config class, and leave out what only describes a file.
 
     Args:
         config: a dataclass.
-        fields: its fields by name, and perhaps "kind".
+        fields: its fields by name, and perhaps "kind" and "assumed".
 
     Raises:
         ValueError: if this is no table, a setting is unknown, or one without a default is missing.
     """
     if not isinstance(fields, Mapping):
         raise ValueError(f"the settings are a {type(fields).__name__}: give a table.")
-    values = {name: value for name, value in fields.items() if name != "kind"}
+    values = {name: value for name, value in fields.items() if name not in DESCRIPTIONS}
     known = {field.name: field.default for field in dataclasses.fields(config)}
     what = config.__name__.removesuffix("Config")
     if unknown := sorted(set(values) - set(known)):

@@ -11,9 +11,9 @@ from typing import Any
 
 from qdgs_jax.ports.mapping import float_dtype, parameter_shapes, plan_rules
 from qdgs_jax.ports.model_folder import check_destination, save_model
-from qdgs_jax.ports.readers.pickle_machine import Data
 from qdgs_jax.ports.readers.tensors import Tensor
 from qdgs_jax.ports.readers.torch_file import named_tensors
+from qdgs_jax.ports.readers.values import Data
 from qdgs_jax.ports.registry import find_kind
 from qdgs_jax.ports.source import Content, Source, open_content
 
@@ -47,6 +47,7 @@ class PortSummary:
         parameters: number of parameters, counted in the written folder.
         dtype: their element type.
         details: settings worth knowing, such as the image size.
+        assumed: what the checkpoint does not tell and a default stands in for, with the reason.
         ignored: tensors of the model's state dict that our model does not need.
         elsewhere: numbers of tensors in other parts of the file, such as an optimiser's state.
         destination: the written folder.
@@ -57,6 +58,7 @@ class PortSummary:
     parameters: int
     dtype: str
     details: Mapping[str, Any]
+    assumed: Mapping[str, str]
     ignored: tuple[str, ...]
     elsewhere: Mapping[str, int]
     destination: Path
@@ -102,13 +104,17 @@ def convert(
             if done == total:
                 say(f"verifying {destination}")
 
-        elements = save_model(destination, found.config, planned.params, found.files, count)
+        config = dict(found.config)
+        if found.assumed:
+            config["assumed"] = dict(found.assumed)
+        elements = save_model(destination, config, planned.params, found.files, count)
     return PortSummary(
         kind=kind,
         layout=found.layout,
         parameters=elements,
         dtype=dtype,
         details=found.details,
+        assumed=found.assumed,
         ignored=planned.ignored,
         elsewhere=elsewhere,
         destination=Path(destination),

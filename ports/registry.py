@@ -16,8 +16,6 @@ from qdgs_jax.ports.errors import CheckpointError
 if TYPE_CHECKING:
     from qdgs_jax.ports.source import Content, Source
 
-DESCRIPTIONS = ("kind", "assumed")  # keys of a config that any model may have beside its settings
-
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
@@ -66,10 +64,8 @@ class Kind:
         """
         from qdgs_jax.models.settings import read_settings
 
-        passed = (*DESCRIPTIONS, *self.described)
-        return read_settings(
-            _named(self.config_name), {key: fields[key] for key in fields if key not in passed}
-        )
+        settings = {key: value for key, value in fields.items() if key not in self.described}
+        return read_settings(_named(self.config_name), settings)
 
 
 KINDS: Mapping[str, Kind] = {

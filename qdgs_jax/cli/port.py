@@ -57,6 +57,8 @@ def port(
     say(f"{summary.layout}: {summary.parameters:,} parameters of {summary.dtype}")
     for name, value in summary.details.items():
         say(f"{name}: {printable(str(value))}")
+    for name, reason in summary.assumed.items():
+        say(f"assumed {name}: {printable(reason)}", style="yellow")
     if summary.ignored:
         say(f"not needed by the model: {_ignored(summary.ignored)}")
     if summary.elsewhere:
