@@ -7,6 +7,7 @@ written, to the bit. A Parquet file carries the archive's settings in its schema
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import json
 import zlib
@@ -234,3 +235,34 @@ def _decoded(settings: dict[str, Any]) -> dict[str, Any]:
         else value
         for key, value in settings.items()
     }
+
+
+@dataclasses.dataclass(frozen=True)
+class Elites:
+    """N elites as NumPy columns."""
+
+    cells: np.ndarray
+    objectives: np.ndarray
+    thresholds: np.ndarray
+    measures: np.ndarray
+    latents: np.ndarray
+    settings: Any = None
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    @classmethod
+    def from_parquet(cls, path: str | Path) -> Elites:
+        """Read what `to_parquet` wrote."""
+        import pyarrow.parquet as pq
+
+        table = pq.read_table(path)
+        names = [name for name in table.column_names if name.startswith("measure_")]
+        latents = table["latent"].combine_chunks().flatten().to_numpy()
+        return cls(
+            cells=table["cell"].to_numpy(),
+            objectives=table["objective"].to_numpy(),
+            thresholds=table["threshold"].to_numpy(),
+            measures=np.stack([table[name].to_numpy() for name in names], axis=1),
+            latents=latents.reshape(len(table), -1),
+        )

@@ -67,6 +67,7 @@ class Search(MAPElites):
         *,
         create_archive: Callable[[jax.Array], Archive] | None = None,
         candidate_gradients: bool = False,
+        chunk: int = 25,
         **grid: Any,
     ) -> None:
         """Set a search up; nothing is compiled or allocated yet.

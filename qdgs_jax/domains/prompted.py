@@ -126,6 +126,10 @@ class PromptedDomain:
         """Latents Float[count, D] from the generator's prior."""
         return self.generator.sample(self.params.generator, key, count)
 
+    def sample(self, params: DomainParams, key: jax.Array, count: int) -> jax.Array:
+        """Latents Float[count, D] from the generator's prior."""
+        return self.generator.sample(self.params.generator, key, count)
+
     def start_latents(self, params: DomainParams, key: jax.Array) -> jax.Array:
         """The best of `start_batches` x `start_batch_size` samples, Float[num_start, D].
 

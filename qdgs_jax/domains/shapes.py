@@ -99,7 +99,7 @@ def load_shapes(config: RunConfig) -> PromptedDomain:
     """
     generator, weights = load_vae_decoder(config.domain.generator)
     clip, tokenizer = load_clip(config.domain.clip)
-    pairs = [(axis.positive, axis.negative) for axis in (config.objective, *config.measures)]
+    pairs = [("|".join(axis.positive), "|".join(axis.negative)) for axis in (config.objective, *config.measures)]
     objective, *measures = embed_prompts(clip, tokenizer, pairs)
     graph, tower = nnx.split(clip.visual)
     return PromptedDomain(

@@ -95,7 +95,8 @@ class Algorithm(NamedTuple):
 
 
 def _random(task: Task) -> Emitter:
-    return RandomEmitter(task.step_evaluations, task.latent_dim, task.prior)
+    prior = task.prior and (lambda key, count: task.prior((), key, count))
+    return RandomEmitter(task.step_evaluations, task.latent_dim, prior)
 
 
 def _map_elites(task: Task) -> Emitter:

@@ -1,10 +1,10 @@
 """Checkpoints of a whole search, so that a killed run continues bit for bit.
 
-A checkpoint is a folder with `index.json` (name, shape, type and CRC-32 of every array) and one .npy
-file per array. Of an archive only the rows of occupied cells are kept; what an empty cell holds
-follows from the archive's settings. The folder appears by one rename, complete, synced and read back,
-or not at all. What has no array (settings of the archive, types of the emitter's state) comes from a
-state of the same search.
+A checkpoint is a folder with `index.json` (name, shape, type and CRC-32 of every array) and one
+.npy file per array. Of an archive only the rows of occupied cells are kept; what an empty cell
+holds follows from the archive's settings. The folder appears by one rename, complete, synced and
+read back, or not at all. What has no array (settings of the archive, types of the emitter's state)
+comes from a state of the same search.
 
 The state of a search is donated to its next step, so rows are copied to the host first
 (`take_snapshot`, while the search stands still) and written afterwards (`Snapshot.write`, while it
@@ -14,12 +14,10 @@ goes on). Orbax is not used here because it takes its own path for a pattern.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -33,14 +31,14 @@ from qdgs_jax.runs.array_file import (
     DamagedFileError,
     drop_cached,
     read_pieces,
-    rows_per_piece,
     write_array,
 )
+from qdgs_jax.runs.host_copy import copy_rows, copy_whole, fill_rows
+from qdgs_jax.runs.host_pool import HostPool
 
 State = TypeVar("State")
 
 _FORMAT, _VERSION = "qdgs-state", 2
-_COPIERS = 4  # threads that copy rows from one place in the host's memory to another
 
 
 class DamagedCheckpointError(ValueError):
@@ -67,9 +65,7 @@ class _Leaf(NamedTuple):
 class _Column:
     """An array on the host, in pieces: Any[N, ...] if only N rows are kept."""
 
-    entry: Mapping[
-        str, Any
-    ]  # "shape" and "dtype" of the whole array, and "rows" if only N are kept
+    entry: Mapping[str, Any]  # "shape" and "dtype" of the whole array, "rows" if only N are kept
     pieces: Sequence[np.ndarray]
 
 
@@ -84,6 +80,12 @@ class Snapshot:
         """Bytes that a checkpoint of it takes, but for headers."""
         return sum(piece.nbytes for column in self.columns.values() for piece in column.pieces)
 
+    def give_back(self, pool: HostPool) -> None:
+        """Return the memory to where it came from; the snapshot is not used any more."""
+        for column in self.columns.values():
+            for piece in column.pieces:
+                pool.give_back(piece)
+
     def write(self, path: str | Path, about: Mapping[str, Any] | None = None) -> None:
         """Write the checkpoint, sync it and read it back; then it appears.
 
@@ -93,8 +95,8 @@ class Snapshot:
 
         Raises:
             ValueError: If there already is something at `path`.
-            OSError: If the disk is full or the place is not writable, or gives back other bytes than
-                it was given; nothing is left behind.
+            OSError: If the disk is full, the place is not writable, or it gives back other bytes
+                than it was given; nothing is left behind.
         """
         path = Path(os.path.abspath(path))  # noqa: PTH100 (keeps links)
         if os.path.lexists(path):
@@ -117,24 +119,28 @@ class Snapshot:
                 raise OSError(f"{path.parent} does not keep what is written: {error}") from None
 
 
-def take_snapshot(state: Any) -> Snapshot:
+def take_snapshot(state: Any, pool: HostPool | None = None) -> Snapshot:
     """Copy a state to the host, of an archive only the rows of occupied cells.
 
     Args:
         state: any pytree of arrays, such as a `SearchState`. It may be donated afterwards.
+        pool: where memory for the rows comes from; `Snapshot.give_back` returns it.
     """
+    pool = pool or HostPool()
     leaves = _leaves(state)
     lists = {leaf.cells for leaf in leaves if leaf.cells}
-    occupied = {leaf.name: _occupied(_copy(leaf.array)) for leaf in leaves if leaf.name in lists}
+    occupied = {
+        leaf.name: _occupied(copy_whole(leaf.array)) for leaf in leaves if leaf.name in lists
+    }
     columns = {}
     for leaf in leaves:
         entry = _kind(leaf.array)
         if leaf.fill is None:
-            columns[leaf.name] = _Column(entry, (_copy(leaf.array),))
+            columns[leaf.name] = _Column(entry, (copy_whole(leaf.array),))
         else:
             rows = occupied[leaf.cells]
             entry["rows"] = len(rows)
-            columns[leaf.name] = _Column(entry, _copy_rows(leaf.array, rows))
+            columns[leaf.name] = _Column(entry, copy_rows(leaf.array, rows, pool))
     return Snapshot(columns)
 
 
@@ -175,7 +181,7 @@ def restore_state(path: str | Path, like: State) -> State:
                 raise DamagedCheckpointError(
                     f"{path} is damaged: {leaf.name} has not a row per elite."
                 )
-            arrays[leaf.name] = _fill_rows(leaf, cells, pieces)
+            arrays[leaf.name] = fill_rows(leaf.array, leaf.fill, cells, pieces)
     state: State = jax.tree.unflatten(
         jax.tree.structure(like), [arrays[leaf.name] for leaf in leaves]
     )
@@ -231,87 +237,6 @@ def _occupied(cells: np.ndarray) -> np.ndarray:
 
 def _kind(leaf: Any) -> dict[str, Any]:
     return {"shape": list(leaf.shape), "dtype": np.dtype(leaf.dtype).name}
-
-
-# From the device and back
-
-
-def _copy(leaf: Any) -> np.ndarray:
-    """Copy a whole array to the host.
-
-    On a CPU JAX would hand out its own memory, and not take it as a donation while that is in use.
-    """
-    view = _shared(leaf)
-    return np.array(leaf if view is None else view)
-
-
-def _copy_rows(table: Any, rows: np.ndarray) -> list[np.ndarray]:
-    """Copy rows Int[N] of an array to the host, in pieces."""
-    step = _rows_per_piece(table)
-    starts = range(0, len(rows), step)
-    view = _shared(table)
-    if view is not None:
-        with ThreadPoolExecutor(_COPIERS) as pool:  # NumPy copies outside Python's lock
-            return list(
-                pool.map(lambda at: view.take(rows[at : at + step], axis=0, mode="clip"), starts)
-            )
-    pieces: list[np.ndarray] = []
-    waiting: list[jax.Array] = []
-    for at in starts:
-        part = rows[at : at + step]
-        waiting.append(_gather(table, np.pad(part, (0, step - len(part)))))
-        waiting[-1].copy_to_host_async()
-        if len(waiting) > 1:
-            pieces.append(np.asarray(waiting.pop(0)))
-    pieces += [np.asarray(piece) for piece in waiting]
-    return [piece[: len(rows) - at] for piece, at in zip(pieces, starts, strict=True)]
-
-
-def _fill_rows(leaf: _Leaf, rows: np.ndarray, pieces: Iterator[np.ndarray]) -> jax.Array:
-    """Build an array on the device whose given rows come in pieces and whose others are empty."""
-    table = _full(tuple(leaf.array.shape), np.dtype(leaf.array.dtype), leaf.fill)
-    step = _rows_per_piece(table)
-    at = 0
-    for piece in pieces:
-        part, count = rows[at : at + step], len(piece)
-        at += count
-        # The piece is filled up to the size that is compiled; rows beyond the end are dropped.
-        part = np.pad(part, (0, step - count), constant_values=len(table))
-        filler = np.zeros((step - count, *piece.shape[1:]), piece.dtype)
-        table = _scatter(table, part, np.concatenate([piece, filler]) if step > count else piece)
-    return table
-
-
-def _rows_per_piece(table: Any) -> int:
-    """Rows that go through a compiled program together: the same for every number of elites."""
-    return min(rows_per_piece(table.shape, np.dtype(table.dtype).name), max(1, table.shape[0]))
-
-
-def _shared(leaf: Any) -> np.ndarray | None:
-    """Look at a CPU array's own memory; None where NumPy cannot."""
-    if isinstance(leaf, np.ndarray):
-        return leaf
-    if len(leaf.devices()) != 1 or next(iter(leaf.devices())).platform != "cpu":
-        return None
-    try:
-        return np.from_dlpack(leaf)
-    except (BufferError, RuntimeError, TypeError, ValueError):  # types that only JAX knows
-        return None
-
-
-@jax.jit
-def _gather(table: jax.Array, rows: jax.Array) -> jax.Array:
-    return table[rows]
-
-
-@functools.partial(jax.jit, donate_argnums=0)
-def _scatter(table: jax.Array, rows: jax.Array, piece: jax.Array) -> jax.Array:
-    return table.at[rows].set(piece, mode="drop", unique_indices=True)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _full(shape: tuple[int, ...], dtype: np.dtype, fill: float) -> jax.Array:
-    return jnp.full(shape, fill, dtype)
 
 
 # The folder

@@ -106,7 +106,7 @@ def test_a_minimal_file_gets_defaults_and_odd_texts_survive():
         pytest.param(
             "biases = [0.98, 0.95, 0.90, 0.85, 0.80]",
             "biases = [0.9, 1.2]",
-            "my.toml: classifier.biases[1] = 1.2: must be at most 1.0",
+            "my.toml: repair.biases[1] = 1.2: must be at most 1.0",
             id="out of range in a list",
         ),
         pytest.param(
@@ -153,7 +153,7 @@ def test_a_minimal_file_gets_defaults_and_odd_texts_survive():
             "[colours]",
             "my.toml: domain is missing: give a table [domain]\n"
             "my.toml: colours: unknown field; known are name, seed, domain, objective, measures, "
-            "archive, search, dataset, classifier",
+            "archive, search, evaluation, dataset, repair",
             id="missing table",
         ),
         pytest.param(
@@ -163,8 +163,8 @@ def test_a_minimal_file_gets_defaults_and_odd_texts_survive():
             id="bins",
         ),
         pytest.param(
-            "threshold_min = 0.0",
-            "threshold_min = -inf",
+            "qd_score_offset = 0.0",
+            "learning_rate = 0.02\nthreshold_min = -inf",
             "my.toml: archive.learning_rate = 0.02 with threshold_min = -inf: only learning_rate = "
             "1.0 can start from -inf, so give a finite threshold_min",
             id="annealing from -inf",
