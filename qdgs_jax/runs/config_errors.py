@@ -162,7 +162,7 @@ def _kind_at(model: type[BaseModel], location: Sequence[int | str]) -> Any:
 
 def _tags(kind: Any) -> dict[str, type[BaseModel]]:
     """The members of a union of tables by their literal `kind`; none of other types."""
-    members = [m for m in typing.get_args(kind) if hasattr(m, "model_fields")]
+    members = [m for m in typing.get_args(kind) if "kind" in getattr(m, "model_fields", {})]
     return {typing.get_args(m.model_fields["kind"].annotation)[0]: m for m in members}
 
 

@@ -1,12 +1,26 @@
 """Run files: what is accepted comes back unchanged, what is wrong is named with its cure."""
 
 import importlib.resources
+import math
+import subprocess
+import sys
 import tomllib
 
+import numpy as np
 import pytest
 from run_text import RUN
 
-from qdgs_jax.runs.config import ConfigError, dump_run, load_run, parse_run, run_to_toml
+from qdgs_jax.archive import GridArchive
+from qdgs_jax.emitters.registry import ALGORITHMS
+from qdgs_jax.runs.config import (
+    ConfigError,
+    baseline_of,
+    dump_run,
+    load_run,
+    parse_run,
+    run_to_toml,
+)
+from qdgs_jax.runs.experiment_tables import EXPERIMENT_TABLES
 
 SHAPES = importlib.resources.files("qdgs_jax").joinpath("assets/shapes.toml").read_text("utf-8")
 
@@ -169,6 +183,102 @@ def test_a_minimal_file_gets_defaults_and_odd_texts_survive():
             "1.0 can start from -inf, so give a finite threshold_min",
             id="annealing from -inf",
         ),
+        pytest.param(
+            "qd_score_offset = 0.0",
+            "threshold_min = -inf",
+            "my.toml: archive.learning_rate = 0.02 with threshold_min = -inf: only learning_rate = "
+            "1.0 can start from -inf, so give a finite threshold_min",
+            id="annealing from -inf at the algorithm's own rate",
+        ),
+        pytest.param(
+            'kind = "shapes"',
+            'kind = "shape"',
+            'my.toml: domain.kind = "shape": must be "shapes" or "external"',
+            id="unknown kind of domain",
+        ),
+        pytest.param(
+            'kind = "shapes"\n',
+            "",
+            'my.toml: domain.kind is missing: give "shapes" or "external"',
+            id="no kind of domain",
+        ),
+        pytest.param(
+            "cutouts = 0",
+            "cutouts = -1",
+            "my.toml: domain.cutouts = -1: must be at least 0",
+            id="a field of a kind of domain",
+        ),
+        pytest.param(
+            "cutouts = 0",
+            "cutout = 0",
+            'my.toml: domain.cutout: unknown field; did you mean "cutouts"?',
+            id="unknown field of a kind of domain",
+        ),
+        pytest.param(
+            'clip = "embedded:shapes-clip"\n',
+            "",
+            "my.toml: domain.clip is missing: give embedded:NAME or a folder",
+            id="missing field of a kind of domain",
+        ),
+        pytest.param(
+            'kind = "shapes"',
+            'kind = "external"',
+            'my.toml: domain.generator = "embedded:shapes-vae": must be "module:factory", a module '
+            "that Python finds and what makes it",
+            id="a generator of one's own",
+        ),
+        pytest.param(
+            "[repair]",
+            "[classifier]",
+            "my.toml: classifier: unknown field; it is called [repair]",
+            id="the old name of an experiment's table",
+        ),
+        pytest.param(
+            "emitters = 8",
+            "emitters = 513",
+            "my.toml: search.emitters = 513: each starts from a latent of its own, and "
+            "start_batches x start_batch_size = 512 are looked at; give fewer emitters or more of "
+            "these",
+            id="more emitters than start latents",
+        ),
+        pytest.param(
+            'label = "shape"',
+            'label = ["shape", "size"]',
+            'my.toml: dataset.label = "size" names no measure; the measures are "colour", "shape"',
+            id="one of several labels",
+        ),
+        pytest.param(
+            'label = "shape"',
+            "label = 3",
+            "my.toml: dataset.label = 3: must be the name of a measure, or a list of names",
+            id="a label that is no name",
+        ),
+        pytest.param(
+            'label = "shape"',
+            'label = "shape"\nlabel_bins = [[0.1, -0.1]]',
+            "my.toml: dataset.label_bins = [[0.1, -0.1]]: must be a list of ascending cut points "
+            "for each label measure",
+            id="cut points",
+        ),
+        pytest.param(
+            'label = "shape"',
+            'label = ["shape", "colour"]\nlabel_bins = [[0.0]]',
+            "my.toml: dataset.label_bins = [[0.0]] has 1 entries for 2 label measures: give a list "
+            "of cut points for each",
+            id="cut points for some labels",
+        ),
+        pytest.param(
+            "[dataset]",
+            "[evaluation]\nremat = 1\n[dataset]",
+            "my.toml: evaluation.remat = 1: must be true or false",
+            id="a number is no truth value",
+        ),
+        pytest.param(
+            "[dataset]",
+            '[evaluation]\ndtype = "float16"\n[dataset]',
+            "my.toml: evaluation.dtype = \"float16\": must be 'auto', 'float32' or 'bfloat16'",
+            id="one of a few words",
+        ),
     ],
 )
 def test_a_mistake_is_a_line_that_names_field_value_and_cure(old, new, error):
@@ -220,3 +330,90 @@ def test_folders_are_relative_to_the_run_file_and_must_exist(tmp_path):
         load_run(file)
     (tmp_path / "weights" / "vae").mkdir(parents=True)
     assert load_run(file).domain.generator == str(tmp_path / "weights" / "vae")
+
+
+def test_a_run_folder_finds_its_weights_after_both_were_moved(tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    (old / "weights" / "vae").mkdir(parents=True)
+    (old / "runs" / "one").mkdir(parents=True)
+    (old / "my.toml").write_text(RUN.replace("embedded:shapes-vae", "weights/vae"))
+    dump_run(load_run(old / "my.toml"), old / "runs" / "one" / "run.toml")
+    old.rename(new)
+    moved = load_run(new / "runs" / "one" / "run.toml")
+    assert moved.domain.generator == str(new / "weights" / "vae")
+    assert moved.domain.clip == "embedded:shapes-clip"
+
+
+def test_a_byte_order_mark_is_no_part_of_a_run_file(tmp_path):
+    file = tmp_path / "my.toml"
+    file.write_text(RUN, encoding="utf-8-sig")
+    assert load_run(file) == parse_run(RUN)
+
+
+def test_importing_the_configuration_does_not_import_jax():
+    code = "import sys, qdgs_jax.runs.config; print(sorted({'jax', 'pandas'} & set(sys.modules)))"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout == "[]\n"
+
+
+def test_prompts_are_split_once_and_keep_their_texts():
+    config = parse_run(RUN.replace('"a red shape"', '"a red shape| a pink one"'))
+    assert config.measures[0].positive == ("a red shape", "a pink one")
+    assert config.measures[0].negative == ("a blue shape",)
+    assert parse_run(run_to_toml(config)) == config
+
+
+def test_a_generator_of_ones_own_keeps_its_arguments():
+    text = RUN.replace('kind = "shapes"', 'kind = "external"')
+    text = text.replace(
+        '"embedded:shapes-vae"', '"my.module:make"\narguments = { size = 3, names = ["a"] }'
+    )
+    config = parse_run(text)
+    assert config.domain.arguments == {"size": 3, "names": ["a"]}
+    assert parse_run(run_to_toml(config)) == config
+
+
+def test_labels_of_several_measures_keep_their_cuts():
+    changed = 'label = ["shape", "colour"]\nlabel_bins = [[-0.03, 0.03], [0]]'
+    config = parse_run(RUN.replace('label = "shape"', changed))
+    assert config.dataset.label_measures == ("shape", "colour")
+    assert config.dataset.label_bins == ((-0.03, 0.03), (0.0,))
+    assert parse_run(run_to_toml(config)) == config
+
+
+@pytest.mark.parametrize("name", sorted(ALGORITHMS))
+def test_an_algorithm_brings_the_archive_it_is_meant_for(name):
+    config = parse_run(RUN.replace('"cma_maega"', f'"{name}"'))
+    anneals = name in {"cma_mae", "cma_maega"}
+    wanted = (0.02, 0.0) if anneals else (1.0, -math.inf)
+    assert (config.grid["learning_rate"], config.grid["threshold_min"]) == wanted
+    archive = GridArchive.create(np.zeros(1, np.float32), **config.grid)
+    assert (archive.learning_rate, archive.threshold_min) == wanted
+
+    meant = f"learning_rate = {wanted[0]}\nthreshold_min = {wanted[1]}"
+    same = parse_run(run_to_toml(config).replace("[archive]", f"[archive]\n{meant}"))
+    assert same.grid == config.grid
+    other = "[archive]\nlearning_rate = 0.5"
+    if anneals:
+        changed = parse_run(run_to_toml(config).replace("[archive]", other))
+        assert changed.grid["learning_rate"] == 0.5
+    else:
+        with pytest.raises(ConfigError) as caught:
+            parse_run(run_to_toml(config).replace("[archive]", other), "my.toml")
+        assert str(caught.value).startswith(
+            f'my.toml: archive.learning_rate = 0.5 contradicts search.algorithm = "{name}", which '
+            "works on an archive with learning_rate = 1.0 and threshold_min = -inf: "
+        )
+
+
+def test_the_baseline_of_an_annealed_run_is_valid():
+    config = parse_run(RUN.replace("[archive]", "[archive]\nlearning_rate = 0.1"))
+    baseline = parse_run(run_to_toml(baseline_of(config)))
+    assert baseline.search.algorithm == "random"
+    assert baseline.grid["learning_rate"] == 1.0
+    assert baseline.archive.qd_score_offset == config.archive.qd_score_offset
+
+
+@pytest.mark.parametrize("experiment", sorted(EXPERIMENT_TABLES))
+def test_a_table_of_an_experiment_has_its_name(experiment):
+    assert isinstance(getattr(parse_run(RUN), experiment), EXPERIMENT_TABLES[experiment])
