@@ -281,11 +281,12 @@ class DatasetConfig(Table):
     @field_validator("label_bins", mode="before")
     @classmethod
     def _ascending(cls, bins: object) -> object:
-        for cuts in bins if isinstance(bins, list | tuple) else [None]:
+        rows = bins if isinstance(bins, list | tuple) else (None,)
+        for cuts in rows:
             numbers = isinstance(cuts, list | tuple) and all(_is_number(cut) for cut in cuts)
             if not numbers or not cuts or any(a >= b for a, b in itertools.pairwise(cuts)):
                 raise refuse("must be a list of ascending cut points for each label measure")
-        return bins
+        return tuple(tuple(map(float, cuts)) for cuts in rows)
 
     @property
     def label_measures(self) -> tuple[str, ...]:
