@@ -49,7 +49,7 @@ def generate_dataset(
         folder.data,
         rows,
         _told(decoded(domain, rows.latents), len(rows), progress),
-        label_names=(measure.positive, measure.negative),
+        label_names=(" | ".join(measure.positive), " | ".join(measure.negative)),
         measure_names=[m.name for m in config.measures],
         shard_size=config.dataset.shard_size,
         source={"run": config.name, "algorithm": config.search.algorithm, "seed": config.seed},
