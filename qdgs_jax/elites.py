@@ -7,11 +7,13 @@ written, to the bit. A Parquet file carries the archive's settings in its schema
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import json
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +28,35 @@ if TYPE_CHECKING:
 
 A = TypeVar("A", bound="Archive")
 _METADATA = b"qdgs_archive"
+
+
+@dataclasses.dataclass(frozen=True)
+class Elites:
+    """N elites as NumPy columns.
+
+    Attributes:
+        cells: Int[N].
+        objectives: Float[N].
+        thresholds: Float[N], NaN where nobody knows them.
+        measures: Float[N, M].
+        latents: Float[N, D].
+        settings: of the archive.
+    """
+
+    cells: np.ndarray
+    objectives: np.ndarray
+    thresholds: np.ndarray
+    measures: np.ndarray
+    latents: np.ndarray
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    def take(self, indices: Any) -> Self:
+        """The rows at `indices`."""
+        names = ("cells", "objectives", "thresholds", "measures", "latents")
+        return dataclasses.replace(self, **{name: getattr(self, name)[indices] for name in names})
 
 
 def to_frame(archive: Archive) -> pd.DataFrame:

@@ -54,7 +54,7 @@ label = "shape"
 bins = [4, 4]
 shard_size = 500
 
-[classifier]
+[repair]
 image_size = 32
 biases = [0.98, 0.95, 0.90, 0.85, 0.80]
 seeds = 5

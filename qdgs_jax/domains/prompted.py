@@ -126,6 +126,15 @@ class PromptedDomain:
         """Latents Float[count, D] from the generator's prior."""
         return self.generator.sample(self.params.generator, key, count)
 
+    def sample(self, params: DomainParams, key: jax.Array, count: int) -> jax.Array:
+        """Latents Float[count, D] from the generator's prior."""
+        return self.generator.sample(params.generator, key, count)
+
+    def pictures(self, params: DomainParams, latents: jax.Array) -> jax.Array:
+        """Images UInt8[B, H, W, 3] of latents Float[B, D]."""
+        images = jnp.clip(self.decode(params, latents), 0.0, 1.0)
+        return jnp.round(255.0 * images).astype(jnp.uint8)
+
     def start_latents(self, params: DomainParams, key: jax.Array) -> jax.Array:
         """The best of `start_batches` x `start_batch_size` samples, Float[num_start, D].
 

@@ -178,15 +178,28 @@ class DatasetConfig(Table):
     """How elites become a labelled data set."""
 
     images: Count = 1000
-    label: str = Field(description="the name of a measure")
+    label: str | tuple[str, ...] = Field(description="the name of a measure, or a list of names")
+    label_bins: (
+        Annotated[tuple[Annotated[tuple[float, ...], Strict(False)], ...], Strict(False)] | None
+    ) = None
     margin: Annotated[float, Strict(False)] = Field(
         default=0.0, ge=0, allow_inf_nan=False, description="a distance of the label measure from 0"
     )
     bins: Annotated[tuple[Count, ...], Strict(False)] = Field(description="a count per measure")
     shard_size: Count = 500
 
+    @field_validator("label", mode="before")
+    @classmethod
+    def _names(cls, label: object) -> object:
+        return tuple(label) if isinstance(label, list) else label
 
-class ClassifierConfig(Table):
+    @property
+    def label_measures(self) -> tuple[str, ...]:
+        """Names of the measures that tell the label."""
+        return (self.label,) if isinstance(self.label, str) else self.label
+
+
+class ShapesRepairConfig(Table):
     """The classifiers that are trained on biased drawings and repaired with the data set."""
 
     image_size: int = Field(default=32, ge=8)
@@ -213,7 +226,7 @@ class RunConfig(Table):
     archive: ArchiveConfig = ArchiveConfig()
     search: SearchConfig = SearchConfig()
     dataset: DatasetConfig = Field(description="a table [dataset]")
-    classifier: ClassifierConfig = ClassifierConfig()
+    repair: ShapesRepairConfig | None = None
 
     @field_validator("measures")
     @classmethod
@@ -239,13 +252,14 @@ class RunConfig(Table):
         if measures is None:
             return dataset
         names = [m.name for m in measures]
-        if dataset.label not in names:
-            raise refuse(
-                "label = {label} names no measure{hint}; the measures are {names}",
-                label=toml_value(dataset.label),
-                hint=did_you_mean(dataset.label, names),
-                names=", ".join(map(toml_value, names)),
-            )
+        for label in dataset.label_measures:
+            if label not in names:
+                raise refuse(
+                    "label = {label} names no measure{hint}; the measures are {names}",
+                    label=toml_value(label),
+                    hint=did_you_mean(label, names),
+                    names=", ".join(map(toml_value, names)),
+                )
         if len(dataset.bins) != len(names):
             raise refuse(
                 "bins = {bins} has {got} entries for {want} measures: give one count per measure",

@@ -1,7 +1,7 @@
 """A run folder: where everything that belongs to a run has its place.
 
 It holds `run.toml` (as resolved), `metrics.csv`, `checkpoints/`, `archive.parquet` (once the search
-is finished), `data/`, `classifiers/` and `report/`. The random sampling that a run is compared with
+is finished), `data/`, a folder for each experiment's results, and `report/`. The random sampling that a run is compared with
 is a run folder of its own inside it.
 """
 
@@ -16,10 +16,9 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-
+from qdgs_jax.elites import Elites
 from qdgs_jax.runs.config import RunConfig, dump_run, load_run
 from qdgs_jax.files import write_atomically
 
@@ -39,22 +38,6 @@ COUNTS = frozenset({"step", "evaluations", "num_elites", "rejected"})
 BASELINE = "random"  # name of the folder and of the algorithm that a run is compared with
 
 Row = dict[str, float]
-
-
-class Elites(NamedTuple):
-    """The elites of an archive, on the host, in the order of their cells' discovery.
-
-    Attributes:
-        cells: Int[N].
-        latents: Float[N, D].
-        objectives: Float[N].
-        measures: Float[N, M].
-    """
-
-    cells: np.ndarray
-    latents: np.ndarray
-    objectives: np.ndarray
-    measures: np.ndarray
 
 
 class RunFolderError(ValueError):
@@ -95,21 +78,6 @@ class RunFolder:
     def data(self) -> Path:
         """Folder of the data set made of the archive."""
         return self.path / "data"
-
-    @property
-    def results(self) -> Path:
-        """Folder of what the repair experiment found."""
-        return self.path / "classifiers"
-
-    @property
-    def repair_file(self) -> Path:
-        """Accuracies of the classifiers."""
-        return self.results / "repair.json"
-
-    @property
-    def groups_file(self) -> Path:
-        """What the oracle sees in the data sets."""
-        return self.results / "groups.json"
 
     @property
     def baseline(self) -> RunFolder:
@@ -191,6 +159,7 @@ class RunFolder:
             cells=cells,
             latents=archive.genotypes[cells],
             objectives=archive.fitnesses[cells, 0],
+            thresholds=archive.thresholds[cells],
             measures=archive.descriptors[cells],
         )
 
