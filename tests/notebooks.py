@@ -51,4 +51,6 @@ def qdgs(line: str) -> None:
         main(arguments)
     except SystemExit as end:
         if end.code:
-            raise AssertionError(f"{program} {shlex.join(arguments)} ended with {end.code}") from None
+            raise AssertionError(
+                f"{program} {shlex.join(arguments)} ended with {end.code}"
+            ) from None
