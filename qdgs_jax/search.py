@@ -213,14 +213,6 @@ class Search(MAPElites):
         metrics: Metrics = self._measure(state)
         return metrics
 
-    def ask(
-        self, repertoire: Archive, emitter_state: Any, key: jax.Array, **given: Any
-    ) -> tuple[jax.Array, Mapping[str, Any]]:
-        """QDax's `ask`; `given` goes to the emitter's `emit` beside the key."""
-        _, emit_key = jax.random.split(key)
-        genotypes, extra_info = self._emitter.emit(repertoire, emitter_state, emit_key, **given)
-        return genotypes, extra_info
-
     def tell(
         self,
         genotypes: jax.Array,
@@ -281,7 +273,7 @@ class Search(MAPElites):
         given: dict[str, Any] = {"params": params} if self._takes_params else {}
         if self._branches:
             state, given["jacobian"] = self._half_step(params, state, parents_key, observe_parents)
-        genotypes, extra_info = self.ask(
+        genotypes, extra_info = self._emitter.emit(
             self._readable(state.archive), state.emitter, self._key_for_emitter(emit_key), **given
         )
         state, evaluation = self._evaluate(

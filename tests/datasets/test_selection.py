@@ -2,44 +2,53 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qdgs_jax.datasets.selection import Rows, balance, bins_of, labels_of, select_elites
+from labelled_rows import labelled, sign_of
+
+from qdgs_jax.datasets.selection import Labelled, balance, bins_of, select_elites
+from qdgs_jax.elites import Elites
 
 RANGES = ((-0.1, 0.1), (-0.1, 0.1))
 
 
-def elites(count: int, seed: int = 0) -> dict[str, np.ndarray]:
+def elites(count: int, seed: int = 0) -> Elites:
     rng = np.random.default_rng(seed)
-    return {
-        "cells": rng.permutation(10 * count)[:count],
-        "latents": rng.normal(size=(count, 3)).astype(np.float32),
-        "objectives": rng.normal(size=count).astype(np.float32),
-        "measures": rng.normal(scale=0.04, size=(count, 2)).astype(np.float32),
-    }
+    return Elites(
+        cells=rng.permutation(10 * count)[:count],
+        latents=rng.normal(size=(count, 3)).astype(np.float32),
+        objectives=rng.normal(size=count).astype(np.float32),
+        thresholds=np.zeros(count, np.float32),
+        measures=rng.normal(scale=0.04, size=(count, 2)).astype(np.float32),
+    )
 
 
-def select(data: dict[str, np.ndarray], count: int, **changes: object) -> Rows:
-    settings = {"bins": (4, 4), "ranges": RANGES, "label_measure": 1, **changes}
-    return select_elites(**data, count=count, **settings)  # type: ignore[arg-type]
+def select(
+    data: Elites, count: int, label_measure: int = 1, margin: float = 0.0, **changes: object
+) -> Labelled:
+    settings = {"bins": (4, 4), "ranges": RANGES, **changes}
+    rule = sign_of(label_measure, margin)
+    return select_elites(data, rule, count=count, **settings)  # type: ignore[arg-type]
 
 
 def test_the_side_of_the_label_measure_is_the_label() -> None:
     measures = np.array([[0.1, -0.05], [-0.1, 0.0], [0.0, 0.05]])
-    assert labels_of(measures, 1).tolist() == [0, 1, 1]
-    assert labels_of(measures, 0).tolist() == [1, 0, 1]
-    assert labels_of(measures - 0.02, 1).tolist() == [0, 0, 1]
+    assert sign_of(1).labels(measures).tolist() == [0, 1, 1]
+    assert sign_of(0).labels(measures).tolist() == [1, 0, 1]
+    assert sign_of(1).labels(measures - 0.02).tolist() == [0, 0, 1]
 
 
 def test_a_margin_leaves_out_what_is_near_the_boundary() -> None:
     data = elites(200)
-    label = data["measures"][:, 1]
+    label = data.measures[:, 1]
     rows = select(data, 200, margin=0.03)
     assert len(rows) == np.sum(np.abs(label) >= 0.03) < 200
-    assert np.abs(rows.measures[:, 1]).min() >= 0.03
+    assert np.abs(rows.elites.measures[:, 1]).min() >= 0.03
     assert len(select(data, 200)) == 200
 
 
@@ -97,7 +106,7 @@ def test_selection_ignores_the_order_of_the_elites() -> None:
     data = elites(200)
     shuffle = np.random.default_rng(5).permutation(200)
     first = select(data, 60)
-    second = select({name: column[shuffle] for name, column in data.items()}, 60)
+    second = select(data.take(shuffle), 60)
     for name, column in first.columns().items():
         np.testing.assert_array_equal(column, second.columns()[name])
 
@@ -105,10 +114,10 @@ def test_selection_ignores_the_order_of_the_elites() -> None:
 def test_a_row_keeps_its_latent_objective_and_measures_together() -> None:
     data = elites(100)
     rows = select(data, 40)
-    where = [int(np.flatnonzero(data["cells"] == cell)[0]) for cell in rows.cells]
+    where = [int(np.flatnonzero(data.cells == cell)[0]) for cell in rows.elites.cells]
     for name in ("latents", "objectives", "measures"):
-        np.testing.assert_array_equal(rows.columns()[name], data[name][where])
-    np.testing.assert_array_equal(rows.labels, data["measures"][where, 1] >= 0)
+        np.testing.assert_array_equal(rows.columns()[name], getattr(data, name)[where])
+    np.testing.assert_array_equal(rows.labels, data.measures[where, 1] >= 0)
 
 
 def test_a_small_archive_gives_all_its_elites() -> None:
@@ -122,7 +131,7 @@ def test_a_small_archive_gives_all_its_elites() -> None:
         ({"bins": (4,)}, "1 bins and 2 ranges for 2 measures"),
         ({"bins": (4, 0)}, r"bins \(4, 0\)"),
         ({"ranges": ((0.1, -0.1), (0, 1))}, "low < high"),
-        ({"label_measure": 2}, "label_measure is 2 but there are 2 measures"),
+        ({"label_measure": 2}, r"label measures are \(2,\) but there are 2 measures"),
         ({"margin": -0.1}, "margin is -0.1"),
         ({"margin": 9.0}, "margin is 9.0 but no label measure is farther than"),
     ],
@@ -134,12 +143,22 @@ def test_settings_that_do_not_fit_are_refused(changes: dict[str, object], messag
 
 def test_an_empty_archive_is_refused() -> None:
     with pytest.raises(ValueError, match="no elites"):
-        select({name: column[:0] for name, column in elites(1).items()}, 5)
+        select(elites(1).take(np.arange(0)), 5)
+
+
+def test_a_bin_that_a_boundary_crosses_counts_once_for_each_class() -> None:
+    rng = np.random.default_rng(3)
+    count = 400
+    measures = np.stack([np.zeros(count), rng.uniform(-0.1, 0.1, count)], axis=1)
+    data = dataclasses.replace(elites(count), measures=measures)
+    rows = select(data, 40, bins=(1, 3))
+    middle = np.abs(rows.elites.measures[:, 1]) < 0.1 / 3
+    assert np.bincount(2 * rows.labels + middle).tolist() == [10, 10, 10, 10]
 
 
 def test_rows_of_unequal_length_or_not_finite_are_refused() -> None:
     zeros = np.zeros(3)
     with pytest.raises(ValueError, match="cells has 2 rows but labels has 3"):
-        Rows(np.zeros(2), np.zeros(3, int), zeros, np.zeros((3, 2)))
+        Labelled(labelled(np.zeros(2), np.zeros((2, 2))).elites, np.zeros(3, int))
     with pytest.raises(ValueError, match="objectives of row 1 is not finite"):
-        Rows(zeros, np.zeros(3, int), np.array([0.0, np.nan, 0.0]), np.zeros((3, 2)))
+        labelled(zeros, np.zeros((3, 2)), objectives=np.array([0.0, np.nan, 0.0]))

@@ -9,27 +9,24 @@ from pathlib import Path
 
 import grain
 import numpy as np
+import pandas as pd
+import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 
+from labelled_rows import labelled
+
 from qdgs_jax import files
-from qdgs_jax.datasets.selection import Rows
-from qdgs_jax.datasets.shards import (
-    Manifest,
-    ShardError,
-    ShardSource,
-    decode_png,
-    read_manifest,
-    read_rows,
-    read_table,
-    to_uint8,
-    write_shards,
-)
+from qdgs_jax.datasets.balance import Balance, Group
+from qdgs_jax.datasets.manifest import MANIFEST, Manifest, ShardError, read_manifest
+from qdgs_jax.datasets.png import decode_png
+from qdgs_jax.datasets.selection import Labelled
+from qdgs_jax.datasets.shards import ShardSource, read_rows, read_table, write_shards
 
 NAMES = {"label_names": ("triangle", "square"), "measure_names": ("colour", "shape")}
 
 
-def make_rows(count: int = 11, **changes: np.ndarray | None) -> Rows:
+def make_rows(count: int = 11, **changes: np.ndarray | None) -> Labelled:
     rng = np.random.default_rng(1)
     columns = {
         "cells": rng.permutation(100)[:count],
@@ -38,7 +35,7 @@ def make_rows(count: int = 11, **changes: np.ndarray | None) -> Rows:
         "measures": rng.normal(size=(count, 2)).astype(np.float32),
         "latents": rng.normal(size=(count, 6)).astype(np.float32),
     }
-    return Rows(**{**columns, **changes})  # type: ignore[arg-type]
+    return labelled(**{**columns, **changes})  # type: ignore[arg-type]
 
 
 def make_images(count: int = 11, size: int = 8) -> np.ndarray:
@@ -56,7 +53,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_folder_holds_shards_and_a_manifest_that_describes_them(dataset: Path) -> None:
     names = [f"shard-{i:05d}.parquet" for i in range(3)]
-    assert sorted(path.name for path in dataset.iterdir()) == ["manifest.json", *names]
+    assert sorted(path.name for path in dataset.iterdir()) == ["_manifest.json", *names]
     manifest = read_manifest(dataset, verify=True)
     assert (manifest.count, manifest.image_size) == (11, (8, 8))
     assert (manifest.label_names, manifest.label_counts) == (("triangle", "square"), (6, 5))
@@ -80,7 +77,7 @@ def test_optional_columns(tmp_path: Path) -> None:
     rows = make_rows(latents=None, subjects=subjects)
     manifest = write_shards(tmp_path, rows, [make_images()], **NAMES)
     assert manifest.columns == ("image", "label", "cell", "objective", "measures", "subject")
-    assert read_rows(tmp_path).latents is None
+    assert read_rows(tmp_path).elites.latents.shape == (11, 0)
     np.testing.assert_array_equal(read_rows(tmp_path).subjects, subjects)
 
 
@@ -97,7 +94,7 @@ def test_hugging_face_datasets_shows_pictures_and_class_names(
     assert row["image"].size == (8, 8)
     np.testing.assert_array_equal(np.asarray(row["image"]), make_images()[7])
     assert row["label"] == 1
-    np.testing.assert_array_equal(np.float32(row["measures"]), make_rows().measures[7])
+    np.testing.assert_array_equal(np.float32(row["measures"]), make_rows().elites.measures[7])
     assert len(row["latent"]) == 6
 
 
@@ -127,7 +124,7 @@ def test_equal_data_give_equal_files(dataset: Path, tmp_path: Path) -> None:
         assert (tmp_path / path.name).read_bytes() == path.read_bytes()
 
 
-@pytest.mark.parametrize("leftover", ["manifest.json", "shard-00000.parquet"])
+@pytest.mark.parametrize("leftover", ["_manifest.json", "shard-00000.parquet"])
 def test_a_folder_with_another_data_set_is_refused(tmp_path: Path, leftover: str) -> None:
     (tmp_path / leftover).write_text("mine")
     with pytest.raises(ShardError, match=f"already holds a data set \\({leftover}\\)"):
@@ -183,7 +180,7 @@ def test_a_disk_that_is_really_full(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ([make_images(10)], "10 images for 11 rows"),
         ([make_images(12)], "more images than the 11 rows"),
         ([make_images(6), make_images(5, size=16)], "give one size"),
-        ([make_images() / 255.0], "to_uint8"),
+        ([make_images() / 255.0], r"give uint8\[B, H, W, 3\]"),
     ],
 )
 def test_images_that_do_not_fit_are_refused(
@@ -230,15 +227,15 @@ def test_a_folder_without_a_whole_manifest_is_no_data_set(
     tmp_path: Path, content: str | None
 ) -> None:
     if content is not None:
-        (tmp_path / "manifest.json").write_text(content)
-    with pytest.raises(ShardError, match=r"manifest\.json"):
+        (tmp_path / MANIFEST).write_text(content)
+    with pytest.raises(ShardError, match=r"_manifest\.json"):
         read_manifest(tmp_path)
 
 
 def test_a_manifest_with_missing_fields_is_refused(dataset: Path, tmp_path: Path) -> None:
-    fields = json.loads((dataset / "manifest.json").read_text())
+    fields = json.loads((dataset / MANIFEST).read_text())
     del fields["count"]
-    (tmp_path / "manifest.json").write_text(json.dumps(fields))
+    (tmp_path / MANIFEST).write_text(json.dumps(fields))
     with pytest.raises(ShardError, match="count"):
         read_manifest(tmp_path)
 
@@ -256,12 +253,26 @@ def test_schema_types(dataset: Path) -> None:
     }
 
 
-def test_float_pictures_are_rounded_and_clipped() -> None:
-    assert to_uint8(np.array([-1.0, 0.0, 0.498, 0.5, 1.0, 2.0])).tolist() == [
-        0,
-        0,
-        127,
-        128,
-        255,
-        255,
-    ]
+def test_the_folder_as_a_whole_is_a_table_for_pandas_and_pyarrow(dataset: Path) -> None:
+    frame = pd.read_parquet(dataset)
+    assert len(frame) == 11
+    np.testing.assert_array_equal(frame["label"], make_rows().labels)
+    assert pads.dataset(dataset).count_rows() == 11
+    assert pq.read_table(dataset).num_rows == 11
+
+
+def test_hugging_face_datasets_takes_the_folder_too(dataset: Path, tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    loaded = datasets.load_dataset(str(dataset), split="train", cache_dir=str(tmp_path))
+    assert len(loaded) == 11
+    assert loaded.features["label"].names == ["triangle", "square"]
+
+
+def test_the_manifest_keeps_balance_and_notes(tmp_path: Path) -> None:
+    balance = Balance(12, (Group("triangle", "red", 6, 6), Group("square", "red", 6, 5)))
+    notes = ("no image is labelled 'circle'.",)
+    names = {"label_names": ("triangle", "square"), "measure_names": ("colour", "shape")}
+    write_shards(tmp_path, make_rows(), [make_images()], **names, balance=balance, notes=notes)
+    manifest = read_manifest(tmp_path)
+    assert (manifest.balance, manifest.notes) == (balance, notes)
+    assert json.loads((tmp_path / MANIFEST).read_text())["balance"]["min_to_max"] == 0.8333

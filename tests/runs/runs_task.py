@@ -1,5 +1,6 @@
 """A tiny search for the tests of run folders; as a program, a process for them to kill."""
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -22,7 +23,7 @@ def objective_and_measures(latents):
 
 
 def task(steps=STEPS, algorithm="cma_maega"):
-    """A search of a sphere in four dimensions."""
+    """A search of a sphere in four dimensions, with a checkpoint after each chunk."""
     emitter = build_emitter(algorithm, SearchConfig(emitters=2), 4, 2, None)
     search = Search.from_function(
         objective_and_measures,
@@ -43,8 +44,19 @@ def task(steps=STEPS, algorithm="cma_maega"):
         step_evaluations=8,
         chunk=CHUNK,
         spent=100,
+        checkpoint_seconds=0.0,
     )
 
 
-if __name__ == "__main__":
-    run_search(RunFolder(Path(sys.argv[1])), task(), on_chunk=lambda row: time.sleep(0.05))
+def child(folder, steps):
+    """Search in a process of its own, slowly and with a checkpoint after each chunk."""
+    number = os.fork()
+    if number == 0:
+        run_search(RunFolder(folder), task(steps), on_chunk=lambda row: time.sleep(0.03))
+        os._exit(0)
+    return number
+
+
+if __name__ == "__main__":  # per line of the input, one process more; none before JAX has threads
+    for line in sys.stdin:
+        print(child(Path(sys.argv[1]), int(line)), flush=True)

@@ -17,11 +17,12 @@ from synthetic import DATA, load_manifest
 from qdgs_jax import ports
 from qdgs_jax.cli import app, console
 from qdgs_jax.cli.port import Kind
-from qdgs_jax.ports.conversion import KINDS, recognise
+from qdgs_jax.ports.conversion import recognise
 from qdgs_jax.ports.mapping import parameter_shapes
+from qdgs_jax.ports.registry import PORTED
 from qdgs_jax.ports.source import open_content
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "scripts"
 
 
@@ -65,7 +66,7 @@ CONVERTED = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PORTED)
 def test_a_conversion_says_what_it_did(kind, sources, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert qdgs("port", kind, sources[kind], "out") == 0
@@ -79,7 +80,7 @@ def test_a_conversion_says_what_it_did(kind, sources, tmp_path, monkeypatch, cap
     assert ports.load_config("out")["kind"] == kind
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PORTED)
 def test_recognising_a_model_makes_no_weights(kind, sources, monkeypatch):
     with open_content(sources[kind]) as content:
         found = recognise(kind, content)
@@ -107,7 +108,7 @@ DESCRIBED = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PORTED)
 def test_describe_lists_tensors_and_writes_nothing(kind, sources, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert qdgs("port", kind, sources[kind], "--describe") == 0
@@ -172,7 +173,7 @@ def test_the_help_names_kinds_and_defaults(capsys):
     shown = " ".join(capsys.readouterr().out.replace("│", "").split())
     assert "stylegan2, clip, adaface or vae" in shown
     assert "[default: float32]" in shown
-    assert tuple(Kind) == KINDS
+    assert tuple(Kind) == PORTED
 
 
 def test_the_guides_commands_and_programs_run(sources, tmp_path, monkeypatch):
@@ -182,7 +183,7 @@ def test_the_guides_commands_and_programs_run(sources, tmp_path, monkeypatch):
     (tmp_path / "network.pkl").write_bytes(formats.nvidia_pkl(manifest))
     ours = {**sources, "stylegan2": tmp_path / "network.pkl"}
     commands = re.findall(r"^qdgs port ([a-z0-9]+) \S+ (weights/\S+)", guide, re.MULTILINE)
-    assert {kind for kind, _ in commands} == set(KINDS)
+    assert {kind for kind, _ in commands} == set(PORTED)
     for kind, destination in commands:
         assert qdgs("port", kind, ours[kind], destination) == 0
     variables = {}
@@ -225,7 +226,7 @@ def test_scripts_port_every_kind_and_import_no_torch_even_where_there_is_one(sou
     )
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "imported").exists()
-    for kind in KINDS:
+    for kind in PORTED:
         assert ports.load_config(tmp_path / kind)["kind"] == kind
 
 
