@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from qdgs_jax.files import write_atomically
 from qdgs_jax.runs.config import RunConfig, dump_run, load_run
+from qdgs_jax.files import write_atomically
 
 COLUMNS = (
     "step",
