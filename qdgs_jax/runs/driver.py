@@ -162,7 +162,7 @@ def _search(
             folder.append_metrics(row)
             on_chunk(row)
             if done < task.steps:
-                writer.offer(done, state)
+                writer.offer(done, state, int(row["num_elites"]))
         writer.finish(done, state)
     finally:
         with contextlib.suppress(OSError):

@@ -340,7 +340,7 @@ def test_a_seed_on_the_command_line_is_kept_in_the_run_folder(tmp_path, capsys):
     assert qdgs("search", run_file, "--seed", 4) == 0
     folders = [RunFolder(tmp_path / "runs" / f"shapes-seed-{seed}") for seed in (3, 4)]
     assert [folder.config().seed for folder in folders] == [3, 4]
-    found = [set(folder.elites().objectives.tolist()) for folder in folders]
+    found = [set(map(tuple, folder.elites().latents)) for folder in folders]
     assert not found[0] & found[1]
     assert qdgs("search", "--resume", folders[0].path, "--seed", 4) == 2
     assert "leave out --out and --seed" in capsys.readouterr().err
