@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from qdgs_jax.models.clip import CLIP, CLIPConfig
 from qdgs_jax.models.iresnet import IResNet, IResNetConfig
+from qdgs_jax.models.shape_classifier import ShapeClassifier, ShapeClassifierConfig
 from qdgs_jax.models.stylegan2 import Generator, StyleGAN2Config
 from qdgs_jax.models.vae import VAE, VAEConfig
 from qdgs_jax.ports.errors import CheckpointError
@@ -22,6 +23,7 @@ _KINDS: Mapping[type, tuple[str, Any]] = {
     CLIP: ("clip", CLIPConfig),
     IResNet: ("adaface", IResNetConfig),
     VAE: ("vae", VAEConfig),
+    ShapeClassifier: ("shape_classifier", ShapeClassifierConfig),
 }
 
 
@@ -48,7 +50,11 @@ def load(folder: str | Path, model: type[Model], **options: Any) -> Model:
             f"{folder} holds a model of kind {config.get('kind')!r}, not {kind!r}."
         )
     try:
-        cfg = settings.from_dict(config)
+        if model is ShapeClassifier:
+            sizes = {name: config[name] for name in ("image_size", "hidden", "num_classes")}
+            cfg = settings(channels=tuple(config["channels"]), **sizes)
+        else:
+            cfg = settings.from_dict(config)
     except ValueError as error:
         raise CheckpointError(f"{folder}: {error}") from None
     make = cast(Callable[..., Model], model)
