@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from qdgs_jax.cli import data, demo, port, search
+from qdgs_jax.cli import demo, generate, port, report, search, train
 from qdgs_jax.cli.console import guarded, set_up_environment
 
 app = typer.Typer(
@@ -45,9 +45,9 @@ def _root(
 app.command()(demo.demo)
 app.command()(search.init)
 app.command()(search.search)
-app.command()(data.generate)
-app.command()(data.train)
-app.command()(data.report)
+app.command()(generate.generate)
+app.command()(train.train)
+app.command()(report.report)
 app.command()(port.port)
 
 
