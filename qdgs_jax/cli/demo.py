@@ -39,7 +39,7 @@ def demo(
     search.begin(folder, config, domain, baseline=True)
     search.finish(folder, domain)
     stage("generating both data sets")
-    generate.write_data_sets(folder, lambda: domain)
+    generate.write_data_sets(folder, domain)
     stage("training classifiers, and repairing them with each data set")
     train.make_experiments(folder)
     stage("writing the report")

@@ -34,21 +34,22 @@ def generate(
     ] = False,
 ) -> None:
     """Decode a finished run's elites into a labelled, balanced data set."""
+    from qdgs_jax.datasets.manifest import refuse_other_dataset
     from qdgs_jax.domains import load_domain
     from qdgs_jax.runs.folder import RunFolder
 
     folder = RunFolder(run)
     folder.check_finished()
+    refuse_other_dataset(out or folder.data)
     given = {"images": images, "margin": margin}
     changes = {name: value for name, value in given.items() if value is not None}
-    write_data_sets(
-        folder, lambda: load_domain(folder.config()), out=out, changes=changes, strict=strict
-    )
+    domain = load_domain(folder.config())
+    write_data_sets(folder, domain, out=out, changes=changes, strict=strict)
 
 
 def write_data_sets(
     folder: RunFolder,
-    domain: Callable[[], Any],
+    domain: Any,
     *,
     out: Path | None = None,
     changes: Mapping[str, Any] | None = None,
@@ -58,26 +59,30 @@ def write_data_sets(
 
     Args:
         folder: the run.
-        domain: loads its `Domain`; not called where nothing can be written.
+        domain: its `Domain`.
         out: folder for the run's data set; its baseline's is left out then.
         changes: fields of the table [dataset] to change.
         strict: refuse a run's data set with short groups. A baseline's may have them: what the
             generator draws by itself is what it is compared by.
     """
-    from qdgs_jax.datasets.generate import generate_dataset, planned_balance
+    from qdgs_jax.datasets.generate import generate_dataset
     from qdgs_jax.datasets.manifest import refuse_other_dataset
 
     finished = [folder] if out else [f for f in (folder, folder.baseline) if f.finished]
     for each in finished:
         refuse_other_dataset(out or each.data)
-    if strict:
-        planned_balance(folder, changes).check()
-    loaded = domain()
     for each in finished:
         algorithm = each.config().search.algorithm
         target = out or each.data
         with counting(f"images of {algorithm}") as progress:
-            manifest = generate_dataset(each, loaded, progress, out=target, changes=changes)
+            manifest = generate_dataset(
+                each,
+                domain,
+                progress,
+                out=target,
+                changes=changes,
+                strict=strict and each is folder,
+            )
         show_manifest(target, algorithm, manifest)
 
 

@@ -27,8 +27,8 @@ from pydantic import NonNegativeFloat as NonNegative
 from pydantic import PositiveFloat as Positive
 from pydantic import PositiveInt as Count
 
-from qdgs_jax.runs.config_errors import did_you_mean, error_lines, refuse
 from qdgs_jax.files import write_atomically
+from qdgs_jax.runs.config_errors import did_you_mean, error_lines, refuse
 from qdgs_jax.runs.toml_text import to_toml, toml_value
 
 EMBEDDED = "embedded:"  # prefix of the names of weights that the package carries

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from qdgs_jax.elites import Elites
-from qdgs_jax.runs.config import RunConfig, dump_run, load_run
 from qdgs_jax.files import write_atomically
+from qdgs_jax.runs.config import RunConfig, dump_run, load_run
 
 COLUMNS = (
     "step",
