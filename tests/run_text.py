@@ -32,8 +32,6 @@ range = [-0.1, 0.1]
 cells = 50
 
 [archive]
-learning_rate = 0.02
-threshold_min = 0.0
 qd_score_offset = 0.0
 
 [search]
@@ -54,7 +52,7 @@ label = "shape"
 bins = [4, 4]
 shard_size = 500
 
-[classifier]
+[repair]
 image_size = 32
 biases = [0.98, 0.95, 0.90, 0.85, 0.80]
 seeds = 5

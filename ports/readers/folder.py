@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from qdgs_jax.ports.errors import CheckpointError, naming, show
-from qdgs_jax.ports.readers.pickle_machine import Data
 from qdgs_jax.ports.readers.region import Region
 from qdgs_jax.ports.readers.safetensors_file import looks_like_safetensors, read_safetensors
 from qdgs_jax.ports.readers.tensors import Tensor
 from qdgs_jax.ports.readers.torch_file import open_checkpoint
+from qdgs_jax.ports.readers.values import Data
 
 _WEIGHTS = (
     "model.safetensors",

@@ -1,97 +1,172 @@
 """From a run folder to its data set: choose latents, label them, decode them, write shards.
 
-A search gives its elites, balanced over measure bins. Random sampling, with which QDGS is compared,
-gives what the generator draws by itself, labelled in the same way.
+A search gives its elites, balanced over classes and measure bins. Random sampling, with which a
+search is compared, gives what the generator draws by itself, labelled in the same way.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qdgs_jax import keys
 from qdgs_jax.archive import GridArchive
-from qdgs_jax.datasets.selection import Rows, labels_of, select_elites, sure_labels
-from qdgs_jax.datasets.shards import Manifest, refuse_other_dataset, to_uint8, write_shards
+from qdgs_jax.datasets.balance import Balance, measure_balance
+from qdgs_jax.datasets.labels import LabelRule, label_rule
+from qdgs_jax.datasets.manifest import Manifest, refuse_other_dataset
+from qdgs_jax.datasets.selection import Labelled, label, select_elites
+from qdgs_jax.datasets.shards import write_shards
+from qdgs_jax.datasets.thumbnails import FILE, write_thumbnails
+from qdgs_jax.elites import Elites
 from qdgs_jax.runs.config import RunConfig
 from qdgs_jax.runs.folder import BASELINE, RunFolder
 
 BATCH = 50  # latents decoded or scored together
+OVERSAMPLED = 5  # samples drawn for each image of a baseline, so that enough have sure labels
+NOISY_SHARE = 0.05  # of the images with labels within noise that is worth a word
 Progress = Callable[[int, int], None]  # images done, images in all
 
 
 def generate_dataset(
-    folder: RunFolder, domain: Any, progress: Progress = lambda done, total: None
+    folder: RunFolder,
+    domain: Any,
+    progress: Progress = lambda done, total: None,
+    *,
+    out: Path | None = None,
+    changes: Mapping[str, Any] | None = None,
+    strict: bool = False,
 ) -> Manifest:
-    """Write the data set of a finished run into its folder.
+    """Write the data set of a finished run, and the thumbnails of its elites into its folder.
 
     Args:
         folder: the run.
-        domain: its `PromptedDomain`.
+        domain: its `Domain`.
         progress: told after each batch.
+        out: folder of the data set; None for the run folder's own.
+        changes: fields of the run file's table [dataset] to change: images, margin.
+        strict: refuse a data set in which groups are short, before anything is written.
 
     Raises:
         ValueError: the search is not finished or there is a data set already.
+        UnbalancedError: groups are short, and `strict` is set.
         OSError: the disk is full; no part of the data set is left behind.
     """
     folder.check_finished()
-    refuse_other_dataset(folder.data)
-    config = folder.config()
-    label = label_index(config)
+    target = out or folder.data
+    refuse_other_dataset(target)
+    config = _changed(folder.config(), changes or {})
+    rule = label_rule(config)
     sampling = config.search.algorithm == BASELINE
-    rows = _sampled_rows(config, domain, label) if sampling else _elite_rows(folder, config, label)
-    measure = config.measures[label]
-    return write_shards(
-        folder.data,
+    elites = folder.elites()
+    rows = _sampled_rows(config, domain, rule) if sampling else _elite_rows(elites, config, rule)
+    balance = measure_balance(config, rule, rows)
+    if strict:
+        balance.check()
+    manifest = write_shards(
+        target,
         rows,
-        _told(decoded(domain, rows.latents), len(rows), progress),
-        label_names=(measure.positive, measure.negative),
+        _told(decoded(domain, rows.elites.latents), len(rows), progress),
+        label_names=rule.names,
         measure_names=[m.name for m in config.measures],
         shard_size=config.dataset.shard_size,
-        source={"run": config.name, "algorithm": config.search.algorithm, "seed": config.seed},
+        source=_source(config),
+        balance=balance,
+        notes=doubts(config, domain, rule, rows),
     )
+    if not sampling and not (folder.path / FILE).is_file():
+        decode = functools.partial(decoded, domain)
+        write_thumbnails(folder.path / FILE, elites, config.dims, decode)
+    return manifest
 
 
-def label_index(config: RunConfig) -> int:
-    """Find the measure whose sign is the label."""
-    return [m.name for m in config.measures].index(config.dataset.label)
+def planned_balance(folder: RunFolder, changes: Mapping[str, Any] | None = None) -> Balance:
+    """What classes and bins of a run's data set would get, without decoding anything."""
+    config = _changed(folder.config(), changes or {})
+    rule = label_rule(config)
+    return measure_balance(config, rule, _elite_rows(folder.elites(), config, rule))
 
 
-def decoded(domain: Any, latents: np.ndarray | None) -> Iterator[np.ndarray]:
+def doubts(config: RunConfig, domain: Any, rule: LabelRule, rows: Labelled) -> list[str]:
+    """What is doubtful about the labels of a data set, in sentences.
+
+    A label measure that moves no further over the generator's own samples than noise does cannot
+    tell classes apart; labels within noise are worth as little. A margin is suggested from the
+    noise. A class without a single image is told too.
+    """
+    notes = []
+    counts = np.bincount(rows.labels, minlength=len(rule.names))
+    notes += [f"no image is labelled {rule.names[c]!r}." for c in np.flatnonzero(counts == 0)]
+    if not hasattr(domain, "spread"):
+        return notes
+    key = keys.stream(keys.root(config.seed), "spread")
+    spreads = domain.spread(domain.params, key)
+    for index, cuts in zip(rule.measures, rule.cuts, strict=True):
+        name, spread = config.measures[index].name, spreads[index]
+        warning = spread.warning()
+        if warning is not None:
+            notes.append(f"the measure {name!r} {warning}.")
+        column = rows.elites.measures[:, index]
+        distance = np.abs(column[:, None] - np.asarray(cuts)).min(axis=1)
+        share = float(np.mean(distance < spread.margin))
+        if rule.margin < spread.margin and share > NOISY_SHARE:
+            notes.append(
+                f"{100 * share:.0f} % of the images lie so near to a boundary of {name!r} that "
+                f"their label may be noise: --margin {spread.margin:.2g} leaves them out."
+            )
+    return notes
+
+
+def decoded(domain: Any, latents: np.ndarray) -> Iterator[np.ndarray]:
     """Decode latents Float[N, D] to pictures UInt8[B, H, W, 3], batch by batch."""
-    for batch, count in _batches(np.asarray(latents)):
-        yield to_uint8(np.asarray(_decoder(domain)(domain.params, batch)))[:count]
+    for batch, count in _batches(latents):
+        yield np.asarray(_decoder(domain)(domain.params, batch))[:count]
 
 
 @functools.lru_cache(maxsize=1)
 def _decoder(domain: Any) -> Callable[..., jax.Array]:
-    """Compile the generator once for both data sets and the report's atlas."""
-    return jax.jit(domain.decode)
+    """Compile the generator once for data sets and thumbnails; rounded images leave the device."""
+    return jax.jit(domain.pictures)
 
 
-def _elite_rows(folder: RunFolder, config: RunConfig, label: int) -> Rows:
-    elites = folder.elites()
+def _changed(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
+    return config.model_copy(update={"dataset": config.dataset.model_copy(update=dict(changes))})
+
+
+def _source(config: RunConfig) -> dict[str, Any]:
+    dataset = config.dataset
+    return {
+        "run": config.name,
+        "algorithm": config.search.algorithm,
+        "seed": config.seed,
+        "label": list(dataset.label_measures),
+        "margin": dataset.margin,
+        "bins": list(dataset.bins),
+    }
+
+
+def _elite_rows(elites: Elites, config: RunConfig, rule: LabelRule) -> Labelled:
     return select_elites(
-        cells=elites.cells,
-        latents=elites.latents,
-        objectives=elites.objectives,
-        measures=elites.measures,
+        elites,
+        rule,
         count=config.dataset.images,
         bins=config.dataset.bins,
         ranges=config.ranges,
-        label_measure=label,
-        margin=config.dataset.margin,
     )
 
 
-def _sampled_rows(config: RunConfig, domain: Any, label: int) -> Rows:
-    """The first samples whose label is sure, of five times as many as are wanted."""
-    sample_key, score_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), 1))
-    latents = np.asarray(domain.sample_latents(sample_key, 5 * config.dataset.images))
+def _sampled_rows(config: RunConfig, domain: Any, rule: LabelRule) -> Labelled:
+    """The first samples whose label is sure, of several times as many as are wanted."""
+    key = keys.stream(keys.root(config.seed), "dataset")
+    sample_key, score_key = jax.random.split(key)
+    latents = np.asarray(
+        domain.sample(domain.params, sample_key, OVERSAMPLED * config.dataset.images)
+    )
     evaluate = jax.jit(functools.partial(domain.evaluate, state=domain.init_state()))
     scores = []
     for number, (batch, count) in enumerate(_batches(latents)):
@@ -100,16 +175,16 @@ def _sampled_rows(config: RunConfig, domain: Any, label: int) -> Rows:
         scores.append((evaluation.fitnesses[:count], evaluation.descriptors[:count]))
     objectives, measures = (np.concatenate(parts) for parts in zip(*scores, strict=True))
     grid = GridArchive.create(jnp.zeros(1), dims=config.dims, ranges=config.ranges)
-    finite = np.isfinite(objectives) & np.isfinite(measures).all(axis=1)
-    rows = np.flatnonzero(finite & sure_labels(measures, label, config.dataset.margin))
-    rows = rows[: config.dataset.images]
-    return Rows(
-        cells=np.asarray(grid.cell_of(jnp.asarray(measures[rows]))),
-        labels=labels_of(measures[rows], label),
-        objectives=objectives[rows],
-        measures=measures[rows],
-        latents=latents[rows],
+    samples = Elites(
+        cells=np.asarray(grid.cell_of(jnp.asarray(measures))),
+        objectives=objectives,
+        thresholds=np.full(len(objectives), np.nan, np.float32),
+        measures=measures,
+        latents=latents,
     )
+    finite = np.isfinite(objectives) & np.isfinite(measures).all(axis=1)
+    rows = label(samples.take(np.flatnonzero(finite)), rule)
+    return rows.take(np.arange(min(config.dataset.images, len(rows))))
 
 
 def _batches(latents: np.ndarray) -> Iterator[tuple[jax.Array, int]]:

@@ -9,9 +9,7 @@ manifest with the shards' SHA-256 comes last, so a folder with a manifest is com
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import io
 import json
 import operator
 import os
@@ -22,15 +20,22 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
-from qdgs_jax.datasets.selection import Rows
+from qdgs_jax.datasets.balance import Balance
+from qdgs_jax.datasets.manifest import (
+    MANIFEST,
+    Manifest,
+    Shard,
+    ShardError,
+    read_manifest,
+    refuse_other_dataset,
+)
+from qdgs_jax.datasets.png import decode_png, encode_png
+from qdgs_jax.datasets.selection import Labelled
 from qdgs_jax.files import write_atomically
 
-MANIFEST = "manifest.json"
-FORMAT = "qdgs-dataset-1"
 _IMAGE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
-_COLUMNS = {  # field of Rows -> column, element type
+_COLUMNS = {  # column of `Labelled` -> of the file, element type
     "labels": ("label", pa.int64()),
     "cells": ("cell", pa.int32()),
     "objectives": ("objective", pa.float32()),
@@ -40,86 +45,31 @@ _COLUMNS = {  # field of Rows -> column, element type
 }
 
 
-class ShardError(ValueError):
-    """A data set that cannot be read or written; the message names the file and what to do."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Shard:
-    """One file of a data set: its name, its number of rows and its SHA-256 in hexadecimal."""
-
-    file: str
-    count: int
-    sha256: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Manifest:
-    """What a data set folder holds.
-
-    Attributes:
-        count: number of rows in all shards.
-        image_size: (height, width) in pixels.
-        label_names: name of each class.
-        label_counts: number of rows of each class.
-        measure_names: name of each measure.
-        columns: names of the columns.
-        shards: the files, in order.
-        source: where the data came from, in the writer's words.
-    """
-
-    count: int
-    image_size: tuple[int, int]
-    label_names: tuple[str, ...]
-    label_counts: tuple[int, ...]
-    measure_names: tuple[str, ...]
-    columns: tuple[str, ...]
-    shards: tuple[Shard, ...]
-    source: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-    def to_json(self) -> str:
-        """The text of `manifest.json`."""
-        return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=2) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str) -> Manifest:
-        """Parse `to_json`'s text.
-
-        Raises:
-            ValueError: it is not JSON, of another format, or fields are missing.
-        """
-        fields = json.loads(text)
-        if not isinstance(fields, dict) or fields.pop("format", None) != FORMAT:
-            raise ValueError(f'"format" is not "{FORMAT}"')
-        try:
-            shards = tuple(Shard(**shard) for shard in fields.pop("shards"))
-            lists = ("image_size", "label_names", "label_counts", "measure_names", "columns")
-            return cls(**{**fields, **{name: tuple(fields[name]) for name in lists}}, shards=shards)
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"its fields do not fit: {error}") from None
-
-
 def write_shards(
     folder: str | os.PathLike[str],
-    rows: Rows,
+    rows: Labelled,
     images: Iterable[np.ndarray],
     *,
     label_names: Sequence[str],
     measure_names: Sequence[str],
     shard_size: int = 500,
     source: Mapping[str, Any] | None = None,
+    balance: Balance | None = None,
+    notes: Sequence[str] = (),
 ) -> Manifest:
     """Write a data set. Equal data give equal files.
 
     Args:
         folder: where to; made if needed. It may hold other files, but no data set.
-        rows: N rows of columns; latents and subjects are left out where they are None.
+        rows: N rows; latents and subjects are left out where there are none.
         images: the N pictures in the order of the rows, as batches UInt8[B, H, W, 3] of any sizes,
             so that they can be decoded while they are written.
         label_names: name of each class, at least as many as there are labels.
         measure_names: name of each of the M measures.
         shard_size: rows per shard; the last may have fewer.
         source: anything JSON can hold that says where the data came from.
+        balance: how the rows are shared among classes and bins, for the manifest.
+        notes: what is doubtful about the data, for the manifest.
 
     Returns:
         The manifest, as written.
@@ -156,62 +106,14 @@ def write_shards(
             columns=("image", *(c for name, (c, _) in _COLUMNS.items() if name in rows.columns())),
             shards=tuple(shards),
             source=dict(source or {}),
+            balance=balance,
+            notes=tuple(notes),
         )
         _write(target / MANIFEST, manifest.to_json().encode())
     except BaseException:
         for path in written:
             path.unlink(missing_ok=True)
         raise
-    return manifest
-
-
-def refuse_other_dataset(folder: str | os.PathLike[str]) -> None:
-    """Check that a data set can be written to a folder.
-
-    Raises:
-        ShardError: it is a file, or holds a data set or part of one.
-    """
-    target = Path(folder)
-    if target.exists() and not target.is_dir():
-        raise ShardError(f"{target} is a file: give a folder for the data set.")
-    found = [target / MANIFEST] if (target / MANIFEST).exists() else []
-    found += sorted(target.glob("shard-*.parquet"))
-    if found:
-        raise ShardError(
-            f"{target} already holds a data set ({found[0].name}): give another folder, or delete "
-            "this one first."
-        )
-
-
-def read_manifest(folder: str | os.PathLike[str], *, verify: bool = False) -> Manifest:
-    """Read what a data set folder holds.
-
-    Args:
-        folder: a folder written by `write_shards`.
-        verify: also compare every shard with its checksum.
-
-    Raises:
-        ShardError: there is no complete data set, or a shard is missing or was changed.
-    """
-    path = Path(folder) / MANIFEST
-    try:
-        manifest = Manifest.from_json(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise ShardError(
-            f"{folder}: no data set here ({MANIFEST} is missing): give a folder written by "
-            "`qdgs generate`; one that stopped half-way must be written again."
-        ) from None
-    except ValueError as error:
-        raise ShardError(f"{path}: not a manifest of ours: {error}.") from None
-    for shard in manifest.shards:
-        file = path.with_name(shard.file)
-        if not file.is_file():
-            raise ShardError(f"{file} is missing: copy the data set again, or write it anew.")
-        if verify and hashlib.sha256(file.read_bytes()).hexdigest() != shard.sha256:
-            raise ShardError(
-                f"{file} differs from its checksum in {MANIFEST}: copy the data set again, or "
-                "write it anew."
-            )
     return manifest
 
 
@@ -226,12 +128,12 @@ def read_table(folder: str | os.PathLike[str], columns: Sequence[str] | None = N
     return pa.concat_tables(_read_shard(Path(folder) / s.file, columns) for s in manifest.shards)
 
 
-def read_rows(folder: str | os.PathLike[str]) -> Rows:
+def read_rows(folder: str | os.PathLike[str]) -> Labelled:
     """All columns of a data set but the pictures."""
     manifest = read_manifest(folder)
     names = {field: column for field, (column, _) in _COLUMNS.items() if column in manifest.columns}
     table = read_table(folder, list(names.values()))
-    return Rows(**{field: _to_numpy(table[column]) for field, column in names.items()})
+    return Labelled.from_columns({f: _to_numpy(table[column]) for f, column in names.items()})
 
 
 class ShardSource:
@@ -268,26 +170,8 @@ class ShardSource:
         return f"ShardSource({str(self.folder)!r})"
 
 
-def encode_png(image: np.ndarray) -> bytes:
-    """PNG bytes of a picture UInt8[H, W, 3]."""
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG", compress_level=3)
-    return buffer.getvalue()
-
-
-def decode_png(content: bytes) -> np.ndarray:
-    """The picture UInt8[H, W, 3] in PNG bytes."""
-    with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
-        return np.asarray(image.convert("RGB"))
-
-
-def to_uint8(images: np.ndarray) -> np.ndarray:
-    """Pictures Float[..., 3] in [0, 1] as UInt8, rounded and clipped."""
-    return np.round(np.clip(images, 0.0, 1.0) * 255.0).astype(np.uint8)
-
-
 def _check_rows(
-    rows: Rows, label_names: Sequence[str], measure_names: Sequence[str], shard_size: int
+    rows: Labelled, label_names: Sequence[str], measure_names: Sequence[str], shard_size: int
 ) -> None:
     if shard_size < 1:
         raise ShardError(f"shard_size is {shard_size}: give at least one row per shard.")
@@ -298,10 +182,10 @@ def _check_rows(
             f"labels reach from {rows.labels.min()} to {rows.labels.max()} but there are "
             f"{len(label_names)} label names: give one name per class, counted from 0."
         )
-    if rows.measures.shape[1] != len(measure_names):
+    if rows.elites.measures.shape[1] != len(measure_names):
         raise ShardError(
-            f"{rows.measures.shape[1]} measures but {len(measure_names)} measure names: give one "
-            "name per measure."
+            f"{rows.elites.measures.shape[1]} measures but {len(measure_names)} measure names: "
+            "give one name per measure."
         )
 
 
@@ -315,8 +199,7 @@ def _regroup(
     for batch in batches:
         if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[3] != 3:
             raise ShardError(
-                f"a batch of images is {batch.dtype}{list(batch.shape)}: give uint8[B, H, W, 3]; "
-                "`to_uint8` converts from [0, 1]."
+                f"a batch of images is {batch.dtype}{list(batch.shape)}: give uint8[B, H, W, 3]."
             )
         shape = shape or batch.shape[1:]
         if batch.shape[1:] != shape:
@@ -336,7 +219,7 @@ def _regroup(
 
 
 def _encode_shard(
-    rows: Rows, pictures: np.ndarray, start: int, label_names: Sequence[str]
+    rows: Labelled, pictures: np.ndarray, start: int, label_names: Sequence[str]
 ) -> bytes:
     """A whole Parquet file in memory."""
     content = [encode_png(picture) for picture in pictures]

@@ -26,8 +26,8 @@ from qdgs_jax.emitters import (
     RandomEmitter,
     SquadEmitter,
 )
-from qdgs_jax.emitters.common import Normalization
 from qdgs_jax.emitters.evojax_solver import SOLVERS
+from qdgs_jax.emitters.gradients import Normalization
 from qdgs_jax.emitters.optimizer import Optimizer
 from qdgs_jax.emitters.ranking import Ranking
 from qdgs_jax.emitters.restarts import RestartRule

@@ -47,7 +47,7 @@ def run_experiment(folder: RunFolder, progress: Progress = lambda done, total: N
     config = folder.config()
     data = {"qdgs": folder.data, "rand": folder.baseline.data}
     _check_data(folder)
-    oracle = train_oracle(config.seed, image_size=config.classifier.image_size)
+    oracle = train_oracle(config.seed, image_size=config.repair.image_size)
     judged = {arm: judge_dataset(path, oracle) for arm, path in data.items()}
     groups = Groups(
         shares={arm: judgement.shares() for arm, judgement in judged.items()},
@@ -57,7 +57,7 @@ def run_experiment(folder: RunFolder, progress: Progress = lambda done, total: N
     result = run_repair(
         data["qdgs"],
         data["rand"],
-        config.classifier,
+        config.repair,
         config.seed,
         lambda what, share: progress(round(100 * share), 100),
     )

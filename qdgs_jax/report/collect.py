@@ -51,7 +51,8 @@ def collect(run_dir: Path, domain: Any | None = None) -> ReportData:
 
 def _measures(config: RunConfig) -> tuple[MeasureAxis, ...]:
     return tuple(
-        MeasureAxis(m.name, *m.range, m.cells, m.positive, m.negative) for m in config.measures
+        MeasureAxis(m.name, *m.range, m.cells, " | ".join(m.positive), " | ".join(m.negative))
+        for m in config.measures
     )
 
 

@@ -10,12 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from domain_settings import settings
 
 from qdgs_jax.cli.search import packaged_run
 from qdgs_jax.domains import load_domain
-from qdgs_jax.domains.prompted import PromptedDomain, embed_prompts
+from qdgs_jax.domains.prompted import PromptedDomain
+from qdgs_jax.domains.prompts import PromptPair, embed_prompts
 from qdgs_jax.domains.scoring import normalize
-from qdgs_jax.domains.shapes import ASSETS, load_clip
 from qdgs_jax.domains.shapes_drawing import (
     COLOURS,
     SHAPES,
@@ -24,14 +25,14 @@ from qdgs_jax.domains.shapes_drawing import (
     random_pose,
     render,
 )
+from qdgs_jax.domains.weights import ASSETS, load_clip
 from qdgs_jax.ports.errors import CheckpointError
 from qdgs_jax.ports.model_folder import load_model
-from qdgs_jax.runs.config import parse_run
 
 
 @pytest.fixture(scope="module")
 def config():
-    return parse_run(packaged_run("shapes"))
+    return settings(packaged_run("shapes"))
 
 
 def text_tables():
@@ -60,7 +61,7 @@ def clip():
 
 @pytest.fixture(scope="module")
 def scored(domain):
-    latents = domain.sample_latents(jax.random.key(0), 8)
+    latents = domain.sample(domain.params, jax.random.key(0), 8)
     run = jax.jit(domain.evaluate_with_jacobian)
     return latents, *run(domain.params, domain.init_state(), latents, jax.random.key(1))
 
@@ -106,7 +107,7 @@ def test_weights_are_arguments_of_the_compiled_program(domain):
 
 def test_start_latents_are_good_and_sorted(domain):
     start = domain.start_latents(domain.params, jax.random.key(3))
-    prior = domain.sample_latents(jax.random.key(4), 64)
+    prior = domain.sample(domain.params, jax.random.key(4), 64)
     fitness = jax.jit(domain.evaluate)
     found = fitness(domain.params, (), start, jax.random.key(0)).fitnesses
     average = fitness(domain.params, (), prior, jax.random.key(0)).fitnesses.mean()
@@ -142,10 +143,10 @@ class FixedImages:
 
 
 def test_penalties_lower_the_objective_and_feed_the_memory(config, domain):
-    latents = 3.0 * domain.sample_latents(jax.random.key(5), 6)
+    latents = 3.0 * domain.sample(domain.params, jax.random.key(5), 6)
     plain = domain.evaluate(domain.params, (), latents, jax.random.key(0)).fitnesses
-    objective = config.objective.model_copy(update={"norm_penalty": 0.5, "uniqueness": 0.2})
-    other = load_domain(config.model_copy(update={"objective": objective}))
+    penalties = {"norm_penalty": 0.5, "uniqueness": 0.2}
+    other = load_domain(settings(packaged_run("shapes"), objective=penalties))
     state = other.init_state()
     evaluation = other.evaluate(other.params, state, latents, jax.random.key(0))
     assert np.all(evaluation.fitnesses < plain)
@@ -166,19 +167,36 @@ def test_the_embedded_clip_understands_prompts_of_ones_own(clip):
     embeds = normalize(jax.jit(model.embed_images)(images))
     for words, truth in ((COLOURS, colour), (SHAPES, shape)):
         noun = " shape" if words is COLOURS else ""
-        prompts = [(f"somebody put a {word}{noun} there", "paint") for word in words]
+        prompts = [
+            PromptPair((f"somebody put a {word}{noun} there",), ("paint",)) for word in words
+        ]
         pairs = embed_prompts(model, tokenizer, prompts)
         texts = normalize(jnp.concatenate([pair.positive for pair in pairs]))
         assert np.mean(jnp.argmax(embeds @ texts.T, axis=-1) == truth) >= 0.9
 
 
-def test_prompts_are_split_at_bars_and_not_too_long(clip):
+def test_a_text_is_embedded_once_wherever_it_stands(clip):
     model, tokenizer = clip
-    (pair,) = embed_prompts(model, tokenizer, [("a red shape | a star", "a square")])
-    assert pair.positive.shape == (2, model.cfg.embed_dim)
-    assert pair.negative.shape == (1, model.cfg.embed_dim)
-    with pytest.raises(ValueError, match="tokens, this CLIP takes"):
-        embed_prompts(model, tokenizer, [("a red shape " * 20, "a square")])
+    asked = []
+
+    def counting(texts, **options):
+        asked.extend(texts)
+        return tokenizer(texts, **options)
+
+    pairs = [PromptPair(("a red shape", "a star"), ("a square",)), PromptPair(("a star",), ("a",))]
+    first, second = embed_prompts(model, counting, pairs)
+    assert asked == ["a red shape", "a star", "a square", "a"]
+    assert first.positive.shape == (2, model.cfg.embed_dim)
+    assert first.negative.shape == (1, model.cfg.embed_dim)
+    np.testing.assert_array_equal(first.positive[1], second.positive[0])
+    (alone,) = embed_prompts(model, tokenizer, pairs[1:])
+    np.testing.assert_allclose(alone.positive, second.positive, atol=1e-5)
+
+
+def test_a_prompt_that_is_too_long_is_named(clip):
+    long = "a red shape " * 20
+    with pytest.raises(ValueError, match=f"{long!r} has .* tokens, this CLIP takes"):
+        embed_prompts(*clip, [PromptPair(("a star",), (long,))])
 
 
 @pytest.mark.parametrize("name", ["embedded:shapes-vae", "embedded:nothing"])

@@ -1,0 +1,176 @@
+"""Whether a data set is balanced: what was asked of each class and bin, and what it got."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from qdgs_jax.datasets.labels import LabelRule, prompt_text
+from qdgs_jax.datasets.selection import Labelled, bin_positions
+from qdgs_jax.runs.config import RunConfig
+
+TOUCHING = 1e-9  # of a range: bins and classes that overlap by less only share an edge
+
+
+class UnbalancedError(ValueError):
+    """A data set in which groups are short, where this was not to be."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """The images of one class in one measure bin.
+
+    Attributes:
+        label: name of the class.
+        bin: what the bin is called.
+        asked: images that an equal share would be, rounded down.
+        got: images that there are.
+    """
+
+    label: str
+    bin: str
+    asked: int
+    got: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Balance:
+    """How the images of a data set are shared among classes and bins.
+
+    Attributes:
+        asked: images wanted.
+        groups: every class in every bin that it reaches into, classes first.
+    """
+
+    asked: int
+    groups: tuple[Group, ...]
+
+    @property
+    def got(self) -> int:
+        """Images in all."""
+        return sum(group.got for group in self.groups)
+
+    @property
+    def labels(self) -> tuple[Group, ...]:
+        """The classes, over all their bins."""
+        names = list(dict.fromkeys(group.label for group in self.groups))
+        share = self.asked // max(len(names), 1)
+        counts = dict.fromkeys(names, 0)
+        for group in self.groups:
+            counts[group.label] += group.got
+        return tuple(Group(name, "", share, counts[name]) for name in names)
+
+    @property
+    def ratio(self) -> float:
+        """Images of the smallest group for each image of the largest, in [0, 1]."""
+        return least_to_most(self.groups)
+
+    @property
+    def short(self) -> tuple[Group, ...]:
+        """Groups with fewer images than asked."""
+        return tuple(group for group in self.groups if group.got < group.asked)
+
+    def check(self) -> None:
+        """Refuse a data set with short groups.
+
+        Raises:
+            UnbalancedError: there are some; they are named.
+        """
+        if self.short:
+            named = "; ".join(f"{g.label}, {g.bin}: {g.got} of {g.asked}" for g in self.short)
+            raise UnbalancedError(
+                f"{len(self.short)} of {len(self.groups)} groups are short ({named}): search "
+                "longer, ask for fewer images or give a smaller margin."
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values, for the manifest."""
+        return {
+            "asked": self.asked,
+            "got": self.got,
+            "min_to_max": round(self.ratio, 4),
+            "groups": [dataclasses.asdict(group) for group in self.groups],
+        }
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any]) -> Balance:
+        """Read `to_dict`'s values.
+
+        Raises:
+            KeyError, TypeError: they are others.
+        """
+        return cls(int(table["asked"]), tuple(Group(**group) for group in table["groups"]))
+
+
+def least_to_most(groups: Sequence[Group]) -> float:
+    """Images of the smallest of some groups for each image of the largest; 1 for no images."""
+    counts = [group.got for group in groups]
+    return min(counts) / max(counts) if counts and max(counts) else 1.0
+
+
+def measure_balance(config: RunConfig, rule: LabelRule, rows: Labelled) -> Balance:
+    """Count a data set's rows by class and bin.
+
+    Args:
+        config: the run, whose [dataset] says how many images in which bins.
+        rule: its labels.
+        rows: the data set.
+    """
+    bins, ranges = config.dataset.bins, config.ranges
+    where = bin_positions(rows.elites.measures, bins, ranges)
+    counts = {
+        (int(row[0]), *map(int, row[1:])): int(count)
+        for row, count in zip(
+            *np.unique(np.column_stack([rows.labels, where]), axis=0, return_counts=True),
+            strict=True,
+        )
+    }
+    places = itertools.product(range(len(rule.names)), *map(range, bins))
+    reached = [key for key in places if key in counts or _reaches(rule, bins, ranges, *key)]
+    share = config.dataset.images // max(len(reached), 1)
+    return Balance(
+        asked=config.dataset.images,
+        groups=tuple(
+            Group(rule.names[key[0]], _bin_name(config, key[1:]), share, counts.get(key, 0))
+            for key in reached
+        ),
+    )
+
+
+def _reaches(
+    rule: LabelRule,
+    bins: Sequence[int],
+    ranges: Sequence[tuple[float, float]],
+    label: int,
+    *where: int,
+) -> bool:
+    """Whether rows of a class can lie in a bin; the outer bins reach beyond their range."""
+    for measure, (low, high) in rule.intervals(label).items():
+        first, last = ranges[measure]
+        width = (last - first) / bins[measure]
+        number = where[measure]
+        if number > 0:
+            low = max(low, first + number * width)
+        if number < bins[measure] - 1:
+            high = min(high, first + (number + 1) * width)
+        if high - low <= TOUCHING * (last - first):
+            return False
+    return True
+
+
+def _bin_name(config: RunConfig, where: Sequence[int]) -> str:
+    """Name a bin: by its prompts where a measure has two bins, else by its values."""
+    parts = []
+    for measure, number, count in zip(config.measures, where, config.dataset.bins, strict=True):
+        low, high = measure.range
+        width = (high - low) / count
+        if count == 2:
+            parts.append(prompt_text((measure.positive, measure.negative)[number]))
+        elif count > 2:
+            start, end = (f"{round(low + i * width, 6):g}" for i in (number, number + 1))
+            parts.append(f"{measure.name} {start} to {end}")
+    return ", ".join(parts) or "everywhere"

@@ -1,0 +1,145 @@
+"""What a data set's folder says of itself.
+
+The manifest's name begins with an underscore: pyarrow and pandas, given the folder, pass such files
+over and read the shards alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from qdgs_jax.datasets.balance import Balance
+
+MANIFEST = "_manifest.json"
+FORMAT = "qdgs-dataset-2"
+
+
+class ShardError(ValueError):
+    """A data set that cannot be read or written; the message names the file and what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """One file of a data set: its name, its number of rows and its SHA-256 in hexadecimal."""
+
+    file: str
+    count: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """What a data set folder holds.
+
+    Attributes:
+        count: number of rows in all shards.
+        image_size: (height, width) in pixels.
+        label_names: name of each class.
+        label_counts: number of rows of each class.
+        measure_names: name of each measure.
+        columns: names of the columns.
+        shards: the files, in order.
+        source: where the data came from, in the writer's words.
+        balance: what was asked of each class and bin, and what it got; None where nobody counted.
+        notes: what is doubtful about the data, in sentences.
+    """
+
+    count: int
+    image_size: tuple[int, int]
+    label_names: tuple[str, ...]
+    label_counts: tuple[int, ...]
+    measure_names: tuple[str, ...]
+    columns: tuple[str, ...]
+    shards: tuple[Shard, ...]
+    source: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    balance: Balance | None = None
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        """The text of the manifest."""
+        balance = None if self.balance is None else self.balance.to_dict()
+        fields = {"format": FORMAT, **dataclasses.asdict(self), "balance": balance}
+        return json.dumps(fields, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """Parse `to_json`'s text.
+
+        Raises:
+            ValueError: it is not JSON, of another format, or fields are missing.
+        """
+        fields = json.loads(text)
+        if not isinstance(fields, dict) or fields.pop("format", None) != FORMAT:
+            raise ValueError(f'"format" is not "{FORMAT}"')
+        try:
+            shards = tuple(Shard(**shard) for shard in fields.pop("shards"))
+            balance = fields.pop("balance")
+            counted = None if balance is None else Balance.from_dict(balance)
+            lists = (
+                "image_size",
+                "label_names",
+                "label_counts",
+                "measure_names",
+                "columns",
+                "notes",
+            )
+            known = {**fields, **{name: tuple(fields[name]) for name in lists}}
+            return cls(**known, shards=shards, balance=counted)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"its fields do not fit: {error}") from None
+
+
+def refuse_other_dataset(folder: str | os.PathLike[str]) -> None:
+    """Check that a data set can be written to a folder.
+
+    Raises:
+        ShardError: it is a file, or holds a data set or part of one.
+    """
+    target = Path(folder)
+    if target.exists() and not target.is_dir():
+        raise ShardError(f"{target} is a file: give a folder for the data set.")
+    found = [target / MANIFEST] if (target / MANIFEST).exists() else []
+    found += sorted(target.glob("shard-*.parquet"))
+    if found:
+        raise ShardError(
+            f"{target} already holds a data set ({found[0].name}): give another folder, or delete "
+            "this one first."
+        )
+
+
+def read_manifest(folder: str | os.PathLike[str], *, verify: bool = False) -> Manifest:
+    """Read what a data set folder holds.
+
+    Args:
+        folder: a folder written by `write_shards`.
+        verify: also compare every shard with its checksum.
+
+    Raises:
+        ShardError: there is no complete data set, or a shard is missing or was changed.
+    """
+    path = Path(folder) / MANIFEST
+    try:
+        manifest = Manifest.from_json(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise ShardError(
+            f"{folder}: no data set here ({MANIFEST} is missing): give a folder written by "
+            "`qdgs generate`; one that stopped half-way must be written again."
+        ) from None
+    except ValueError as error:
+        raise ShardError(f"{path}: not a manifest of ours: {error}.") from None
+    for shard in manifest.shards:
+        file = path.with_name(shard.file)
+        if not file.is_file():
+            raise ShardError(f"{file} is missing: copy the data set again, or write it anew.")
+        if verify and hashlib.sha256(file.read_bytes()).hexdigest() != shard.sha256:
+            raise ShardError(
+                f"{file} differs from its checksum in {MANIFEST}: copy the data set again, or "
+                "write it anew."
+            )
+    return manifest

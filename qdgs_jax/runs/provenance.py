@@ -1,0 +1,169 @@
+"""What a run was made with: kept in its folder by the process that did the work.
+
+A run that was stopped and taken up again has a session for each time, possibly on other machines.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from qdgs_jax.files import write_atomically
+
+FILE = "provenance.json"
+PACKAGES = ("qdgs-jax", "jax", "jaxlib", "flax", "qdax", "numpy")
+_FORMAT, _VERSION = "qdgs-provenance", 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """One process that searched.
+
+    Attributes:
+        versions: those of `PACKAGES` and of "python".
+        platform: the operating system and the processor's family.
+        backend: JAX's name of the kind of device, such as "cpu" or "gpu".
+        device: the device's own name.
+        device_count: how many of these JAX saw.
+        seed: of the run.
+        command: the command line.
+        started: when, in UTC, ISO 8601.
+        finished: when it ended in order; None if it was killed or is still running.
+        wall_seconds: time that it searched for.
+    """
+
+    versions: Mapping[str, str]
+    platform: str
+    backend: str
+    device: str
+    device_count: int
+    seed: int
+    command: Sequence[str]
+    started: str
+    finished: str | None = None
+    wall_seconds: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Provenance:
+    """All sessions of a run, oldest first, at least one."""
+
+    sessions: tuple[Session, ...]
+
+    @property
+    def last(self) -> Session:
+        """The session that finished the run, or the newest so far."""
+        return self.sessions[-1]
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """Versions as of the last session."""
+        return self.last.versions
+
+    @property
+    def platform(self) -> str:
+        """Operating system and processor of the last session."""
+        return self.last.platform
+
+    @property
+    def device(self) -> str:
+        """Device of the last session."""
+        return self.last.device
+
+    @property
+    def device_count(self) -> int:
+        """Devices that the last session saw."""
+        return self.last.device_count
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return self.last.seed
+
+    @property
+    def command(self) -> Sequence[str]:
+        """Command line of the last session."""
+        return self.last.command
+
+    @property
+    def started(self) -> str:
+        """When the first session started, in UTC."""
+        return self.sessions[0].started
+
+    @property
+    def finished(self) -> str | None:
+        """When the last session ended in order, in UTC."""
+        return self.last.finished
+
+    @property
+    def wall_seconds(self) -> float:
+        """Time that all sessions searched for."""
+        return sum(session.wall_seconds for session in self.sessions)
+
+
+def begin_session(folder: Path, seed: int) -> Session:
+    """Note in a run folder that this process searches now."""
+    import jax
+
+    devices = jax.devices()
+    session = Session(
+        versions={
+            **{name: importlib.metadata.version(name) for name in PACKAGES},
+            "python": platform.python_version(),
+        },
+        platform=f"{platform.system()} {platform.release()}, {platform.machine()}",
+        backend=devices[0].platform,
+        device=devices[0].device_kind,
+        device_count=len(devices),
+        seed=seed,
+        command=tuple(sys.argv),
+        started=_now(),
+    )
+    before = read_provenance(folder)
+    _write(folder, (*(before.sessions if before else ()), session))
+    return session
+
+
+def end_session(folder: Path, session: Session, wall_seconds: float) -> None:
+    """Note that a session ended in order."""
+    before = read_provenance(folder)
+    earlier = before.sessions[:-1] if before else ()
+    ended = dataclasses.replace(session, finished=_now(), wall_seconds=round(wall_seconds, 3))
+    _write(folder, (*earlier, ended))
+
+
+def read_provenance(folder: str | Path) -> Provenance | None:
+    """Read what a run was made with; None where nothing was kept.
+
+    Raises:
+        ValueError: the file is damaged or of another version.
+    """
+    file = Path(folder) / FILE
+    try:
+        content: Any = json.loads(file.read_text(encoding="utf-8"))
+        if (content["format"], content["version"]) != (_FORMAT, _VERSION):
+            raise ValueError(f"its version is {content['version']}")
+        return Provenance(tuple(Session(**session) for session in content["sessions"]))
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{file} is damaged or of another version of this program: {error}."
+        ) from None
+
+
+def _write(folder: Path, sessions: Sequence[Session]) -> None:
+    rows = [dataclasses.asdict(session) for session in sessions]
+    content = {"format": _FORMAT, "version": _VERSION, "sessions": rows}
+    write_atomically(folder / FILE, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
