@@ -1,10 +1,9 @@
-"""What the documentation shows works: Python runs, run files are valid, commands and files exist."""
+"""What the documentation shows works: Python, run files, command lines and links."""
 
 import importlib.resources
 import json
 import re
 import tomllib
-from pathlib import Path
 
 import pytest
 import tomli_w
