@@ -34,6 +34,7 @@ from qdgs_jax.emitters.space import HIGHEST
 Array = jax.Array | np.ndarray
 
 _MIN_SPREAD = 1e-11
+_NEVER = -(2**30)  # in `refreshed_at`: the factor does not belong to C
 _SMALL_DIM = 16  # up to here a Cholesky factor costs less than asking whether it is due
 
 
@@ -183,8 +184,14 @@ def init(config: CMAConfig, mean: jax.Array) -> CMAState:
 
 
 def reset(config: CMAConfig, state: CMAState, where: jax.Array, mean: jax.Array) -> CMAState:
-    """Restart the strategies in `where` Bool[E] around `mean` Float[E, N]."""
-    return _select(where, init(config, mean), state)
+    """Restart the strategies in `where` Bool[E] around `mean` Float[E, N].
+
+    Their factors follow with the next `refresh`, which is due now: selecting them here would move
+    all factors of a large covariance through memory in every step.
+    """
+    restarted = _select(where, init(config, mean), state)
+    due = jnp.where(where, _NEVER, state.refreshed_at)
+    return restarted.replace(factor=state.factor, refreshed_at=due)
 
 
 def _select(where: jax.Array, new: CMAState, old: CMAState) -> CMAState:

@@ -130,7 +130,7 @@ def test_refresh_stays_a_branch_under_vmap():
 def test_reset_restores_only_the_chosen():
     config, state, _ = adapted("full", "cholesky")
     mean = jnp.arange(8.0).reshape(2, 4)
-    after = cma_es.reset(config, state, jnp.array([False, True]), mean)
+    after = refresh(config, cma_es.reset(config, state, jnp.array([False, True]), mean))
     fresh = cma_es.init(config, mean)
     for new, old, start in zip(*map(jax.tree.leaves, (after, state, fresh)), strict=True):
         np.testing.assert_array_equal(new[0], old[0])
@@ -152,6 +152,38 @@ def test_degenerate_strategies_stop(change):
     state = cma_es.init(config, jnp.zeros((1, 2)))
     assert not cma_es.should_stop(config, state)[0]
     assert cma_es.should_stop(config, state.replace(**change))[0]
+
+
+@pytest.mark.parametrize("dim", [4, 40])
+@pytest.mark.parametrize("factor", ["eigen", "cholesky"])
+def test_a_restarted_strategy_samples_like_a_fresh_one(factor, dim):
+    config = CMAConfig(dim, 6, 0.5, factor=factor)
+    state = cma_es.init(config, jnp.zeros((2, dim)))
+    spread = jnp.linspace(1.0, 2.0, dim)
+    state = refresh(config, state.replace(C=state.C * spread, evaluations=jnp.array([9000, 9000])))
+    mean = jnp.ones((2, dim))
+    after = refresh(config, cma_es.reset(config, state, jnp.array([True, False]), mean))
+    fresh, key = cma_es.init(config, mean), jax.random.key(0)
+    got, want = sample(config, after, key), sample(config, fresh, key)
+    np.testing.assert_allclose(got[0], want[0], rtol=1e-6)
+    np.testing.assert_allclose(got[1], sample(config, state, key)[1], rtol=1e-5)
+    assert after.evaluations.tolist() == after.refreshed_at.tolist() == [0, 9000]
+
+
+@pytest.mark.parametrize(
+    ("form", "spread", "stops"),
+    [
+        ("full", 1e3, False),
+        ("full", 1e4, True),
+        ("separable", 1e6, False),
+        ("separable", 1e8, True),
+    ],
+)
+def test_the_condition_that_stops_a_strategy_follows_from_the_precision(form, spread, stops):
+    config = CMAConfig(2, 4, 1.0, form=form)
+    state = cma_es.init(config, jnp.zeros((1, 2)))
+    state = state.replace(scale=jnp.array([[spread, 1.0]], jnp.float32))
+    assert cma_es.should_stop(config, state).tolist() == [stops]
 
 
 @pytest.mark.parametrize("factor", ["eigen", "cholesky"])
