@@ -198,9 +198,11 @@ def test_latents_that_are_not_finite_once_stored_are_rejected(dtype):
     assert np.isfinite(inserted.latents).all()
 
 
-def test_double_precision_without_x64_is_single_precision():
-    archive = GridArchive.create(np.zeros(3), **GRID, dtype=jnp.float64)
-    assert archive.dtype == archive.genotypes.dtype == "float32"
+def test_double_precision_is_there_with_x64_alone():
+    for x64, wanted in ((False, "float32"), (True, "float64")):
+        with jax.enable_x64(x64):
+            archive = GridArchive.create(np.zeros(3), **GRID, dtype=jnp.float64)
+            assert archive.dtype == archive.genotypes.dtype == wanted
 
 
 def test_genotypes_may_be_a_tree_and_extra_scores_are_kept():

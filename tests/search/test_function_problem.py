@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qdgs_jax.problem import FunctionProblem
+from qdgs_jax.problem import FunctionProblem, value_and_jacobian
 
 LATENTS = jnp.asarray([[1.0, 2.0], [3.0, -1.0]])
 
@@ -37,3 +37,21 @@ def test_a_function_that_does_not_return_both_is_named(returned, message):
     problem = FunctionProblem(lambda x: (x[:, 0], x), 2, 2, jacobian=lambda x: (x[:, 0], x))
     with pytest.raises(ValueError, match=r"returned 2 values: return .*, Jacobian"):
         problem.evaluate_with_jacobian((), (), LATENTS, jax.random.key(0))
+
+
+def test_a_jacobian_is_the_gradient_of_each_output():
+    def function(x):
+        return jnp.sin(x).sum(-1) * x[:, 0], jnp.stack([x[:, 0] * x[:, 1], jnp.exp(x[:, 2])], -1)
+
+    latents = jax.random.normal(jax.random.key(0), (5, 3))
+    objectives, measures, jacobian = jax.jit(value_and_jacobian, static_argnums=0)(
+        function, latents
+    )
+    assert jacobian.shape == (5, 3, 3)
+
+    def one(x):
+        return jnp.append(*(y[0] for y in function(x[None])))
+
+    np.testing.assert_allclose(jacobian, jax.jit(jax.vmap(jax.jacrev(one)))(latents), rtol=1e-5)
+    scores = jnp.column_stack([objectives, measures])
+    np.testing.assert_allclose(scores, jax.vmap(one)(latents), rtol=1e-5)

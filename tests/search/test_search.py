@@ -14,7 +14,7 @@ from qdax.core.emitters.omg_mega_emitter import OMGMEGAEmitter
 from qdgs_jax.archive import GridArchive
 from qdgs_jax.archive.cvt import CVTArchive, cvt_centroids
 from qdgs_jax.emitters import GaussianEmitter, GradientArborescenceEmitter, OMGMegaEmitter
-from qdgs_jax.problem import FunctionProblem, Problem, value_and_jacobian
+from qdgs_jax.problem import FunctionProblem, Problem
 from qdgs_jax.runs.checkpoint import restore_state, save_state
 from qdgs_jax.search import Search
 
@@ -158,24 +158,6 @@ def test_weights_are_arguments_and_the_archive_exists_once(search, params):
     assert memory.alias_size_in_bytes == size
     archive = sum(x.nbytes for x in jax.tree.leaves(state.archive))
     assert memory.temp_size_in_bytes < archive + 4 * params.size
-
-
-def test_a_jacobian_is_the_gradient_of_each_output():
-    def function(x):
-        return jnp.sin(x).sum(-1) * x[:, 0], jnp.stack([x[:, 0] * x[:, 1], jnp.exp(x[:, 2])], -1)
-
-    latents = jax.random.normal(jax.random.key(0), (5, 3))
-    objectives, measures, jacobian = jax.jit(value_and_jacobian, static_argnums=0)(
-        function, latents
-    )
-    assert jacobian.shape == (5, 3, 3)
-
-    def one(x):
-        return jnp.append(*(y[0] for y in function(x[None])))
-
-    np.testing.assert_allclose(jacobian, jax.jit(jax.vmap(jax.jacrev(one)))(latents), rtol=1e-5)
-    scores = jnp.column_stack([objectives, measures])
-    np.testing.assert_allclose(scores, jax.vmap(one)(latents), rtol=1e-5)
 
 
 @dataclasses.dataclass(frozen=True)
