@@ -177,7 +177,7 @@ class ExternalSettings(DomainSettings, Protocol):
 
     @property
     def folder(self) -> str | Path | None:
-        """Folder beside which modules are looked for; None for the current one."""
+        """Where its module lies, if Python does not find it; None for the current folder."""
 
 
 class SearchSettings(Protocol):
