@@ -1,11 +1,6 @@
 """StyleGAN2; its layers and their forms are in `layers` and `resample`."""
 
-from qdgs_jax.models.stylegan2.generator import (
-    ARCHITECTURES,
-    Generator,
-    MappingNetwork,
-    StyleGAN2Config,
-    SynthesisNetwork,
-)
+from qdgs_jax.models.stylegan2.config import ARCHITECTURES, StyleGAN2Config
+from qdgs_jax.models.stylegan2.generator import Generator, MappingNetwork, SynthesisNetwork
 
 __all__ = ["ARCHITECTURES", "Generator", "MappingNetwork", "StyleGAN2Config", "SynthesisNetwork"]

@@ -36,6 +36,7 @@ import optax.contrib
 from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from shapes_captions import HELD_OUT_FRAMES, SIZES, caption_bank
+from shapes_card import write_card
 from tokenizers.trainers import BpeTrainer
 from transformers import CLIPTokenizerFast
 
@@ -368,39 +369,7 @@ def main() -> None:
     weights = jax.tree.map(lambda x: np.asarray(x, np.float16), nnx.to_pure_dict(state[0]["clip"]))
     save_model(args.output, {"kind": "clip", **cfg.to_dict()}, weights)
     tokenizer.save_pretrained(args.output)
-    write_card(args, wall, scores)
-
-
-def write_card(args: argparse.Namespace, wall: float, scores: dict[bool, dict[str, float]]) -> None:
-    """The model card beside the weights."""
-    rows = "\n".join(
-        f"| {name} | {100 * value:.1f} % | {100 * scores[True][name]:.1f} % |"
-        for name, value in scores[False].items()
-    )
-    start = f" --start {args.start}" if args.start else ""
-    drawn = "rough" if args.rough else "regular"
-    (args.output / "README.md").write_text(f"""# Shapes CLIP
-
-A compact CLIP (`qdgs_jax.models.clip`): 48 x 48 images, five vision and three text layers of
-width 128, its own byte-pair tokenizer of {VOCAB_SIZE} tokens in Hugging Face's format.
-
-- Data: {len(COLOURS)} colours x {len(SHAPES)} shapes x {len(SIZES)} sizes; {", ".join(KINDS)};
-  drawn by `qdgs_jax.domains.shapes_drawing`, {args.steps * args.batch:,} {drawn} images, none
-  repeated;
-  {args.captions:,} captions of the grammar in `scripts/training/shapes_captions.py`.
-- Command: `python scripts/training/train_shapes_clip.py --output {args.output}{start}
-  {"--rough " if args.rough else ""}--steps {args.steps} --batch {args.batch}
-  --learning-rate {args.learning_rate} --seed {args.seed}`
-- Wall time: {wall / 60:.1f} minutes on 2 shared CPU cores.
-- Licence: that of the repository.
-
-Zero-shot accuracy on 5,000 clean and blurred scenes of another seed, with sentence frames never
-seen in training, drawn with regular and with rough outlines:
-
-| what | regular | rough |
-| --- | --- | --- |
-{rows}
-""")
+    write_card(args, VOCAB_SIZE, wall, scores)
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def test_latents_in_batches_score_as_all_together():
     assert_same(split.extra, plain.extra, 1e-4)
 
 
-@pytest.mark.parametrize("batch", [1, 8, 10, 19])
+@pytest.mark.parametrize("batch", [1, 8, 10])
 def test_jacobians_in_batches_are_those_of_all_together(whole, latents, batch):
     _, *wanted = whole
     _, *result = differentiated(small_domain(batch=batch), latents)
