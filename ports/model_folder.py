@@ -206,8 +206,8 @@ def _groups(name: Path, header: Mapping[str, Any], sizes: Mapping[str, int]) -> 
     if header["version"] == _ONE_CHECKPOINT:
         return grouped(sizes)
     names, counts = iter(sizes), header.get("groups")
-    fits = type(counts) is list and all(type(count) is int and count > 0 for count in counts)
-    if not fits or sum(counts) != len(sizes):
+    whole = isinstance(counts, list) and all(type(n) is int and n > 0 for n in counts)
+    if not isinstance(counts, list) or not whole or sum(counts) != len(sizes):
         raise CheckpointError(f"{name / 'config.json'} is damaged at its list of groups.")
     return [[next(names) for _ in range(count)] for count in counts]
 

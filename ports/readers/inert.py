@@ -51,7 +51,7 @@ _KEYS = ("pytorch_lightning.callbacks.", "lightning.pytorch.callbacks.")  # keys
 
 def inert_names() -> dict[tuple[str, str], Global]:
     """List the names, by module and name."""
-    table = {}
+    table: dict[tuple[str, str], Global] = {}
     for modules, names in _MENTIONED.items():
         for module in modules:
             table |= {(module, name): Global(f"{module}.{name}") for name in names.split()}

@@ -76,8 +76,10 @@ def test_a_trained_classifier_is_loaded_with_what_describes_it(tmp_path):
     assert ports.load_config(tmp_path / "model")["label_names"] == ["a", "b"]
     loaded = ports.load(tmp_path / "model", ShapeClassifier)
     assert loaded.cfg == cfg
-    images = jax.random.uniform(jax.random.key(1), (2, 16, 16, 3))
-    np.testing.assert_array_equal(loaded(images), network(images))
+    for found, wanted in zip(
+        jax.tree.leaves(nnx.state(loaded)), jax.tree.leaves(nnx.state(network)), strict=True
+    ):
+        np.testing.assert_array_equal(found, wanted)
 
 
 def test_every_kind_names_classes_that_are_there():
@@ -92,7 +94,7 @@ def test_every_kind_names_classes_that_are_there():
 def test_folders_of_the_first_version_still_load():
     assert json.loads((VAE_FOLDER / "config.json").read_text())["version"] == 1
     vae = ports.load(VAE_FOLDER, VAE)
-    assert vae.decode(jnp.zeros((1, vae.cfg.latent_dim))).shape == (1, 128, 128, 3)
+    assert vae.decoder.fc1.kernel[...].shape[0] == vae.cfg.latent_dim
 
 
 def test_a_config_that_does_not_fit_is_named(folder, tmp_path):
