@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from qdgs_jax.archive import CVTArchive, GridArchive
-from qdgs_jax.runs import host_copy
+from qdgs_jax.runs import array_file, host_copy, host_pool
 from qdgs_jax.runs.checkpoint import (
     DamagedCheckpointError,
     read_about,
@@ -14,7 +14,7 @@ from qdgs_jax.runs.checkpoint import (
     save_state,
     take_snapshot,
 )
-from qdgs_jax.runs.host_pool import PIECE, HostPool
+from qdgs_jax.runs.host_pool import HostPool
 
 DIM = 700
 SETTINGS = {"learning_rate": 0.02, "threshold_min": 0.5}
@@ -37,12 +37,18 @@ def cvt():
     )
 
 
+@jax.jit
+def add(archive, *candidates):
+    return archive.add(*candidates)
+
+
 def fill(archive, seed=0, count=64):
     """Offer some random candidates."""
     rng = np.random.default_rng(seed)
     dim = archive.genotypes.shape[1]
     scores = {"age": rng.integers(0, 9, (count, 2)).astype(np.int32)}
-    return archive.add(
+    return add(
+        archive,
         rng.standard_normal((count, dim)).astype(np.float32),
         rng.random((count, 2)).astype(np.float32),
         rng.random(count).astype(np.float32),
@@ -114,19 +120,23 @@ def test_the_state_can_be_donated_in_place_after_a_snapshot():
 def test_nothing_is_compiled_anew_for_another_number_of_elites(tmp_path, monkeypatch):
     monkeypatch.setattr(host_copy, "_shared", lambda leaf: None)
     counts = []
+    archive = grid()
     for number in range(3):
-        archive = fill(grid(), number, count=10 + 20 * number)
+        archive = fill(archive, number)
         save_state(tmp_path / str(number), archive)
         restore_state(tmp_path / str(number), jax.eval_shape(lambda a=archive: a))
         counts.append((host_copy._gather._cache_size(), host_copy._scatter._cache_size()))
     assert counts[0] == counts[1] == counts[2]
 
 
-def test_rows_come_in_several_pieces(tmp_path):
-    dim = PIECE // 4 // 10  # ten rows a piece
+def test_rows_come_in_several_pieces(tmp_path, monkeypatch):
+    piece = 2**21
+    monkeypatch.setattr(array_file, "PIECE", piece)
+    monkeypatch.setattr(host_pool, "PIECE", piece)
+    dim = piece // 4 // 10  # ten rows a piece
     archive = fill(grid((6, 6), dim), count=30)
     pool = HostPool()
-    pool.prepare(2 * PIECE)
+    pool.prepare(2 * piece)
     snapshot = take_snapshot(archive, pool)
     assert len(snapshot.columns[".genotypes"].pieces) == -(-int(archive.num_elites) // 10)
     snapshot.write(tmp_path / "one")
@@ -134,7 +144,7 @@ def test_rows_come_in_several_pieces(tmp_path):
     assert_same_bits(restore_state(tmp_path / "one", jax.eval_shape(lambda: archive)), archive)
     again = take_snapshot(archive, pool)  # into the same memory
     again.write(tmp_path / "two")
-    assert pool.nbytes == 2 * PIECE
+    assert pool.nbytes == 2 * piece
     first, second = (
         [file.read_bytes() for file in sorted((tmp_path / name / "arrays").iterdir())]
         for name in ("one", "two")
