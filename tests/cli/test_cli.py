@@ -373,15 +373,13 @@ def test_a_measure_that_hardly_moves_is_told_of(tmp_path, capsys, monkeypatch):
     assert "'shape'" not in shown
 
 
-SLOW = """
+INTERRUPTED = """
 import os, signal, sys, threading
-import qdgs_jax.domains
-from qdgs_jax.cli import main
-def load(config):
-    print("loading for long", flush=True)
+from qdgs_jax.cli import init, main
+def packaged_run(name):
     os.kill(os.getpid(), signal.SIGINT)
     threading.Event().wait(60)
-qdgs_jax.domains.load_domain = load
+init.packaged_run = packaged_run
 main(sys.argv[1:])
 """
 
@@ -396,7 +394,7 @@ def run_program(code, *arguments, **environment):
 
 
 def test_ctrl_c_says_stopped_wherever_it_comes(tmp_path):
-    shown = run_program(SLOW, "search", write_run(tmp_path / "my.toml"))
+    shown = run_program(INTERRUPTED, "init", "shapes", tmp_path / "my.toml")
     assert (shown.returncode, shown.stderr.strip()) == (130, b"stopped")
 
 
@@ -414,11 +412,10 @@ def test_a_second_ctrl_c_says_how_to_go_on(tmp_path, capsys, monkeypatch):
 
 def test_text_that_the_output_cannot_show_ends_no_command(tmp_path):
     code = "import sys; from qdgs_jax.cli import main; main(sys.argv[1:])"
-    text = RUN.replace('label = "shape"', 'label = "größe ☃"')
-    (tmp_path / "my.toml").write_text(text, encoding="utf-8")
-    shown = run_program(code, "search", tmp_path / "my.toml", PYTHONIOENCODING="ascii")
-    assert shown.returncode == 2
-    assert b'dataset.label = "gr\\xf6\\xdfe \\u2603" names no measure' in shown.stderr
-    shown = run_program(code, "init", "shapes", tmp_path / "ü.toml", PYTHONIOENCODING="ascii")
+    arguments = (code, "init", "shapes", tmp_path / "größe ☃.toml")
+    shown = run_program(*arguments, PYTHONIOENCODING="ascii")
     assert shown.returncode == 0, shown.stderr
-    assert b"\\xfc.toml" in shown.stdout
+    assert b"gr\\xf6\\xdfe \\u2603.toml; search it" in shown.stdout
+    shown = run_program(*arguments, PYTHONIOENCODING="latin-1")
+    assert shown.returncode == 2
+    assert b"gr\xf6\xdfe \\u2603.toml exists already" in shown.stderr
