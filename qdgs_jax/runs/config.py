@@ -342,4 +342,4 @@ def dump_run(config: RunConfig, path: str | os.PathLike[str]) -> None:
 
 def run_to_toml(config: RunConfig) -> str:
     """Write a run as TOML, every field spelled out; `parse_run` reads it back."""
-    return to_toml(config.model_dump())
+    return to_toml(config.model_dump(exclude_none=True))

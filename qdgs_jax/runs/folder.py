@@ -1,8 +1,8 @@
 """A run folder: where everything that belongs to a run has its place.
 
 It holds `run.toml` (as resolved), `metrics.csv`, `checkpoints/`, `archive.parquet` (once the search
-is finished), `data/`, a folder for each experiment's results, and `report/`. The random sampling that a run is compared with
-is a run folder of its own inside it.
+is finished), `data/`, a folder for each experiment's results, and `report/`. The random sampling
+that a run is compared with is a run folder of its own inside it.
 """
 
 from __future__ import annotations
