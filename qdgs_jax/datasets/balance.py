@@ -122,12 +122,11 @@ def measure_balance(config: RunConfig, rule: LabelRule, rows: Labelled) -> Balan
     """
     bins, ranges = config.dataset.bins, config.ranges
     where = bin_positions(rows.elites.measures, bins, ranges)
+    held = np.column_stack([rows.labels, where])
+    found, numbers = np.unique(held, axis=0, return_counts=True)
     counts = {
-        (int(row[0]), *map(int, row[1:])): int(count)
-        for row, count in zip(
-            *np.unique(np.column_stack([rows.labels, where]), axis=0, return_counts=True),
-            strict=True,
-        )
+        tuple(int(place) for place in row): int(number)
+        for row, number in zip(found, numbers, strict=True)
     }
     places = itertools.product(range(len(rule.names)), *map(range, bins))
     reached = [key for key in places if key in counts or _reaches(rule, bins, ranges, *key)]
