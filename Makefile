@@ -24,11 +24,12 @@ test-full: $(VENV)/dev.stamp ## the tests and the full-size checks
 test-fuzz: $(VENV)/dev.stamp ## random files for the checkpoint reader, tens of thousands
 	$(BIN)/python -m pytest -n auto --dist load --hypothesis-profile=fuzz tests/ports/test_fuzz.py
 
-check: $(VENV)/dev.stamp ## lint, format and types (of an installed copy)
+check: $(VENV)/dev.stamp ## lint, format, layers and types (these two of an installed copy)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	rm -rf .make/installed build
 	$(PIP) --no-deps --target .make/installed .
+	cd .make/installed && PYTHONPATH=. ../../$(BIN)/lint-imports --no-cache --no-logo ../../pyproject.toml
 	cd .make/installed && ../../$(BIN)/mypy --config-file ../../pyproject.toml --cache-dir ../mypy -p qdgs_jax
 
 format: $(VENV)/dev.stamp ## bring the code into its format

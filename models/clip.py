@@ -3,6 +3,9 @@
 One architecture serves every checkpoint, from the compact embedded one to ViT-L/14-336; a config in
 Hugging Face's terms drives it. Both towers are pre-norm transformers; the text is pooled at its
 first end-of-text token. Embeddings are returned as projected, before normalisation.
+
+The image tower may compute its products in bfloat16. The stream of tokens that blocks add to, layer
+norms, softmax and the projection stay float32: what is rounded is then never accumulated.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from qdgs_jax.models.settings import known_settings
 
@@ -119,10 +123,10 @@ def normalise_pixels(cfg: CLIPConfig, images: jax.Array) -> jax.Array:
 class Attention(nnx.Module):
     """Multi-head self-attention; query, key and value share a matrix product."""
 
-    def __init__(self, cfg: TowerConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: TowerConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.heads = cfg.heads
-        self.qkv = nnx.Linear(cfg.width, 3 * cfg.width, rngs=rngs)
-        self.out = nnx.Linear(cfg.width, cfg.width, rngs=rngs)
+        self.qkv = nnx.Linear(cfg.width, 3 * cfg.width, dtype=dtype, rngs=rngs)
+        self.out = nnx.Linear(cfg.width, cfg.width, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
         """Mix tokens; `mask` Bool[..., T, T] says which keys a query may see."""
@@ -132,20 +136,21 @@ class Attention(nnx.Module):
         logits = jnp.einsum("bqhd,bkhd->bhqk", query / math.sqrt(query.shape[-1]), key)
         if mask is not None:
             logits = jnp.where(mask, logits, -1e30)
-        mixed = jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(logits, axis=-1), value)
+        weights = jax.nn.softmax(logits.astype(jnp.float32), axis=-1).astype(value.dtype)
+        mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
         return self.out(mixed.reshape(batch, length, width))
 
 
 class Block(nnx.Module):
-    """Pre-norm transformer block."""
+    """Pre-norm transformer block; its products are computed in `dtype`."""
 
-    def __init__(self, cfg: TowerConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: TowerConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.activation = ACTIVATIONS[cfg.activation]
         self.ln_1 = nnx.LayerNorm(cfg.width, epsilon=cfg.norm_eps, rngs=rngs)
-        self.attn = Attention(cfg, rngs=rngs)
+        self.attn = Attention(cfg, dtype=dtype, rngs=rngs)
         self.ln_2 = nnx.LayerNorm(cfg.width, epsilon=cfg.norm_eps, rngs=rngs)
-        self.fc1 = nnx.Linear(cfg.width, cfg.mlp_width, rngs=rngs)
-        self.fc2 = nnx.Linear(cfg.mlp_width, cfg.width, rngs=rngs)
+        self.fc1 = nnx.Linear(cfg.width, cfg.mlp_width, dtype=dtype, rngs=rngs)
+        self.fc2 = nnx.Linear(cfg.mlp_width, cfg.width, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """Float[B, T, W] to the same."""
@@ -154,19 +159,36 @@ class Block(nnx.Module):
 
 
 class VisionTower(nnx.Module):
-    """Vision transformer: normalised images Float[B, H, W, 3] to Float[B, embed_dim]."""
+    """Vision transformer: normalised images Float[B, H, W, 3] to Float[B, embed_dim].
 
-    def __init__(self, cfg: CLIPConfig, *, rngs: nnx.Rngs):
+    Args:
+        cfg: sizes.
+        dtype: of the products; float32, or bfloat16. Parameters and embeddings stay float32.
+        remat: recompute each block's activations in the backward pass instead of keeping them.
+        rngs: initial weights come from the stream `params`.
+    """
+
+    def __init__(
+        self,
+        cfg: CLIPConfig,
+        *,
+        dtype: DTypeLike = jnp.float32,
+        remat: bool = False,
+        rngs: nnx.Rngs,
+    ):
         tower, patch = cfg.vision, cfg.patch_size
         scale = tower.width**-0.5
         self.patch_size = patch
+        self.remat = remat
         # Patches do not overlap: the convolution is one matrix product.
-        self.patch = nnx.Linear(patch * patch * 3, tower.width, use_bias=False, rngs=rngs)
+        self.patch = nnx.Linear(
+            patch * patch * 3, tower.width, use_bias=False, dtype=dtype, rngs=rngs
+        )
         self.class_token = nnx.Param(scale * jax.random.normal(rngs.params(), (tower.width,)))
         tokens = (cfg.image_size // patch) ** 2 + 1
         self.position = nnx.Param(scale * jax.random.normal(rngs.params(), (tokens, tower.width)))
         self.ln_pre = nnx.LayerNorm(tower.width, epsilon=tower.norm_eps, rngs=rngs)
-        self.blocks = nnx.List([Block(tower, rngs=rngs) for _ in range(tower.layers)])
+        self.blocks = nnx.List([Block(tower, dtype=dtype, rngs=rngs) for _ in range(tower.layers)])
         self.ln_post = nnx.LayerNorm(tower.width, epsilon=tower.norm_eps, rngs=rngs)
         self.projection = nnx.Linear(tower.width, cfg.embed_dim, use_bias=False, rngs=rngs)
 
@@ -183,7 +205,7 @@ class VisionTower(nnx.Module):
         token = jnp.broadcast_to(self.class_token[...], (batch, 1, x.shape[-1]))
         x = self.ln_pre(jnp.concatenate([token, x], axis=1) + self.position[...])
         for block in self.blocks:
-            x = block(x)
+            x = jax.checkpoint(block.__call__)(x) if self.remat else block(x)
         return self.ln_post(x[:, 0])
 
 
@@ -196,7 +218,9 @@ class TextTower(nnx.Module):
         draw = jax.random.normal
         self.token = nnx.Param(0.02 * draw(rngs.params(), (cfg.vocab_size, tower.width)))
         self.position = nnx.Param(0.01 * draw(rngs.params(), (cfg.context_length, tower.width)))
-        self.blocks = nnx.List([Block(tower, rngs=rngs) for _ in range(tower.layers)])
+        self.blocks = nnx.List(
+            [Block(tower, dtype=jnp.float32, rngs=rngs) for _ in range(tower.layers)]
+        )
         self.ln_final = nnx.LayerNorm(tower.width, epsilon=tower.norm_eps, rngs=rngs)
         self.projection = nnx.Linear(tower.width, cfg.embed_dim, use_bias=False, rngs=rngs)
 
@@ -219,11 +243,21 @@ class TextTower(nnx.Module):
 
 
 class CLIP(nnx.Module):
-    """Image and text embeddings in one space."""
+    """Image and text embeddings in one space.
 
-    def __init__(self, cfg: CLIPConfig, *, rngs: nnx.Rngs):
+    `dtype` and `remat` are those of the image tower; texts are embedded once, in float32.
+    """
+
+    def __init__(
+        self,
+        cfg: CLIPConfig,
+        *,
+        dtype: DTypeLike = jnp.float32,
+        remat: bool = False,
+        rngs: nnx.Rngs,
+    ):
         self.cfg = cfg
-        self.visual = VisionTower(cfg, rngs=rngs)
+        self.visual = VisionTower(cfg, dtype=dtype, remat=remat, rngs=rngs)
         self.text = TextTower(cfg, rngs=rngs)
         self.logit_scale = nnx.Param(jnp.asarray(math.log(1 / 0.07)))
 

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import importlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from qdgs_jax.ports.errors import CheckpointError
 from qdgs_jax.ports.mapping import float_dtype, parameter_shapes, plan_rules
-from qdgs_jax.ports.model_folder import check_destination, save_model, verify_model
-from qdgs_jax.ports.readers.pickle_machine import Data
+from qdgs_jax.ports.model_folder import check_destination, save_model
 from qdgs_jax.ports.readers.tensors import Tensor
 from qdgs_jax.ports.readers.torch_file import named_tensors
+from qdgs_jax.ports.readers.values import Data
+from qdgs_jax.ports.registry import find_kind
 from qdgs_jax.ports.source import Content, Source, open_content
 
 Progress = Callable[[str], None]
-KINDS = ("stylegan2", "clip", "adaface", "vae")  # modules with a function `recognise`
 _MODULE_GROUPS = re.compile(r"(^|\.)_(modules|parameters|buffers)(?=\.)")
 _DEPTH = 8  # of the parts of a file that a summary tells apart
 
@@ -44,11 +42,12 @@ class PortSummary:
     """What a conversion did.
 
     Attributes:
-        kind: the model, one of `KINDS`.
+        kind: the model, one of `registry.PORTED`.
         layout: the format that was recognised, in words.
         parameters: number of parameters, counted in the written folder.
         dtype: their element type.
         details: settings worth knowing, such as the image size.
+        assumed: what the checkpoint does not tell and a default stands in for, with the reason.
         ignored: tensors of the model's state dict that our model does not need.
         elsewhere: numbers of tensors in other parts of the file, such as an optimiser's state.
         destination: the written folder.
@@ -59,6 +58,7 @@ class PortSummary:
     parameters: int
     dtype: str
     details: Mapping[str, Any]
+    assumed: Mapping[str, str]
     ignored: tuple[str, ...]
     elsewhere: Mapping[str, int]
     destination: Path
@@ -74,7 +74,7 @@ def convert(
     """Convert a foreign checkpoint into a model folder, and read the folder back to verify it.
 
     Args:
-        kind: the model, one of `KINDS`; the format of its file is recognised.
+        kind: the model, one of `registry.PORTED`; the format of its file is recognised.
         source: the checkpoint, a file or a folder.
         destination: folder to be created; it may exist only if it is empty.
         dtype: element type of the parameters: "float32" (None), "bfloat16" or "float16".
@@ -82,16 +82,18 @@ def convert(
 
     Raises:
         CheckpointError: if the checkpoint is broken, hostile, incomplete or another model, or the
-            destination is taken. Nothing is left at the destination.
-        OSError: if the disk is full.
+            destination is taken.
+        OSError: if the disk is full or the place is not writable.
+        In all cases, an interrupt included, nothing is left at the destination.
     """
     say = progress or (lambda line: None)
     dtype = dtype or "float32"
     float_dtype(dtype)
+    recogniser = find_kind(kind).recognise
     check_destination(destination)
     say(f"reading {source}")
     with open_content(source) as content:
-        found = recognise(kind, content)
+        found = recogniser(content)
         shapes = parameter_shapes(found.build)
         planned = plan_rules(found.tensors, found.rules, found.ignored, shapes, dtype)
         elsewhere = _count_elsewhere(content.root, found.tensors.values())
@@ -99,15 +101,20 @@ def convert(
         def count(done: int, total: int) -> None:
             if 10 * done // total > 10 * (done - 1) // total:
                 say(f"converting {found.layout}: {100 * done // total} %")
+            if done == total:
+                say(f"verifying {destination}")
 
-        save_model(destination, found.config, planned.params, found.files, count)
-    say(f"verifying {destination}")
+        config = dict(found.config)
+        if found.assumed:
+            config["assumed"] = dict(found.assumed)
+        elements = save_model(destination, config, planned.params, found.files, count)
     return PortSummary(
         kind=kind,
         layout=found.layout,
-        parameters=verify_model(destination),
+        parameters=elements,
         dtype=dtype,
         details=found.details,
+        assumed=found.assumed,
         ignored=planned.ignored,
         elsewhere=elsewhere,
         destination=Path(destination),
@@ -131,16 +138,13 @@ def recognise(kind: str, content: Content) -> Source:
     """Recognise a model in an opened checkpoint.
 
     Args:
-        kind: the model, one of `KINDS`.
+        kind: the model, one of `registry.PORTED`.
         content: the opened checkpoint.
 
     Raises:
         CheckpointError: if there is no such kind, or the checkpoint is of another one.
     """
-    if kind not in KINDS:
-        raise CheckpointError(f"There is no model {kind!r}: give one of {', '.join(KINDS)}.")
-    found: Source = importlib.import_module(f"qdgs_jax.ports.families.{kind}").recognise(content)
-    return found
+    return find_kind(kind).recognise(content)
 
 
 def _state_names(root: Data) -> Iterator[tuple[str, Tensor]]:

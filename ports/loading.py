@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 
-from qdgs_jax.models.clip import CLIP, CLIPConfig
-from qdgs_jax.models.iresnet import IResNet, IResNetConfig
-from qdgs_jax.models.shape_classifier import ShapeClassifier, ShapeClassifierConfig
-from qdgs_jax.models.stylegan2 import Generator, StyleGAN2Config
-from qdgs_jax.models.vae import VAE, VAEConfig
 from qdgs_jax.ports.errors import CheckpointError
 from qdgs_jax.ports.mapping import SHAPES_ONLY, Model, fill_model
 from qdgs_jax.ports.model_folder import load_model
-
-_KINDS: Mapping[type, tuple[str, Any]] = {
-    Generator: ("stylegan2", StyleGAN2Config),
-    CLIP: ("clip", CLIPConfig),
-    IResNet: ("adaface", IResNetConfig),
-    VAE: ("vae", VAEConfig),
-    ShapeClassifier: ("shape_classifier", ShapeClassifierConfig),
-}
+from qdgs_jax.ports.registry import kind_of
 
 
 def load(folder: str | Path, model: type[Model], **options: Any) -> Model:
@@ -32,7 +20,8 @@ def load(folder: str | Path, model: type[Model], **options: Any) -> Model:
 
     Args:
         folder: the folder.
-        model: the class of the model: Generator (of stylegan2), CLIP, IResNet (AdaFace) or VAE.
+        model: the class of the model: Generator (of stylegan2), CLIP, IResNet (AdaFace), VAE or
+            ShapeClassifier.
         options: further arguments of the class, such as `remat=True` for a Generator.
 
     Returns:
@@ -40,21 +29,16 @@ def load(folder: str | Path, model: type[Model], **options: Any) -> Model:
 
     Raises:
         CheckpointError: if the folder is no model, incomplete, damaged, or of another kind.
+        ValueError: if folders hold no models of this class.
     """
-    if model not in _KINDS:
-        raise ValueError(f"model is {model}: give one of {[known.__name__ for known in _KINDS]}.")
-    kind, settings = _KINDS[model]
+    kind = kind_of(model)
     config, params = load_model(folder)
-    if config.get("kind") != kind:
+    if config.get("kind") != kind.name:
         raise CheckpointError(
-            f"{folder} holds a model of kind {config.get('kind')!r}, not {kind!r}."
+            f"{folder} holds a model of kind {config.get('kind')!r}, not {kind.name!r}."
         )
     try:
-        if model is ShapeClassifier:
-            sizes = {name: config[name] for name in ("image_size", "hidden", "num_classes")}
-            cfg = settings(channels=tuple(config["channels"]), **sizes)
-        else:
-            cfg = settings.from_dict(config)
+        cfg = kind.read_config(config)
     except ValueError as error:
         raise CheckpointError(f"{folder}: {error}") from None
     make = cast(Callable[..., Model], model)

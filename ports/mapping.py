@@ -22,7 +22,7 @@ import numpy as np
 from flax import nnx
 
 from qdgs_jax.ports.errors import CheckpointError, show
-from qdgs_jax.ports.model_folder import Params, Pending, flatten, unflatten
+from qdgs_jax.ports.params import Params, Pending, flatten, unflatten
 
 
 @dataclasses.dataclass(frozen=True)

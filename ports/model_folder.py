@@ -1,18 +1,15 @@
 """Our model checkpoints: a folder with `config.json` and the parameters in Orbax's format.
 
 `config.json` holds the model's settings and, per parameter, shape, element type and CRC-32, so that
-a folder that was damaged or cut short is found out when it is loaded. A folder appears by one
-rename, complete, or not at all.
+a folder that was damaged or cut short is found out when it is loaded. A folder is read back before
+it takes its place, by one rename: it is there complete, or not at all.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
-import math
 import shutil
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,31 +18,14 @@ from typing import Any
 import numpy as np
 
 from qdgs_jax.ports.errors import CheckpointError, printable, show
+from qdgs_jax.ports.new_folder import check_destination, naming_destination, new_folder, reason
+from qdgs_jax.ports.params import Params, flatten, pending, unflatten
 from qdgs_jax.ports.readers.tensors import SCALAR_DTYPES
 
-Params = dict[str, Any]  # nested dictionaries with arrays for leaves
-_FORMAT, _VERSION = "qdgs-model", 1
-_GROUP_BYTES = 64 << 20
+__all__ = ["check_destination", "load_config", "load_model", "save_model", "verify_model"]
 
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Pending:
-    """A parameter that is made when its turn comes to be written, and then dropped.
-
-    Attributes:
-        shape: shape of the array that `make` gives.
-        dtype: its element type.
-        make: makes the array.
-    """
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    make: Callable[[], np.ndarray]
-
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        return math.prod(self.shape)
+_FORMAT, _VERSION = "qdgs-model", 2
+_ONE_CHECKPOINT = 1  # version of folders whose parameters are a single Orbax checkpoint
 
 
 def save_model(
@@ -54,58 +34,56 @@ def save_model(
     params: Mapping[str, Any],
     files: Sequence[Path] = (),
     progress: Callable[[int, int], None] | None = None,
-) -> None:
-    """Write a model folder.
+) -> int:
+    """Write a model folder and read it back.
 
     Args:
         folder: to be created; it may exist only if it is empty. Its parents are created.
         config: JSON-able settings of the model; "kind" names the model.
         params: nested dictionaries with string keys without dots; leaves are arrays, or `Pending`.
         files: files to be copied into the folder, such as a tokenizer's.
-        progress: called with the numbers of parameters written and in all.
+        progress: called with the numbers of parameters made and in all; when they are equal, what
+            is left to do is to read them back.
+
+    Returns:
+        The number of elements, counted in what was read back.
 
     Raises:
-        CheckpointError: if the folder already holds something.
-        OSError: if the disk is full or the place is not writable; nothing is left behind.
+        CheckpointError: if the folder already holds something, or what was written cannot be read.
+        OSError: if the disk is full or the place is not writable.
+        In all cases, an interrupt included, nothing is left behind.
     """
-    import orbax.checkpoint as ocp
-
-    from qdgs_jax.ports.orbax_stream import stream_handler
+    from qdgs_jax.ports.orbax_groups import quiet, write_groups
 
     folder = Path(folder).absolute()
-    check_destination(folder)
-    leaves = {name: _pending(leaf) for name, leaf in flatten(params)}
+    leaves = {name: pending(leaf) for name, leaf in flatten(params)}
     entries: dict[str, dict[str, Any]] = {}
 
-    def watched(name: str, leaf: Pending) -> Pending:
-        def make() -> np.ndarray:
-            array = leaf.make()
-            entries[name] = _describe(array)
-            if progress is not None:
-                progress(len(entries), len(leaves))
-            return array
+    def made(name: str, array: np.ndarray) -> None:
+        entries[name] = _describe(array)
+        if progress is not None:
+            progress(len(entries), len(leaves))
 
-        return Pending(leaf.shape, leaf.dtype, make)
-
-    tree = unflatten({name: watched(name, leaf) for name, leaf in leaves.items()})
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp"))
-    try:
-        with (
-            _told_as(OSError, f"{folder} cannot be written"),
-            ocp.Checkpointer(stream_handler()) as checkpointer,
-        ):
-            checkpointer.save(scratch / "params", args=ocp.args.PyTreeSave(tree))
-        for file in files:
-            shutil.copyfile(file, scratch / file.name)
-        header = {"format": _FORMAT, "version": _VERSION, "config": dict(config)}
-        header["parameters"] = {name: entries[name] for name in leaves}
-        (scratch / "config.json").write_text(json.dumps(header, indent=1) + "\n")
-        scratch.chmod(0o755)  # mkdtemp's folders are for their owner alone
-        scratch.rename(folder)
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
+    with quiet(), new_folder(folder) as inside:
+        _check_room(folder, inside, sum(leaf.nbytes for leaf in leaves.values()))
+        with _told_as(OSError, f"{folder} cannot be written"):
+            groups = write_groups(inside, leaves, made)
+        header = {
+            "format": _FORMAT,
+            "version": _VERSION,
+            "config": dict(config),
+            "groups": [len(names) for names in groups],
+            "parameters": entries,
+        }
+        with naming_destination(folder):
+            for file in files:
+                shutil.copyfile(file, inside / file.name)
+            (inside / "config.json").write_text(json.dumps(header, indent=1) + "\n")
+        try:
+            return _verify(inside, folder)
+        except CheckpointError as error:
+            error.path = folder  # which the message names: no fault of a checkpoint being read
+            raise
 
 
 def load_model(folder: str | Path) -> tuple[dict[str, Any], Params]:
@@ -118,18 +96,23 @@ def load_model(folder: str | Path) -> tuple[dict[str, Any], Params]:
         CheckpointError: if the folder is no model, incomplete or damaged.
     """
     folder = Path(folder).absolute()
-    header = _read_header(folder)
-    params = unflatten(dict(_read_parameters(folder, header["parameters"])))
+    header = _read_header(folder, folder)
+    params = unflatten(dict(_read_parameters(folder, folder, header)))
     return header["config"], params
 
 
 def load_config(folder: str | Path) -> dict[str, Any]:
     """Read the settings of a model folder, without its parameters.
 
+    Returns:
+        What was given to `save_model`: "kind", the settings of the model's config class, and what
+        else describes it, such as "label_names" of a classifier or "assumed" of a conversion.
+
     Raises:
         CheckpointError: if the folder is no model.
     """
-    config: dict[str, Any] = _read_header(Path(folder).absolute())["config"]
+    folder = Path(folder).absolute()
+    config: dict[str, Any] = _read_header(folder, folder)["config"]
     return config
 
 
@@ -143,55 +126,23 @@ def verify_model(folder: str | Path) -> int:
         CheckpointError: as `load_model`.
     """
     folder = Path(folder).absolute()
-    parameters = _read_header(folder)["parameters"]
-    return sum(leaf.size for _, leaf in _read_parameters(folder, parameters))
+    return _verify(folder, folder)
 
 
-def check_destination(folder: str | Path) -> None:
-    """Raise unless a model may be written to this folder.
-
-    Raises:
-        CheckpointError: if there already is something other than an empty folder.
-    """
-    folder = Path(folder)
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise CheckpointError(f"{folder} is a file: give a folder that does not exist yet.")
-    if any(folder.iterdir()):
-        kind = "a model" if (folder / "config.json").exists() else "other files"
-        raise CheckpointError(
-            f"{folder} already holds {kind}: give another folder, or remove this one first."
+def _check_room(folder: Path, inside: Path, needed: int) -> None:
+    """Raise OSError before anything is written if the disk has no room for so many bytes."""
+    with naming_destination(folder):
+        free = shutil.disk_usage(inside).free
+    if needed > free:
+        raise OSError(
+            f"{folder} cannot be written: it takes {needed / 1e6:,.0f} MB, and its disk has "
+            f"{free / 1e6:,.0f} MB left."
         )
 
 
-def flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Leaves of nested dictionaries, named by their path with dots."""
-    for key, value in params.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{name}.")
-        else:
-            yield name, value
-
-
-def unflatten(leaves: Mapping[str, Any]) -> Params:
-    """Invert `flatten`."""
-    out: Params = {}
-    for name, leaf in leaves.items():
-        *parents, last = name.split(".")
-        node = out
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[last] = leaf
-    return out
-
-
-def _pending(leaf: Any) -> Pending:
-    if isinstance(leaf, Pending):
-        return leaf
-    array = np.asarray(leaf)
-    return Pending(array.shape, array.dtype, lambda: array)
+def _verify(place: Path, name: Path) -> int:
+    header = _read_header(place, name)
+    return sum(leaf.size for _, leaf in _read_parameters(place, name, header))
 
 
 def _describe(leaf: np.ndarray) -> dict[str, Any]:
@@ -199,23 +150,24 @@ def _describe(leaf: np.ndarray) -> dict[str, Any]:
     return {"shape": list(leaf.shape), "dtype": leaf.dtype.name, "crc32": zlib.crc32(data.data)}
 
 
-def _read_header(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
+def _read_header(place: Path, name: Path) -> dict[str, Any]:
+    """Read config.json of a folder that lies at `place`; errors call it `name`."""
+    path = name / "config.json"
     try:
-        header = json.loads(path.read_text())
+        header = json.loads((place / path.name).read_text())
     except OSError as error:
         raise CheckpointError(
-            f"{folder} is not a model: {path.name} cannot be read ({error.strerror}). "
+            f"{name} is not a model: {path.name} cannot be read ({error.strerror}). "
             "`qdgs port` makes a model folder from a checkpoint."
         ) from None
     except ValueError as error:
         raise CheckpointError(f"{path} is not valid JSON: {error}.") from None
     if not isinstance(header, dict) or header.get("format") != _FORMAT:
         raise CheckpointError(f"{path} is not that of a model made by `qdgs port`.")
-    if header.get("version") != _VERSION:
+    if header.get("version") not in (_ONE_CHECKPOINT, _VERSION):
         raise CheckpointError(
-            f"{folder} has format version {show(header.get('version'))}; "
-            f"this program reads {_VERSION}."
+            f"{name} has format version {show(header.get('version'))}; "
+            f"this program reads {_ONE_CHECKPOINT} and {_VERSION}."
         )
     if not all(isinstance(header.get(key), dict) for key in ("config", "parameters")):
         raise CheckpointError(f"{path} lacks its config or its list of parameters.")
@@ -223,31 +175,41 @@ def _read_header(folder: Path) -> dict[str, Any]:
 
 
 def _read_parameters(
-    folder: Path, parameters: Mapping[str, Mapping[str, Any]]
+    place: Path, name: Path, header: Mapping[str, Any]
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Restore the parameters in groups of about 64 MB, which bounds Orbax's buffers."""
-    import orbax.checkpoint as ocp
+    """Restore the parameters of a folder at `place`, a few at a time; errors call it `name`."""
+    from qdgs_jax.ports.orbax_groups import read_groups
 
-    group: dict[str, np.ndarray] = {}
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        names = list(parameters)
-        for name in names:
-            group[name] = _placeholder(folder, name, parameters[name])
-            if name != names[-1] and sum(leaf.nbytes for leaf in group.values()) < _GROUP_BYTES:
-                continue
-            item = unflatten(group)
-            kinds = unflatten({n: ocp.RestoreArgs(restore_type=np.ndarray) for n in group})
-            arguments = ocp.args.PyTreeRestore(item=item, restore_args=kinds, partial_restore=True)
-            with _told_as(CheckpointError, f"{folder} is incomplete or damaged"):
-                restored = checkpointer.restore(folder / "params", args=arguments)
-            for restored_name, leaf in flatten(restored):
-                if _describe(leaf) != parameters[restored_name]:
-                    raise CheckpointError(
-                        f"{folder} is damaged: {printable(restored_name)} is not what was saved. "
-                        "Port it again."
-                    )
-                yield restored_name, leaf
-            group = {}
+    parameters: Mapping[str, Mapping[str, Any]] = header["parameters"]
+    placeholders = {
+        parameter: _placeholder(name, parameter, entry) for parameter, entry in parameters.items()
+    }
+    whole = header["version"] == _ONE_CHECKPOINT
+    groups = _groups(name, header, {n: leaf.nbytes for n, leaf in placeholders.items()})
+    found = read_groups(place, groups, placeholders, whole)
+    while True:
+        with _told_as(CheckpointError, f"{name} is incomplete or damaged"):
+            restored = next(found, None)
+        if restored is None:
+            return
+        if _describe(restored[1]) != parameters[restored[0]]:
+            raise CheckpointError(
+                f"{name} is damaged: {printable(restored[0])} is not what was saved. Port it again."
+            )
+        yield restored
+
+
+def _groups(name: Path, header: Mapping[str, Any], sizes: Mapping[str, int]) -> list[list[str]]:
+    """Names of the parameters that are read together."""
+    from qdgs_jax.ports.orbax_groups import grouped
+
+    if header["version"] == _ONE_CHECKPOINT:
+        return grouped(sizes)
+    names, counts = iter(sizes), header.get("groups")
+    fits = type(counts) is list and all(type(count) is int and count > 0 for count in counts)
+    if not fits or sum(counts) != len(sizes):
+        raise CheckpointError(f"{name / 'config.json'} is damaged at its list of groups.")
+    return [[next(names) for _ in range(count)] for count in counts]
 
 
 @contextlib.contextmanager
@@ -258,9 +220,7 @@ def _told_as(kind: type[Exception], what: str) -> Iterator[None]:
     except CheckpointError:
         raise
     except Exception as error:
-        line = str(error).partition("\n")[0].rpartition(": ")[2]
-        reason = getattr(error, "strerror", None) or line[:200]
-        raise kind(f"{what}: {reason}.") from error
+        raise kind(f"{what}: {reason(error)}.") from error
 
 
 def _placeholder(folder: Path, name: str, entry: Mapping[str, Any]) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from flax import nnx
 from qdgs_jax.ports.errors import CheckpointError, naming
 from qdgs_jax.ports.mapping import Rule
 from qdgs_jax.ports.readers.folder import open_weights
-from qdgs_jax.ports.readers.pickle_machine import Data
 from qdgs_jax.ports.readers.tensors import Tensor
+from qdgs_jax.ports.readers.values import Data
+
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a path loses one of the two slashes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,23 +37,6 @@ class Content:
         """Where configs and tokenizers that belong to the weights lie."""
         return self.path if self.path.is_dir() else self.path.parent
 
-    def state_dict(self, *path: str) -> dict[str, Tensor]:
-        """Take the tensors of a dictionary inside the tree; other values in it are left out.
-
-        Args:
-            path: keys that lead to it.
-
-        Raises:
-            CheckpointError: if there is no dictionary with text keys.
-        """
-        node = self.root
-        for key in path:
-            node = node.get(key) if type(node) is dict else None
-        if type(node) is not dict or not all(type(key) is str for key in node):
-            where = f" under {'.'.join(path)}" if path else ""
-            raise CheckpointError(f"The file holds no state dict{where}.")
-        return {key: value for key, value in node.items() if type(value) is Tensor}
-
 
 @dataclasses.dataclass(frozen=True)
 class Source:
@@ -60,6 +46,8 @@ class Source:
         layout: the format, in words.
         config: settings for our `config.json`; "kind" names the model.
         details: settings worth telling the user.
+        assumed: what the checkpoint does not tell and a default stands in for, by name, with the
+            reason; the user is told, and it is kept in our `config.json`.
         build: makes the model, with any weights.
         tensors: the model's tensors by name.
         rules: the mapping table.
@@ -74,6 +62,7 @@ class Source:
     tensors: dict[str, Tensor]
     rules: tuple[Rule, ...]
     ignored: tuple[str, ...] = ()
+    assumed: Mapping[str, str] = dataclasses.field(default_factory=dict)
     files: tuple[Path, ...] = ()
 
 
@@ -98,8 +87,13 @@ def open_content(path: str | Path) -> Iterator[Content]:
     Errors raised inside the block name the checkpoint, once.
 
     Raises:
-        CheckpointError: if it is missing, broken, hostile or of an unknown format.
+        CheckpointError: if it is missing, an address, broken, hostile or of an unknown format.
     """
+    if _ADDRESS.match(str(path)) and not Path(path).exists():
+        raise CheckpointError(
+            f"{path} is an address, and nothing is downloaded: fetch the file with a browser or "
+            "the site's own tool, then give its path."
+        )
     path = Path(path)
     if not path.exists():
         raise CheckpointError("This path does not exist.", path)

@@ -10,7 +10,7 @@ Run files, the command line, metrics and reports speak the words of the QDGS pap
 | measures                    | descriptor                                |
 | archive, cell, elite        | repertoire, centroid, occupied cell       |
 
-`Search` searches any problem with any emitter; `qdgs_jax.emitters` has them all.
+`Search` searches any `Problem` with any emitter; `dir(qdgs_jax)` shows what there is.
 """
 
 from __future__ import annotations
@@ -19,34 +19,69 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qdgs_jax.archive import GridArchive
-    from qdgs_jax.archive.cvt import CVTArchive
-    from qdgs_jax.emitters import EvolutionStrategyEmitter, GradientArborescenceEmitter
-    from qdgs_jax.problem import FunctionProblem
+    from qdgs_jax.archive import CVTArchive, GridArchive, cvt_centroids
+    from qdgs_jax.domains import load_domain
+    from qdgs_jax.elites import Elites
+    from qdgs_jax.emitters import (
+        DominatedNoveltyEmitter,
+        EvoJaxEmitter,
+        EvolutionStrategyEmitter,
+        GaussianEmitter,
+        GradientArborescenceEmitter,
+        IsoLineEmitter,
+        OMGMegaEmitter,
+        RandomEmitter,
+        SquadEmitter,
+    )
+    from qdgs_jax.emitters.registry import ALGORITHMS, build_emitter
+    from qdgs_jax.problem import Evaluation, FunctionProblem, Problem
+    from qdgs_jax.runs.config import SearchConfig
     from qdgs_jax.search import Search
 
 __version__ = "0.1.0"
 __all__ = [
+    "ALGORITHMS",
     "CVTArchive",
+    "DominatedNoveltyEmitter",
+    "Elites",
+    "Evaluation",
+    "EvoJaxEmitter",
     "EvolutionStrategyEmitter",
     "FunctionProblem",
+    "GaussianEmitter",
     "GradientArborescenceEmitter",
     "GridArchive",
+    "IsoLineEmitter",
+    "OMGMegaEmitter",
+    "Problem",
+    "RandomEmitter",
     "Search",
+    "SearchConfig",
+    "SquadEmitter",
+    "build_emitter",
+    "cvt_centroids",
+    "load_domain",
 ]
 
 # Imported when first asked for: the command line must not wait for JAX to print its help.
-_MODULES = {
-    "CVTArchive": "archive",
-    "EvolutionStrategyEmitter": "emitters",
-    "FunctionProblem": "problem",
-    "GradientArborescenceEmitter": "emitters",
-    "GridArchive": "archive",
-    "Search": "search",
+_PLACES = {
+    "archive": ("CVTArchive", "GridArchive", "cvt_centroids"),
+    "domains": ("load_domain",),
+    "elites": ("Elites",),
+    "emitters": tuple(name for name in __all__ if name.endswith("Emitter")),
+    "emitters.registry": ("ALGORITHMS", "build_emitter"),
+    "problem": ("Evaluation", "FunctionProblem", "Problem"),
+    "runs.config": ("SearchConfig",),
+    "search": ("Search",),
 }
+_MODULES = {name: module for module, names in _PLACES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,46 +1,64 @@
-"""Archives as tables: pandas frames and Parquet files, one row per elite.
+"""Elites as one table of columns on the host, and as a Parquet file.
 
-Rows come in the order in which their cells were discovered, so that an archive read back is the one
-written, to the bit. A Parquet file carries the archive's settings in its schema's metadata.
+Rows come in the order in which their cells were discovered, so that an archive built from them is
+the one they came from, to the bit. A Parquet file carries the archive's settings in its schema's
+metadata; columns go to and from it without a copy in between.
 """
 
 from __future__ import annotations
 
 import base64
 import dataclasses
-import io
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from qdgs_jax.files import write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
-    from qdgs_jax.archive.base import Archive
-
-A = TypeVar("A", bound="Archive")
 _METADATA = b"qdgs_archive"
 
 
-@dataclasses.dataclass(frozen=True)
+class Elite(NamedTuple):
+    """One row: the elite of a cell.
+
+    Attributes:
+        cell: number of its cell.
+        objective: maximised.
+        threshold: what a candidate for the cell must exceed to be accepted.
+        measures: Float[M].
+        latent: Float[D].
+    """
+
+    cell: int
+    objective: float
+    threshold: float
+    measures: np.ndarray
+    latent: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Elites:
     """N elites as NumPy columns.
 
     Attributes:
-        cells: Int[N].
-        objectives: Float[N].
-        thresholds: Float[N], NaN where nobody knows them.
+        cells: Int[N], each once.
+        objectives: Float[N], maximised.
+        thresholds: Float[N], the cells' acceptance thresholds; NaN where nobody knows them.
         measures: Float[N, M].
-        latents: Float[N, D].
-        settings: of the archive.
+        latents: Float[N, D], at least float32.
+        settings: the archive's "kind" (name of its class) and the arguments of its `create`; empty
+            where nobody knows them.
+
+    Raises:
+        ValueError: If the columns have different lengths.
     """
 
     cells: np.ndarray
@@ -50,200 +68,167 @@ class Elites:
     latents: np.ndarray
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        shapes = {name: np.shape(column) for name, column in self._columns().items()}
+        lengths = {shape[:1] for shape in shapes.values()}
+        if len(lengths) > 1 or [len(shape) for shape in shapes.values()] != [1, 1, 1, 2, 2]:
+            raise ValueError(
+                f"the columns have the shapes {shapes}: give N cells, objectives and thresholds, "
+                "measures [N, M] and latents [N, D]."
+            )
+
+    def _columns(self) -> dict[str, np.ndarray]:
+        names = ("cells", "objectives", "thresholds", "measures", "latents")
+        return {name: getattr(self, name) for name in names}
+
     def __len__(self) -> int:
         return len(self.cells)
 
+    def __getitem__(self, row: int) -> Elite:
+        return Elite(
+            cell=int(self.cells[row]),
+            objective=float(self.objectives[row]),
+            threshold=float(self.thresholds[row]),
+            measures=self.measures[row],
+            latent=self.latents[row],
+        )
+
+    def __iter__(self) -> Iterator[Elite]:
+        return (self[row] for row in range(len(self)))
+
     def take(self, indices: Any) -> Self:
-        """The rows at `indices`."""
-        names = ("cells", "objectives", "thresholds", "measures", "latents")
-        return dataclasses.replace(self, **{name: getattr(self, name)[indices] for name in names})
+        """The rows at `indices`: Int[K] in any order, Bool[N] or a slice."""
+        rows = {name: column[indices] for name, column in self._columns().items()}
+        return dataclasses.replace(self, **rows)
 
+    # pandas
 
-def to_frame(archive: Archive) -> pd.DataFrame:
-    """List the elites in a table.
+    def to_frame(self) -> pd.DataFrame:
+        """Build a frame.
 
-    Returns:
-        Columns cell, objective, threshold, measure_0, measure_1, ..., and latent, which holds an
-        array Float[D] in each row.
+        Returns:
+            Columns cell, objective, threshold, measure_0, measure_1, ..., and latent, which holds
+            an array Float[D] in each row.
+        """
+        import pandas as pd
 
-    Raises:
-        ValueError: If the genotypes are not a single array Float[C, D], or there are extra scores.
-    """
-    import pandas as pd
+        return pd.DataFrame({**self._scalars(), "latent": list(self.latents)})
 
-    _check_columns(archive)
-    host = jax.device_get(archive.replace(genotypes=archive.latents))
-    cells = host.occupied_cells[: int(host.num_elites)]
-    columns: dict[str, Any] = {
-        "cell": cells,
-        "objective": host.fitnesses[cells, 0],
-        "threshold": host.thresholds[cells],
-    }
-    for number, measure in enumerate(host.descriptors[cells].T):
-        columns[f"measure_{number}"] = measure
-    columns["latent"] = list(host.genotypes[cells].astype(np.float32, copy=False))
-    return pd.DataFrame(columns)
+    @classmethod
+    def from_frame(cls, frame: pd.DataFrame, settings: Mapping[str, Any] | None = None) -> Self:
+        """Read a frame with the columns of `to_frame`, at least one row.
 
+        Args:
+            frame: without "threshold", thresholds become NaN.
+            settings: see `Elites`.
 
-def from_frame(cls: type[A], frame: pd.DataFrame, **settings: Any) -> A:
-    """Build an archive from a table.
-
-    Args:
-        cls: kind of the archive.
-        frame: columns as `to_frame` makes them, at least one row. Without "threshold", each elite
-            was accepted alone: thresholds follow from inserting the rows one by one.
-        settings: those of `cls.create`.
-
-    Raises:
-        ValueError: If columns are missing, a row is not finite in the precision of the archive, a
-            threshold is not between threshold_min and the objective, cells repeat or are not those
-            of their measures.
-    """
-    count = sum(name.startswith("measure_") for name in frame.columns)
-    names = [f"measure_{number}" for number in range(count)]
-    missing = {"cell", "objective", "latent", *names} - set(frame.columns)
-    if missing or not names or frame.empty:
-        raise ValueError(
-            f"the frame has {len(frame)} rows and the columns {list(frame.columns)}: give at least "
-            "one row of cell, objective, measure_0, ... and latent."
+        Raises:
+            ValueError: If columns are missing.
+        """
+        names = _measure_names(list(frame.columns))
+        missing = {"cell", "objective", "latent", *names} - set(frame.columns)
+        if missing or not names or frame.empty:
+            raise ValueError(
+                f"the frame has {len(frame)} rows and the columns {list(frame.columns)}: give at "
+                "least one row of cell, objective, measure_0, ... and latent."
+            )
+        unknown = np.full(len(frame), np.nan, np.float32)
+        known = "threshold" in frame.columns
+        return cls(
+            cells=frame["cell"].to_numpy(np.int64),
+            objectives=frame["objective"].to_numpy(np.float32),
+            thresholds=frame["threshold"].to_numpy(np.float32) if known else unknown,
+            measures=frame[names].to_numpy(np.float32),
+            latents=np.stack([_at_least_single(x) for x in frame["latent"]]),
+            settings=settings or {},
         )
-    latents = np.stack([np.asarray(x, np.float32) for x in frame["latent"]])
-    archive = cls.create(latents[0], **settings)
-    _check_columns(archive)
-    with np.errstate(over="ignore"):  # reported below
-        latents = latents.astype(archive.dtype)
-    descriptors = frame[names].to_numpy(np.float32)
-    fitnesses = frame["objective"].to_numpy(np.float32)
-    cells = frame["cell"].to_numpy(np.int64)
-    _check_rows(archive, latents, descriptors, fitnesses, cells)
-    if "threshold" in frame.columns:
-        thresholds = frame["threshold"].to_numpy(np.float32)
-        _check_row_thresholds(archive, thresholds, fitnesses)
-    else:
-        thresholds = np.asarray(archive.add(latents, descriptors, fitnesses).thresholds)[cells]
-    occupied = np.zeros(archive.num_cells, np.int32)
-    occupied[-1] = ~len(cells)
-    occupied[: len(cells)] = cells
 
-    def write(table: jax.Array, rows: np.ndarray) -> jax.Array:
-        host = np.array(table)
-        host[cells] = rows
-        return jnp.asarray(host)
+    def _scalars(self) -> dict[str, np.ndarray]:
+        """The columns of one number a row."""
+        measures = {f"measure_{m}": column for m, column in enumerate(self.measures.T)}
+        scalars = {"cell": self.cells, "objective": self.objectives, "threshold": self.thresholds}
+        return {**scalars, **measures}
 
-    filled: A = archive.replace(
-        genotypes=write(archive.genotypes, latents.view(archive.genotypes.dtype)),
-        fitnesses=write(archive.fitnesses, fitnesses[:, None]),
-        descriptors=write(archive.descriptors, descriptors),
-        thresholds=write(archive.thresholds, thresholds),
-        occupied_cells=jnp.asarray(occupied),
-    )
-    return filled
+    # Parquet
 
+    def to_parquet(self, path: str | Path) -> None:
+        """Write a file, which appears whole or not at all.
 
-def to_parquet(archive: Archive, path: str | Path) -> None:
-    """Write an archive to a file, which appears whole or not at all.
+        Columns as in `to_frame`; the latents are a fixed-size list.
 
-    Raises:
-        ValueError: If the genotypes are not a single array Float[C, D], or there are extra scores.
-        OSError: If the file cannot be written; nothing is left behind.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+        Raises:
+            OSError: If the file cannot be written; nothing is left behind.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
 
-    frame = to_frame(archive)
-    dim = archive.genotypes.shape[1]
-    latents = np.concatenate([np.zeros(0, np.float32), *frame.pop("latent")])
-    table = pa.Table.from_pandas(frame, preserve_index=False)
-    table = table.append_column(
-        "latent", pa.FixedSizeListArray.from_arrays(pa.array(latents, pa.float32()), dim)
-    )
-    settings = {"kind": type(archive).__name__, "latent_dim": dim, **_encoded(archive.settings())}
-    table = table.replace_schema_metadata({_METADATA: json.dumps(settings)})
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
-    write_atomically(path, buffer.getvalue())
+        dim = self.latents.shape[1]
+        numbers = pa.array(np.ascontiguousarray(self.latents).reshape(-1))
+        columns = {name: pa.array(column) for name, column in self._scalars().items()}
+        columns["latent"] = pa.FixedSizeListArray.from_arrays(numbers, dim)
+        settings = {**self.settings, "latent_dim": dim}
+        metadata = {_METADATA: json.dumps(_encoded(settings))}
+        table = pa.table(columns).replace_schema_metadata(metadata)
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd")
+        write_atomically(path, sink.getvalue())
 
+    @classmethod
+    def from_parquet(cls, path: str | Path) -> Self:
+        """Read what `to_parquet` wrote, now or in earlier versions.
 
-def from_parquet(cls: type[A], path: str | Path) -> A:
-    """Read what `to_parquet` wrote.
+        Raises:
+            ValueError: If the file is not an archive.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
 
-    Raises:
-        ValueError: If the file is not an archive, or one of another kind.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(path)
-        settings = json.loads(table.schema.metadata[_METADATA])
-    except (pa.ArrowInvalid, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not an archive written by this program: {error}.") from None
-    kind, dim = settings.pop("kind"), settings.pop("latent_dim")
-    if kind != cls.__name__:
-        raise ValueError(f"{path} holds a {kind}: read it with {kind}.from_parquet.")
-    settings = _decoded(settings)
-    if not table.num_rows:
-        empty: A = cls.create(np.zeros(dim, np.float32), **settings)
-        return empty
-    latents = table["latent"].combine_chunks().flatten().to_numpy().reshape(-1, dim)
-    frame = table.drop_columns("latent").to_pandas()
-    return from_frame(cls, frame.assign(latent=list(latents)), **settings)
-
-
-def _check_columns(archive: Archive) -> None:
-    shapes = jax.tree.map(jnp.shape, archive.genotypes)
-    if not isinstance(shapes, tuple) or len(shapes) != 2 or hasattr(shapes[0], "shape"):
-        raise ValueError(
-            f"the archive's genotypes have the shapes {shapes}: only latents Float[C, D] have a "
-            "place in a table."
-        )
-    if archive.keys_extra_scores:
-        raise ValueError(
-            f"the archive has the extra scores {archive.keys_extra_scores}, which have no place in "
-            "a table: leave them out with archive.replace(extra_scores={}, keys_extra_scores=())."
+        try:
+            with pq.ParquetFile(path) as file:
+                settings = json.loads(file.schema_arrow.metadata[_METADATA])
+                names = file.schema_arrow.names
+                dim, count = settings.pop("latent_dim"), file.metadata.num_rows
+                latents = _read_latents(file, count, dim)
+                table = file.read([name for name in names if name != "latent"])
+        except (pa.ArrowInvalid, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{path} is not an archive written by this program: {error}."
+            ) from None
+        measures = [table[name].to_numpy() for name in _measure_names(names)]
+        return cls(
+            cells=table["cell"].to_numpy(),
+            objectives=table["objective"].to_numpy(),
+            thresholds=table["threshold"].to_numpy(),
+            measures=np.stack(measures, axis=1),
+            latents=latents,
+            settings=_decoded(settings),
         )
 
 
-def _check_row_thresholds(archive: Archive, thresholds: np.ndarray, fitnesses: np.ndarray) -> None:
-    highest = np.maximum(fitnesses, np.float32(archive.threshold_min))
-    sound = (thresholds >= np.float32(archive.threshold_min)) & (thresholds <= highest)
-    if not sound.all():
-        row = int(np.argmin(sound))
-        raise ValueError(
-            f"row {row} has the threshold {thresholds[row]}: give one from threshold_min "
-            f"{archive.threshold_min} to the objective {fitnesses[row]}, or drop the column."
-        )
+def _measure_names(columns: list[str]) -> list[str]:
+    """Names of as many measures as there are, counted from 0."""
+    count = sum(name.startswith("measure_") for name in columns)
+    return [f"measure_{number}" for number in range(count)]
 
 
-def _check_rows(
-    archive: Archive,
-    latents: np.ndarray,
-    descriptors: np.ndarray,
-    fitnesses: np.ndarray,
-    cells: np.ndarray,
-) -> None:
-    finite = np.isfinite(fitnesses) & np.isfinite(descriptors).all(1) & np.isfinite(latents).all(1)
-    if not finite.all():
-        raise ValueError(
-            f"row {int(np.argmin(finite))} has a number that is not finite in {archive.dtype}."
-        )
-    if descriptors.shape[1] != archive.centroids.shape[1]:
-        raise ValueError(
-            f"the frame has {descriptors.shape[1]} measures but the archive "
-            f"{archive.centroids.shape[1]}."
-        )
-    if len(np.unique(cells)) != len(cells):
-        raise ValueError("a cell appears twice: each holds one elite.")
-    own = np.asarray(archive.cell_of(jnp.asarray(descriptors)))
-    if (own != cells).any():
-        row = int(np.argmax(own != cells))
-        raise ValueError(
-            f"row {row} says cell {cells[row]} but its measures belong to cell {own[row]}: give "
-            "the settings of the archive that the frame came from."
-        )
+def _at_least_single(latent: Any) -> np.ndarray:
+    numbers = np.asarray(latent)
+    return numbers.astype(np.promote_types(numbers.dtype, np.float32), copy=False)
 
 
-def _encoded(settings: dict[str, Any]) -> dict[str, Any]:
+def _read_latents(file: Any, count: int, dim: int) -> np.ndarray:
+    """Read the latents batch by batch into their place: they exist once in memory."""
+    kind: pa.DataType = file.schema_arrow.field("latent").type.value_type
+    latents = np.empty((count, dim), kind.to_pandas_dtype())
+    done = 0
+    for batch in file.iter_batches(batch_size=max(1, 2**22 // max(1, dim)), columns=["latent"]):
+        rows = batch.column(0).flatten().to_numpy().reshape(-1, dim)
+        latents[done : done + len(rows)] = rows
+        done += len(rows)
+    return latents
+
+
+def _encoded(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings as JSON can hold them: arrays as compressed bytes in base64."""
     return {
         key: {
@@ -256,7 +241,7 @@ def _encoded(settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _decoded(settings: dict[str, Any]) -> dict[str, Any]:
+def _decoded(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: np.frombuffer(zlib.decompress(base64.b64decode(value["float32"])), np.float32).reshape(
             value["shape"]

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
+import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+_SCRATCH = re.compile(r"\.(?P<target>.+)\.[^.]+\.tmp")
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
@@ -21,9 +27,66 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
-            os.fchmod(file.fileno(), 0o644)  # mkstemp's files are for their owner alone
+            Path(name).chmod(0o644)  # mkstemp's files are for their owner alone
             os.fsync(file.fileno())
         Path(name).replace(target)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+    sync_folder(target.parent)
+
+
+@contextlib.contextmanager
+def appearing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Fill a folder beside its final place; it appears by one rename once the block is left.
+
+    Args:
+        path: a folder that does not exist yet; its parents are created. The block syncs the files
+            that it writes; the folders themselves are synced here.
+
+    Raises:
+        OSError: something failed, or `path` exists and is not empty; nothing is left behind.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    name = tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+    scratch = Path(name)
+    try:
+        scratch.chmod(0o755)  # mkdtemp's folders are for their owner alone
+        yield scratch
+        for folder, _, _ in os.walk(scratch):
+            sync_folder(folder)
+        scratch.rename(target)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    sync_folder(target.parent)
+
+
+def sync_folder(path: str | os.PathLike[str]) -> None:
+    """Put a folder's list of names on the disk, where the system can do that."""
+    if os.name == "nt":  # folders cannot be opened there
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sweep(folder: str | os.PathLike[str], targets: str = ".*") -> None:
+    """Remove what killed processes left of files and folders that had not appeared yet.
+
+    Args:
+        folder: where to look; the caller makes sure that nobody is writing there.
+        targets: regular expression of the names that they would have got.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        for entry in list(Path(folder).iterdir()):
+            match = _SCRATCH.fullmatch(entry.name)
+            if not match or not re.fullmatch(targets, match["target"]):
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink(missing_ok=True)

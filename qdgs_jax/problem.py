@@ -17,6 +17,8 @@ import jax.numpy as jnp
 Params = Any  # pytree of arrays: the weights of a problem's networks, or ()
 ProblemState = Any  # pytree of arrays carried through a search, or ()
 
+_NEEDS_VALUES = (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError)
+
 
 class Evaluation(NamedTuple):
     """Scores of a batch of latents.
@@ -91,14 +93,19 @@ def value_and_jacobian(
 
 
 def pull_back_outputs(
-    pull_back: Callable[[Scores], tuple[jax.Array]], objectives: jax.Array, measures: jax.Array
+    pull_back: Callable[[Scores], tuple[jax.Array]],
+    objectives: jax.Array,
+    measures: jax.Array,
+    one_by_one: bool = False,
 ) -> jax.Array:
-    """Pull the cotangents of all 1 + M outputs back together, from what `jax.vjp` returned.
+    """Pull the cotangents of all 1 + M outputs back, from what `jax.vjp` returned.
 
     Args:
         pull_back: cotangents of (objectives, measures) to (cotangents of latents,).
         objectives: Float[B].
         measures: Float[B, M].
+        one_by_one: one output after the other, in a loop that needs the memory of one, instead of
+            all together.
 
     Returns:
         The Jacobian Float[B, 1 + M, D].
@@ -110,7 +117,10 @@ def pull_back_outputs(
         return jnp.broadcast_to(ones, (len(outputs), *scores.shape)).astype(scores.dtype)
 
     cotangents = spread(outputs[:, :1], objectives), spread(outputs[:, None, 1:], measures)
-    (jacobian,) = jax.vmap(pull_back)(cotangents)
+    if one_by_one:
+        (jacobian,) = jax.lax.map(pull_back, cotangents)
+    else:
+        (jacobian,) = jax.vmap(pull_back)(cotangents)
     return jnp.swapaxes(jacobian, 0, 1)
 
 
@@ -178,9 +188,20 @@ class FunctionProblem:
         return state
 
     def _call(self, function: Callable[..., Any], params: Params) -> Callable[[jax.Array], Any]:
-        if not self.has_params:
-            return function
-        return lambda latents: function(params, latents)
+        def call(latents: jax.Array) -> Any:
+            try:
+                return function(params, latents) if self.has_params else function(latents)
+            except (
+                jax.errors.TracerArrayConversionError,
+                jax.errors.ConcretizationTypeError,
+            ) as error:
+                raise ValueError(
+                    "the function needs the values of its latents while it is compiled: compute "
+                    "with jax.numpy rather than NumPy or float(), and choose with jnp.where rather "
+                    f"than `if` ({str(error).splitlines()[0]})"
+                ) from error
+
+        return call
 
     def _evaluation(
         self, latents: jax.Array, objectives: jax.Array, measures: jax.Array
@@ -197,7 +218,14 @@ class FunctionProblem:
 
 def _unpack(results: Any, *names: str) -> tuple[jax.Array, ...]:
     """What a user's function returned, once it is as many arrays as there are names."""
+    wanted = f"return ({', '.join(names)})"
     if not isinstance(results, tuple | list) or len(results) != len(names):
         found = f"{len(results)} values" if isinstance(results, tuple | list) else "no tuple"
-        raise ValueError(f"the function returned {found}: return ({', '.join(names)}).")
-    return tuple(results)
+        raise ValueError(f"the function returned {found}: {wanted}.")
+    for name, result in zip(names, results, strict=True):
+        if isinstance(result, tuple | list):
+            raise ValueError(
+                f"the function returned its {name} as a {type(result).__name__} of {len(result)}: "
+                f"{wanted}, each one array; jnp.stack([...], axis=-1) makes one of measures."
+            )
+    return tuple(jnp.asarray(result) for result in results)

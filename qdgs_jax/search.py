@@ -10,54 +10,34 @@ stopped.
 
 from __future__ import annotations
 
-import functools
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
-from flax.struct import PyTreeNode
 from qdax.core.emitters.emitter import Emitter
 from qdax.core.emitters.multi_emitter import MultiEmitter
 from qdax.core.map_elites import MAPElites
 
-from qdgs_jax.archive import Archive, GridArchive
-from qdgs_jax.archive.insertion import AddInfo
-from qdgs_jax.problem import Evaluation, FunctionProblem, Params, Problem, ProblemState
-
-Metrics = dict[str, jax.Array]
-
-_LARGEST = 2**31 - 1  # of Int[]
-
-
-class SearchState(PyTreeNode):  # type: ignore[no-untyped-call]
-    """Everything that changes during a search, as one pytree.
-
-    Attributes:
-        archive: elites and thresholds.
-        emitter: the emitter's state, or None.
-        problem: the problem's state.
-        key: UInt32[2], the root of all random numbers; it never changes.
-        step: Int[], steps done.
-        evaluations: Int[], latents evaluated, parents and start latents included; stays at the
-            largest integer once it is there.
-        rejected: Int[], of these, how many were rejected for something that is not finite.
-    """
-
-    archive: Archive
-    emitter: Any
-    problem: ProblemState
-    key: jax.Array
-    step: jax.Array
-    evaluations: jax.Array
-    rejected: jax.Array
+from qdgs_jax.archive import AddInfo, Archive
+from qdgs_jax.problem import Evaluation, FunctionProblem, Params, Problem
+from qdgs_jax.search_checks import archive_maker, check_measures, check_usable, raw_key
+from qdgs_jax.search_state import (
+    Metrics,
+    SearchState,
+    counted,
+    state_metrics,
+    strong,
+    turn_keys,
+)
 
 
 class Search(MAPElites):
     """A quality-diversity search of a problem with an emitter.
 
-    `init` evaluates start latents, `run` does many steps in one compiled call, `update` is the pure
-    step for one's own loops, `jit`, `vmap` over seeds and `scan`.
+    `init` evaluates start latents, `run` does many steps, `update` is the pure step for one's own
+    loops, `jit`, `vmap` over seeds and `scan`.
     """
 
     def __init__(
@@ -67,18 +47,21 @@ class Search(MAPElites):
         *,
         create_archive: Callable[[jax.Array], Archive] | None = None,
         candidate_gradients: bool = False,
+        chunk: int = 25,
         **grid: Any,
     ) -> None:
         """Set a search up; nothing is compiled or allocated yet.
 
         Args:
             problem: what to search.
-            emitter: any QDax emitter. Those with `parents` and `accept` get the half-step with
-                Jacobians.
+            emitter: any QDax emitter. One with `parents`, unless it has a `jacobian_function`, is
+                handed their Jacobian Float[E, 1 + M, D] as `jacobian` of `emit`; one that
+                `takes_params` is handed the problem's weights as `params` of `emit`.
             create_archive: one example latent Float[D] -> an empty archive. None stands for a
                 `GridArchive` with the settings in `grid`.
             candidate_gradients: evaluate all candidates with Jacobians, for QDax's emitters that
                 want "gradients" Float[B, D, 1 + M] in their extra scores.
+            chunk: steps that `run` does in one call of the device, at least 1.
             grid: settings of `GridArchive.create`: dims, ranges, learning_rate, threshold_min, ...
 
         Raises:
@@ -86,13 +69,18 @@ class Search(MAPElites):
         """
         if not hasattr(problem, "latent_dim"):
             raise ValueError(f"{problem!r} is no Problem: use Search.from_function for a function.")
+        if chunk < 1:
+            raise ValueError(f"chunk is {chunk}: give at least 1 step.")
+        check_measures(emitter, problem.num_measures)
         self.problem = problem
         self.emitter = emitter
-        self._create_archive = create_archive = _archive_maker(create_archive, grid)
+        self.chunk = chunk
+        self._create_archive = create_archive = archive_maker(create_archive, grid)
         self._candidate_gradients = candidate_gradients
         self._own_emitter = any(c.__module__.startswith("qdgs_jax.") for c in type(emitter).mro())
         # Emitters that differentiate by themselves take part as plain ones.
         differentiates = getattr(emitter, "jacobian_function", None) is not None
+        self._takes_params = bool(getattr(emitter, "takes_params", False))
         self._branches = hasattr(emitter, "parents") and not differentiates
         archive = jax.eval_shape(create_archive, jnp.zeros(problem.latent_dim))
         if archive.centroids.shape[1] != problem.num_measures:
@@ -100,9 +88,11 @@ class Search(MAPElites):
                 f"the archive has {archive.centroids.shape[1]} measures but the problem has "
                 f"{problem.num_measures}: give one entry of dims and ranges per measure."
             )
-        super().__init__(None, emitter, archive_metrics, self._first_archive)
+        super().__init__(None, emitter, lambda repertoire: repertoire.stats, self._first_archive)
         self._init = jax.jit(self._start)
-        self._run = jax.jit(self._steps, donate_argnums=1)
+        self._one_step = jax.jit(self._step, donate_argnums=1)
+        self._many_steps = jax.jit(self._steps, donate_argnums=1)
+        self._measure = jax.jit(state_metrics)
 
     @classmethod
     def from_function(
@@ -115,6 +105,7 @@ class Search(MAPElites):
         jacobian: Callable[..., tuple[jax.Array, jax.Array, jax.Array]] | None = None,
         create_archive: Callable[[jax.Array], Archive] | None = None,
         candidate_gradients: bool = False,
+        chunk: int = 25,
         **grid: Any,
     ) -> Self:
         """Search any function from latents to objective and measures.
@@ -129,10 +120,11 @@ class Search(MAPElites):
             jacobian: see `FunctionProblem`; derived if None.
             create_archive: see `Search`.
             candidate_gradients: see `Search`.
+            chunk: see `Search`.
             grid: without `create_archive` at least `dims`, cells per measure, and `ranges`,
                 (low, high) per measure; further ones of `GridArchive.create`.
         """
-        create_archive = _archive_maker(create_archive, grid)
+        create_archive = archive_maker(create_archive, grid)
         archive = jax.eval_shape(create_archive, jnp.zeros(max(1, latent_dim)))
         num_measures = archive.centroids.shape[1]
         problem = FunctionProblem(function, latent_dim, num_measures, has_params, jacobian)
@@ -141,6 +133,7 @@ class Search(MAPElites):
             emitter,
             create_archive=create_archive,
             candidate_gradients=candidate_gradients,
+            chunk=chunk,
         )
 
     # The loop
@@ -160,7 +153,7 @@ class Search(MAPElites):
                 f"genotypes has shape {genotypes.shape}: give start latents "
                 f"[n, {self.problem.latent_dim}], n >= 1."
             )
-        state: SearchState = self._init(params, genotypes, _raw_key(key))
+        state: SearchState = self._init(params, genotypes, raw_key(key))
         return state
 
     def update(self, params: Params, state: SearchState) -> tuple[SearchState, Metrics]:
@@ -177,7 +170,10 @@ class Search(MAPElites):
     def run(
         self, params: Params, state: SearchState, num_steps: int
     ) -> tuple[SearchState, Metrics]:
-        """Do many steps in one compiled call, which serves every number of steps.
+        """Do many steps.
+
+        Two compiled programs serve every number of steps: one does `chunk` of them, one a single
+        step. Any division of a search into calls gives the same state.
 
         Args:
             params: weights of the problem.
@@ -186,15 +182,23 @@ class Search(MAPElites):
 
         Returns:
             The new state, and the metrics after the last step.
+
+        Raises:
+            ValueError: If `num_steps` is negative, or the state was given to `run` before.
         """
-        if isinstance(num_steps, int) and num_steps < 0:
+        count = operator.index(num_steps)
+        if count < 0:
             raise ValueError(f"num_steps is {num_steps}: give at least 0.")
-        result: tuple[SearchState, Metrics] = self._run(params, state, num_steps)
-        return result
+        check_usable(state)
+        for _ in range(count // self.chunk):
+            state = self._many_steps(params, state)
+        for _ in range(count % self.chunk):
+            state = self._one_step(params, state)
+        return state, self.metrics(state)
 
     def lower(self, params: Params, state: SearchState) -> jax.stages.Lowered:
-        """Lower what `run` executes, to compile it apart or to analyse its memory and cost."""
-        return self._run.lower(params, state, 1)
+        """Lower what `run` executes `chunk` steps with, to analyse its memory and cost."""
+        return self._many_steps.lower(params, state)
 
     def scan_update(
         self, carry: tuple[Params, SearchState], _: Any
@@ -206,12 +210,8 @@ class Search(MAPElites):
 
     def metrics(self, state: SearchState) -> Metrics:
         """Scalars that describe a state; see `update`."""
-        return {
-            "step": state.step,
-            "evaluations": state.evaluations,
-            **archive_metrics(state.archive),
-            "rejected": state.rejected,
-        }
+        metrics: Metrics = self._measure(state)
+        return metrics
 
     def tell(
         self,
@@ -224,21 +224,16 @@ class Search(MAPElites):
         extra_info: Mapping[str, Any] | None = None,
     ) -> tuple[Archive, Any, Metrics]:
         """QDax's `tell`; the emitter finds "status", "value" and "cell" in its extra scores."""
+        scores = {**(extra_scores or {}), **(extra_info or {})}
         repertoire, info = repertoire.add_with_info(genotypes, descriptors, fitnesses, extra_scores)
-        emitter_state = self._emitter.state_update(
-            emitter_state=emitter_state,
-            repertoire=self._readable(repertoire),
-            genotypes=genotypes,
-            fitnesses=fitnesses,
-            descriptors=descriptors,
-            extra_scores={**(extra_scores or {}), **(extra_info or {}), **_as_scores(info)},
-        )
+        evaluation = Evaluation(fitnesses, descriptors, scores)
+        emitter_state = self._adapt(repertoire, emitter_state, genotypes, evaluation, info)
         return repertoire, emitter_state, self._metrics_function(repertoire)
 
     # Pieces of a step
 
     def _start(self, params: Params, genotypes: jax.Array, key: jax.Array) -> SearchState:
-        evaluate, observe, emitter_key = _keys(key, 0, 3)
+        evaluate, observe, emitter_key = turn_keys(key, 0, 3)
         archive = self._create_archive(genotypes[0])
         state = SearchState(
             archive=archive,
@@ -249,55 +244,63 @@ class Search(MAPElites):
             evaluations=jnp.int32(0),
             rejected=jnp.int32(0),
         )
-        state, evaluation, gradients = self._evaluate(params, state, genotypes, evaluate, observe)
-        scores = {**evaluation.extra, **gradients}
-        archive, info = archive.add_with_info(
-            genotypes, evaluation.descriptors, evaluation.fitnesses, scores
+        state, evaluation = self._evaluate(
+            params, state, genotypes, evaluate, observe, self._candidate_gradients
+        )
+        archive, info = archive.insert(
+            genotypes, evaluation.descriptors, evaluation.fitnesses, evaluation.extra
         )
         emitter = self._emitter.init(
-            key=emitter_key,
+            key=self._key_for_emitter(emitter_key),
             repertoire=self._readable(archive),
             genotypes=genotypes,
             fitnesses=evaluation.fitnesses,
             descriptors=evaluation.descriptors,
-            extra_scores={**scores, **_as_scores(info)},
+            extra_scores={**evaluation.extra, **_as_scores(info)},
         )
-        return state.replace(archive=archive, emitter=jax.tree.map(_strong, emitter))
+        return state.replace(archive=archive, emitter=jax.tree.map(strong, emitter))
+
+    def _steps(self, params: Params, state: SearchState) -> SearchState:
+        """`chunk` steps; their number is part of the program."""
+        done: SearchState = jax.lax.fori_loop(
+            0, self.chunk, lambda _, s: self._step(params, s), state
+        )
+        return done
 
     def _step(self, params: Params, state: SearchState) -> SearchState:
-        parents, observe_parents, emit, evaluate, observe, adapt = _keys(
-            state.key, state.step + 1, 6
-        )
+        keys = turn_keys(state.key, state.step + 1, 6)
+        parents_key, observe_parents, emit_key, evaluate, observe, adapt = keys
+        given: dict[str, Any] = {"params": params} if self._takes_params else {}
         if self._branches:
-            state = self._half_step(params, state, parents, observe_parents)
-        genotypes, extra_info = self.ask(self._readable(state.archive), state.emitter, emit)
-        state, evaluation, gradients = self._evaluate(params, state, genotypes, evaluate, observe)
-        # QDax's MultiEmitter slices all extra scores by candidates, which would break a key.
-        key = {} if isinstance(self._emitter, MultiEmitter) else {"key": adapt}
-        archive, emitter, _ = self.tell(
-            genotypes,
-            evaluation.fitnesses,
-            evaluation.descriptors,
-            state.archive,
-            state.emitter,
-            {**evaluation.extra, **gradients},
-            {**extra_info, **key},
+            state, given["jacobian"] = self._half_step(params, state, parents_key, observe_parents)
+        genotypes, extra_info = self._emitter.emit(
+            self._readable(state.archive), state.emitter, self._key_for_emitter(emit_key), **given
         )
+        state, evaluation = self._evaluate(
+            params, state, genotypes, evaluate, observe, self._candidate_gradients
+        )
+        archive, info = state.archive.insert(
+            genotypes, evaluation.descriptors, evaluation.fitnesses, evaluation.extra
+        )
+        # QDax's MultiEmitter slices all extra scores by candidates, which would break a key.
+        several = isinstance(self._emitter, MultiEmitter)
+        key = {} if several else {"key": self._key_for_emitter(adapt)}
+        evaluation = evaluation._replace(extra={**evaluation.extra, **extra_info, **key})
+        emitter = self._adapt(archive, state.emitter, genotypes, evaluation, info)
         return state.replace(archive=archive, emitter=emitter, step=state.step + 1)
 
     def _half_step(
         self, params: Params, state: SearchState, evaluate: jax.Array, observe: jax.Array
-    ) -> SearchState:
-        """Evaluate the emitter's parents with Jacobians and offer them to the archive."""
+    ) -> tuple[SearchState, jax.Array]:
+        """Evaluate the emitter's parents and offer them to the archive; their Jacobian, too."""
         parents = self._emitter.parents(state.emitter)
-        state, evaluation, gradients = self._evaluate(
-            params, state, parents, evaluate, observe, with_jacobian=True
+        state, evaluation = self._evaluate(params, state, parents, evaluate, observe, True)
+        extra = dict(evaluation.extra)
+        gradients = extra.pop("gradients")
+        archive, _ = state.archive.insert(
+            parents, evaluation.descriptors, evaluation.fitnesses, extra
         )
-        archive, _ = state.archive.add_with_info(
-            parents, evaluation.descriptors, evaluation.fitnesses, evaluation.extra
-        )
-        jacobian = jnp.swapaxes(gradients["gradients"], 1, 2)
-        return state.replace(archive=archive, emitter=self._emitter.accept(state.emitter, jacobian))
+        return state.replace(archive=archive), jnp.swapaxes(gradients, 1, 2)
 
     def _evaluate(
         self,
@@ -306,11 +309,15 @@ class Search(MAPElites):
         genotypes: jax.Array,
         evaluate: jax.Array,
         observe: jax.Array,
-        with_jacobian: bool | None = None,
-    ) -> tuple[SearchState, Evaluation, dict[str, jax.Array]]:
-        """Evaluate latents; a candidate with anything that is not finite gets the fitness -inf."""
-        finite = jnp.all(jnp.isfinite(genotypes), axis=-1)
-        if self._candidate_gradients if with_jacobian is None else with_jacobian:
+        with_jacobian: bool,
+    ) -> tuple[SearchState, Evaluation]:
+        """Evaluate latents; a candidate with anything that is not finite gets the fitness -inf.
+
+        With a Jacobian the extra scores hold "gradients" Float[B, D, 1 + M].
+        """
+        finite = state.archive.storable(genotypes)
+        gradients = {}
+        if with_jacobian:
             evaluation, jacobian = self.problem.evaluate_with_jacobian(
                 params, state.problem, genotypes, evaluate
             )
@@ -318,23 +325,42 @@ class Search(MAPElites):
             gradients = {"gradients": jnp.swapaxes(jacobian, 1, 2)}
         else:
             evaluation = self.problem.evaluate(params, state.problem, genotypes, evaluate)
-            gradients = {}
         problem = self.problem.observe(state.problem, evaluation, observe)
-        fitnesses = evaluation.fitnesses.reshape(-1)
-        finite &= jnp.isfinite(fitnesses) & jnp.all(jnp.isfinite(evaluation.descriptors), axis=-1)
+        fitnesses = evaluation.fitnesses.reshape(-1).astype(jnp.float32)
+        descriptors = evaluation.descriptors.astype(jnp.float32)
+        finite &= jnp.isfinite(fitnesses) & jnp.all(jnp.isfinite(descriptors), axis=-1)
         state = state.replace(
             problem=problem,
-            evaluations=_count(state.evaluations, jnp.int32(genotypes.shape[0])),
-            rejected=_count(state.rejected, jnp.sum(~finite, dtype=jnp.int32)),
+            evaluations=counted(state.evaluations, jnp.int32(genotypes.shape[0])),
+            rejected=counted(state.rejected, jnp.sum(~finite, dtype=jnp.int32)),
         )
-        evaluation = evaluation._replace(fitnesses=jnp.where(finite, fitnesses, -jnp.inf))
-        return state, evaluation, gradients
+        return state, Evaluation(
+            fitnesses=jnp.where(finite, fitnesses, -jnp.inf),
+            descriptors=descriptors,
+            extra={**evaluation.extra, **gradients},
+        )
 
-    def _steps(
-        self, params: Params, state: SearchState, num_steps: jax.Array
-    ) -> tuple[SearchState, Metrics]:
-        state = jax.lax.fori_loop(0, num_steps, lambda _, s: self._step(params, s), state)
-        return state, self.metrics(state)
+    def _adapt(
+        self,
+        archive: Archive,
+        emitter_state: Any,
+        genotypes: jax.Array,
+        evaluation: Evaluation,
+        info: AddInfo,
+    ) -> Any:
+        """The emitter's state once it has seen what the archive said of its candidates."""
+        return self._emitter.state_update(
+            emitter_state=emitter_state,
+            repertoire=self._readable(archive),
+            genotypes=genotypes,
+            fitnesses=evaluation.fitnesses,
+            descriptors=evaluation.descriptors,
+            extra_scores={**evaluation.extra, **_as_scores(info)},
+        )
+
+    def _key_for_emitter(self, key: jax.Array) -> jax.Array:
+        """A typed key for our emitters; its data for others, who may keep it in their state."""
+        return key if self._own_emitter else jax.random.key_data(key)
 
     def _readable(self, archive: Archive) -> Archive:
         """The archive as the emitter reads it: other people's take `genotypes` for numbers.
@@ -357,69 +383,6 @@ class Search(MAPElites):
     ) -> Archive:
         """Build the archive for QDax's `init_ask_tell`; its cells follow from our settings."""
         return self._create_archive(genotypes[0]).add(genotypes, descriptors, fitnesses)
-
-
-def _archive_maker(
-    create_archive: Callable[[jax.Array], Archive] | None, grid: Mapping[str, Any]
-) -> Callable[[jax.Array], Archive]:
-    """What makes the archive: `create_archive`, or a `GridArchive` with the settings in `grid`."""
-    if create_archive is not None:
-        if grid:
-            raise ValueError(
-                f"both create_archive and {sorted(grid)} are given: settings of the archive belong "
-                "into create_archive."
-            )
-        return create_archive
-    missing = {"dims", "ranges"} - grid.keys()
-    if missing:
-        raise ValueError(
-            f"no {' and '.join(sorted(missing))} for the archive: give dims and ranges, or "
-            "create_archive."
-        )
-    return functools.partial(GridArchive.create, **grid)
-
-
-def archive_metrics(archive: Archive) -> Metrics:
-    """Scalars that describe an archive, in the paper's words."""
-    return {
-        "coverage": archive.coverage,
-        "qd_score": archive.qd_score,
-        "norm_qd_score": archive.norm_qd_score,
-        "best": archive.best,
-        "mean": archive.mean,
-        "num_elites": archive.num_elites,
-    }
-
-
-def _keys(root: jax.Array, turn: jax.Array | int, count: int) -> jax.Array:
-    """Keys of the start (turn 0) or of a step (turn step + 1)."""
-    return jax.random.split(jax.random.fold_in(root, turn), count)
-
-
-def _count(so_far: jax.Array, more: jax.Array) -> jax.Array:
-    """Sum of counts Int[], at most the largest integer."""
-    return so_far + jnp.minimum(more, _LARGEST - so_far)
-
-
-def _strong(x: Any) -> Any:
-    """Make a weak type strong, as the first step would: `run` would be compiled again after it."""
-    kind = jax.typeof(x)
-    return jax.lax.convert_element_type(x, kind.dtype) if kind.weak_type else x
-
-
-def _raw_key(key: Any) -> jax.Array:
-    """Data of a key.
-
-    Raises:
-        ValueError: If it is no key, or one of another implementation than the default.
-    """
-    data = key
-    if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        data = jax.random.key_data(key)
-    like = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0)))
-    if (jnp.shape(data), jnp.result_type(data)) != (like.shape, like.dtype):
-        raise ValueError(f"key is {key!r}: give jax.random.key(seed), of the default kind.")
-    return jnp.asarray(data)
 
 
 def _as_scores(info: AddInfo) -> dict[str, jax.Array]:

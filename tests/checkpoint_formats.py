@@ -20,7 +20,7 @@ from torch_writer import Call, Name, Parameter
 
 from qdgs_jax.ports.conversion import recognise
 from qdgs_jax.ports.mapping import parameter_shapes, plan_rules
-from qdgs_jax.ports.model_folder import flatten
+from qdgs_jax.ports.params import flatten
 from qdgs_jax.ports.source import open_content
 
 SOURCE = "import pathlib\npathlib.Path('executed').touch()\nraise RuntimeError('executed')\n"

@@ -32,8 +32,6 @@ range = [-0.1, 0.1]
 cells = 50
 
 [archive]
-learning_rate = 0.02
-threshold_min = 0.0
 qd_score_offset = 0.0
 
 [search]

@@ -1,7 +1,7 @@
 """AdaFace's face recognition backbones: Lightning checkpoints and bare state dicts.
 
-In a Lightning checkpoint the backbone's tensors begin with `model.`; the rest, such as the training
-head, counts as another part of the file.
+The backbone's tensors begin with `model.` in a Lightning checkpoint and with `net.` where its
+authors publish it by itself; the rest, such as the training head, is another part of the file.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from qdgs_jax.ports.families.adaface_names import IGNORED, rules
 from qdgs_jax.ports.mapping import SHAPES_ONLY
 from qdgs_jax.ports.readers.tensors import Tensor
 from qdgs_jax.ports.source import Content, Source, shape_of
+from qdgs_jax.ports.weights import find_weights
+
+_KNOWN_BY = ("output_layer.3.weight", "input_layer.0.weight", "output_layer.4.running_mean")
 
 
 def recognise(content: Content) -> Source:
@@ -24,14 +27,9 @@ def recognise(content: Content) -> Source:
         CheckpointError: if it is another model.
     """
     root = content.root
-    lightning = type(root) is dict and "state_dict" in root
-    tensors = content.state_dict("state_dict") if lightning else content.state_dict()
-    if lightning:
-        tensors = {
-            name.removeprefix("model."): tensor
-            for name, tensor in tensors.items()
-            if name.startswith("model.")
-        }
+    lightning = type(root) is dict and "pytorch-lightning_version" in root
+    found = find_weights(root, "an AdaFace backbone", _KNOWN_BY)
+    tensors = found.tensors
     cfg = _sizes(tensors)
     return Source(
         layout="a Lightning checkpoint of AdaFace" if lightning else "an AdaFace state dict",
@@ -40,6 +38,7 @@ def recognise(content: Content) -> Source:
             "architecture": f"ir_{'se_' if cfg.se else ''}{cfg.depth}",
             "image size": cfg.input_size,
             "embedding": cfg.embed_dim,
+            **found.details,
         },
         build=lambda: IResNet(cfg, rngs=SHAPES_ONLY),
         tensors=tensors,

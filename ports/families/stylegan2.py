@@ -3,7 +3,8 @@
 NVIDIA's pickles (stylegan2-ada-pytorch, and stylegan3's StyleGAN2) hold trees of modules with their
 attributes; the averaged generator `G_ema` is taken. The source code inside is never looked at.
 Rosinality's files hold a state dict `g_ema`. Beside it lies the average code `latent_avg` where it
-was converted from NVIDIA's; where rosinality's own training wrote it, the code is estimated. Sizes
+was converted from NVIDIA's; where rosinality's own training wrote it, the code is estimated. Files
+from before noise was stored get noise images of a fixed seed, as the program makes them. Sizes
 come from the shapes of the tensors; attributes tell what shapes do not: architecture, clamp,
 learning-rate multiplier.
 """
@@ -34,12 +35,16 @@ from qdgs_jax.ports.families.stylegan2_names import (
 )
 from qdgs_jax.ports.mapping import SHAPES_ONLY, fill_model
 from qdgs_jax.ports.readers.allowed import Record
-from qdgs_jax.ports.readers.pickle_machine import Data
-from qdgs_jax.ports.readers.region import Region
-from qdgs_jax.ports.readers.tensors import Storage, Tensor
+from qdgs_jax.ports.readers.tensors import Tensor
+from qdgs_jax.ports.readers.values import Data
 from qdgs_jax.ports.source import Content, Source, shape_of
+from qdgs_jax.ports.weights import Found, Tensors, find_weights
 
-Tensors = dict[str, Tensor]
+_KNOWN_BY = ("style.1.weight", "input.input", "to_rgb1.bias")
+_LOOKED_FOR = (
+    "a StyleGAN2: the file holds neither G_ema (an NVIDIA pickle) nor g_ema (rosinality's "
+    "stylegan2-pytorch)"
+)
 _FILTERS = r".*(resample_filter|blur\.kernel|upsample\.kernel)"
 _DEEPEST = 64  # layers of a mapping network; published ones have 2 or 8
 _WIDEST = 4096  # numbers in z or a code for which an average code is estimated
@@ -56,14 +61,11 @@ def recognise(content: Content) -> Source:
     try:
         if type(root) is dict and type(root.get("G_ema")) is Record:
             return _nvidia(root["G_ema"])
-        if type(root) is dict and "g_ema" in root:
-            return _rosinality(content)
+        return _rosinality(find_weights(root, _LOOKED_FOR, _KNOWN_BY, ("g_ema",)))
+    except CheckpointError:
+        raise
     except ValueError as error:  # of the model's config
         raise CheckpointError(str(error)) from None
-    raise CheckpointError(
-        "This is not a StyleGAN2: the file holds neither G_ema (an NVIDIA pickle) nor g_ema "
-        "(rosinality's stylegan2-pytorch)."
-    )
 
 
 def _nvidia(generator: Record) -> Source:
@@ -105,8 +107,8 @@ def _nvidia(generator: Record) -> Source:
     return _source("an NVIDIA network pickle", cfg, tensors, NVIDIA_RULES, NVIDIA_IGNORED)
 
 
-def _rosinality(content: Content) -> Source:
-    tensors = content.state_dict("g_ema")
+def _rosinality(found: Found) -> Source:
+    tensors = found.tensors
     _check_filters(tensors, gain=4)
     levels = sum(re.fullmatch(r"to_rgbs\.\d+\.bias", name) is not None for name in tensors)
     if levels > 8:
@@ -122,19 +124,29 @@ def _rosinality(content: Content) -> Source:
         w_dim=w_dim,
         mapping_layers=_mapping_layers(tensors, r"style\.\d+\.weight"),
     )
-    average = content.state_dict().get("latent_avg")
-    details = {}
+    assumed = {}
+    average = found.beside("latent_avg")
     if average is None:
         average = _estimated_average(cfg, tensors)
-        details = {"average code": f"estimated from {_SAMPLES:,} latents, the file holds none"}
-    found = _source(
-        "a rosinality state dict",
-        cfg,
-        {**tensors, "latent_avg": average},
-        rosinality_rules(cfg),
-        ROSINALITY_IGNORED,
-    )
-    return dataclasses.replace(found, details={**found.details, **details})
+        assumed["average code"] = f"estimated from {_SAMPLES:,} latents, the file holds none"
+    tensors = {**tensors, "latent_avg": average}
+    if not any(name.startswith("noises.") for name in tensors):
+        tensors |= _drawn_noise(cfg)
+        assumed["noise images"] = "drawn from a fixed seed, for the file is older than stored noise"
+    rules, ignored = rosinality_rules(cfg), ROSINALITY_IGNORED
+    source = _source("a rosinality state dict", cfg, tensors, rules, ignored)
+    details = {**source.details, **assumed, **found.details}
+    return dataclasses.replace(source, details=details, assumed=assumed)
+
+
+def _drawn_noise(cfg: StyleGAN2Config) -> Tensors:
+    """Noise images as the original program makes them for a new model: standard normal."""
+    rng = np.random.default_rng(0)
+    sides = [4, *(side for side in cfg.resolutions[1:] for _ in range(2))]
+    return {
+        f"noises.noise_{n}": Tensor.of_array(rng.standard_normal((1, 1, side, side), np.float32))
+        for n, side in enumerate(sides)
+    }
 
 
 def _estimated_average(cfg: StyleGAN2Config, tensors: Tensors) -> Tensor:
@@ -154,9 +166,7 @@ def _estimated_average(cfg: StyleGAN2Config, tensors: Tensors) -> Tensor:
     network = fill_model(lambda: MappingNetwork(small, rngs=SHAPES_ONLY), params)
     z = np.random.default_rng(0).standard_normal((_SAMPLES, cfg.z_dim), dtype=np.float32)
     means = [network(jnp.asarray(part))[:, 0].mean(axis=0) for part in np.split(z, 10)]
-    average = np.mean(means, axis=0, dtype=np.float32)
-    storage = Storage(average.dtype, average.size, Region.of_bytes(average.tobytes()))
-    return Tensor.contiguous(storage, average.shape)
+    return Tensor.of_array(np.mean(means, axis=0, dtype=np.float32))
 
 
 def _numbers(tensors: Tensors, name: str, rank: int) -> np.ndarray:

@@ -13,6 +13,9 @@ from qdgs_jax.ports.errors import CheckpointError
 from qdgs_jax.ports.mapping import SHAPES_ONLY, Regroup, Rule
 from qdgs_jax.ports.readers.tensors import Tensor
 from qdgs_jax.ports.source import Content, Source, shape_of
+from qdgs_jax.ports.weights import find_weights
+
+_KNOWN_BY = ("encoder.conv1.weight", "encoder.fc_mu.weight", "decoder.convT1.weight")
 
 
 def recognise(content: Content) -> Source:
@@ -21,12 +24,13 @@ def recognise(content: Content) -> Source:
     Raises:
         CheckpointError: if it is another model.
     """
-    tensors = content.state_dict()
+    found = find_weights(content.root, "a shapes VAE", _KNOWN_BY)
+    tensors = found.tensors
     cfg = _sizes(tensors)
     return Source(
         layout="a shapes VAE state dict",
         config={"kind": "vae", **cfg.to_dict()},
-        details={"image size": cfg.image_size, "latents": cfg.latent_dim},
+        details={"image size": cfg.image_size, "latents": cfg.latent_dim, **found.details},
         build=lambda: VAE(cfg, rngs=SHAPES_ONLY),
         tensors=tensors,
         rules=_rules(cfg),

@@ -9,7 +9,7 @@ not listed is refused with the whole file. What each genuine format needs:
   EasyDict, set, `_load_from_bytes`, NumPy scalars;
 - TorchScript archives: classes below `__torch__`, typed lists;
 - Lightning and training checkpoints: Counter (learning rate schedules), Namespace and AttributeDict
-  (arguments), callback classes as dictionary keys.
+  (arguments), deques, and the data of `inert.py`, which is dropped.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 
 from qdgs_jax.ports.errors import CheckpointError, show
-from qdgs_jax.ports.readers.pickle_machine import Buildable, Data, Global, check_key
+from qdgs_jax.ports.readers.inert import inert_names, inert_package
 from qdgs_jax.ports.readers.region import Region
 from qdgs_jax.ports.readers.tensors import SCALAR_DTYPES, STORAGE_DTYPES, Storage, Tensor
+from qdgs_jax.ports.readers.values import Buildable, Data, Global, Opaque, check_key
 
 Arguments = tuple[Data, ...]
 Names = Mapping[tuple[str, str], Global]
@@ -58,13 +59,21 @@ class Record(Buildable):
 
 
 class ScalarType(Buildable):
-    """A NumPy element type on its way to becoming known; object types are never accepted."""
+    """A NumPy element type on its way to becoming known.
 
-    def __init__(self, dtype: np.dtype) -> None:
-        self.dtype = dtype
+    Attributes:
+        code: as the file gives it.
+        dtype: the type; None for texts, dates and objects, which only arrays that are dropped have.
+    """
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+        self.dtype = _SCALAR_CODES.get(code)
 
     def set_state(self, state: Data) -> None:
         """Accept the state that NumPy writes for plain little-endian types."""
+        if self.dtype is None:
+            return
         plain = type(state) is tuple and len(state) == 8 and type(state[0]) is int
         if not plain or state[1] not in ("<", "|", "=") or any(x is not None for x in state[2:5]):
             raise CheckpointError("A NumPy element type is structured or big-endian.")
@@ -126,9 +135,30 @@ def _typed_tensor(arguments: Arguments) -> Tensor:
 
 
 def _parameter(arguments: Arguments) -> Tensor:
-    _expect("_rebuild_parameter", arguments, Tensor, bool, None)
+    # tensor, requires_grad, backward_hooks and, where it has any, the state of its attributes
+    _expect("_rebuild_parameter", arguments[:3], Tensor, bool, None)
     tensor: Tensor = arguments[0]
     return tensor
+
+
+def _tensor_of_type(arguments: Arguments) -> Tensor:
+    # how to make the tensor, its class, arguments for the former, the state of its attributes
+    _expect("_rebuild_from_type_v2", arguments, Global, Global, tuple, None)
+    make = arguments[0].build
+    if make not in (_tensor, _typed_tensor, _parameter):
+        raise CheckpointError(f"Refused: a tensor is made by {show(arguments[0].name)}.")
+    tensor: Tensor = make(arguments[2])
+    return tensor
+
+
+def _list(arguments: Arguments) -> Data:
+    _expect("deque", arguments[:1], *[(list, tuple)] * len(arguments[:1]))
+    return list(arguments[0]) if arguments else []
+
+
+def _no_bytes(arguments: Arguments) -> Region:
+    _expect("bytes", arguments)
+    return Region.of_bytes(b"")
 
 
 def _size(arguments: Arguments) -> Data:
@@ -136,12 +166,13 @@ def _size(arguments: Arguments) -> Data:
     return tuple(arguments[0])
 
 
-def _text_to_bytes(arguments: Arguments) -> Region:
-    # Protocol 2 writes bytes as text in Latin-1, such as those of a NumPy scalar.
+def _text_to_bytes(arguments: Arguments) -> Region | Opaque:
+    # Protocol 2 writes bytes as text in Latin-1: those of a NumPy scalar, and those of whole
+    # arrays, which no model needs and nobody copies.
     _expect("_codecs.encode", arguments, str, str)
     text, encoding = arguments
     if len(text) > _LONGEST_SCALAR:
-        raise CheckpointError(f"Refused: the pickle encodes a text of {len(text)} letters.")
+        return Opaque("bytes")
     if encoding != "latin1" or not all(ord(letter) < 256 for letter in text):
         raise CheckpointError("Refused: the pickle encodes a text that does not stand for bytes.")
     return Region.of_bytes(text.encode("latin1"))
@@ -149,14 +180,16 @@ def _text_to_bytes(arguments: Arguments) -> Region:
 
 def _scalar_type(arguments: Arguments) -> ScalarType:
     _expect("numpy.dtype", arguments, str, (bool, int), (bool, int))
-    if arguments[0] not in _SCALAR_CODES:
-        raise CheckpointError(f"Refused: NumPy element type {show(arguments[0])} in the pickle.")
-    return ScalarType(_SCALAR_CODES[arguments[0]])
+    return ScalarType(arguments[0])
 
 
 def _scalar(arguments: Arguments) -> Data:
     _expect("numpy scalar", arguments, ScalarType, Region)
     dtype, data = arguments[0].dtype, arguments[1]
+    if dtype is None:
+        raise CheckpointError(
+            f"Refused: NumPy element type {show(arguments[0].code)} of a scalar in the pickle."
+        )
     if data.length != dtype.itemsize:
         raise CheckpointError(f"A NumPy scalar of type {dtype} has {data.length} bytes.")
     return data.array().view(dtype)[0].item()
@@ -190,14 +223,20 @@ def _only(name: str) -> Callable[[Arguments], Data]:
     return build
 
 
+_ATTRIBUTE_DICTS = (
+    "pytorch_lightning.utilities.parsing",
+    "lightning.pytorch.utilities.parsing",
+    "lightning_fabric.utilities.data",
+    "lightning.fabric.utilities.data",
+)
+
+
 def _table() -> dict[tuple[str, str], Global]:
     builders: dict[tuple[str, str], Callable[[Arguments], Any]] = {
         ("collections", "OrderedDict"): _mapping("OrderedDict"),
         ("collections", "Counter"): _mapping("Counter"),
         ("dnnlib.util", "EasyDict"): _mapping("EasyDict"),
-        ("pytorch_lightning.utilities.parsing", "AttributeDict"): _mapping("AttributeDict"),
-        ("builtins", "set"): _set,
-        ("__builtin__", "set"): _set,
+        ("collections", "deque"): _list,
         ("_codecs", "encode"): _text_to_bytes,
         ("numpy", "dtype"): _scalar_type,
         ("numpy.core.multiarray", "scalar"): _scalar,
@@ -207,11 +246,22 @@ def _table() -> dict[tuple[str, str], Global]:
         ("torch._utils", "_rebuild_tensor_v2"): _tensor,
         ("torch._utils", "_rebuild_tensor_v3"): _typed_tensor,
         ("torch._utils", "_rebuild_parameter"): _parameter,
+        ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
+        ("torch._tensor", "_rebuild_from_type_v2"): _tensor_of_type,
         ("torch_utils.persistence", "_reconstruct_persistent_obj"): _persistent_object,
     }
+    for module in ("builtins", "__builtin__"):
+        builders |= {
+            (module, "set"): _set,
+            (module, "frozenset"): _set,
+            (module, "bytes"): _no_bytes,
+        }
+    for module in _ATTRIBUTE_DICTS:
+        builders[module, "AttributeDict"] = _mapping("AttributeDict")
     for kind in ("build_intlist", "build_doublelist", "build_boollist", "restore_type_tag"):
         builders["torch.jit._pickle", kind] = _only(kind)
-    table = {key: Global(".".join(key), build) for key, build in builders.items()}
+    table = inert_names()
+    table |= {key: Global(".".join(key), build) for key, build in builders.items()}
     table["argparse", "Namespace"] = _record("argparse.Namespace")
     for dtype in SCALAR_DTYPES:
         table["torch", dtype] = Global(f"torch.{dtype}")
@@ -240,8 +290,9 @@ def find_global(module: str, name: str) -> Global:
     plain = all(part.isidentifier() for part in [*module.split("."), name])
     if plain and module.split(".")[0] == "__torch__":  # a class defined by a TorchScript archive
         return _record(f"{module}.{name}")
-    if plain and module.startswith("pytorch_lightning.callbacks."):  # a dictionary key
-        return Global(f"{module}.{name}")
+    inert = inert_package(module, name) if plain else None
+    if inert is not None:
+        return inert
     if module.startswith("dnnlib.tflib"):
         raise CheckpointError(
             f"Refused: this is a TensorFlow pickle of StyleGAN, it names {show(name)} of "
@@ -265,3 +316,21 @@ def storage_dtype(kind: Data) -> np.dtype:
         raise CheckpointError(f"A storage has the unknown type {show(kind)}.")
     dtype: np.dtype = STORAGE_DTYPES[name]
     return dtype
+
+
+def storage_id(pid: tuple[Data, ...], length: int) -> tuple[np.dtype, str, int]:
+    """Element type, key and element count of ("storage", class, key, location, count, ...)."""
+    if len(pid) != length or pid[0] != "storage" or type(pid[2]) is not str:
+        raise CheckpointError("The pickle names external data that is not a storage.")
+    return storage_dtype(pid[1]), pid[2], pid[4]
+
+
+def same_storage(storage: Storage, dtype: np.dtype, numel: int) -> Storage:
+    """Return the storage, if it is declared as it was before.
+
+    Raises:
+        CheckpointError: otherwise.
+    """
+    if storage.dtype != dtype or storage.numel != numel:
+        raise CheckpointError("The pickle declares one storage in two ways.")
+    return storage

@@ -13,72 +13,20 @@ The opcodes are those of Python's pickletools; protocols 1 to 5.
 
 from __future__ import annotations
 
-import dataclasses
 import struct
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from qdgs_jax.ports.errors import CheckpointError, show
 from qdgs_jax.ports.readers.region import Region
+from qdgs_jax.ports.readers.values import Budget, Buildable, Data, Global, Opaque, check_key
 
-Data = Any  # None, bool, int, float, str, Region, list, tuple, dict, set, or what a Global builds
 _WINDOW = 1 << 16
 _LONGEST_INTEGER = 32  # bytes; generators' 128-bit states are the longest seen
 _LONGEST_TEXT = 1 << 24  # bytes; network source embedded in a pickle takes about 2**17
 _LONGEST_GLOBAL = 256  # letters
-LONGEST_KEY = 1024  # letters
-_KEY_BITS = 60  # integers below 2**61 - 1 hash to themselves, larger ones can be made to collide
 _MOST_ARGUMENTS = 16
 _CONTAINERS = (list, tuple, dict, set)
-_LETTERS = 64  # of a text, count as much as one opcode
-
-
-@dataclasses.dataclass(frozen=True)
-class Global:
-    """An allowed name: what a file may do with it is what its builder does.
-
-    Attributes:
-        name: dotted name, for messages.
-        build: our constructor, from a tuple of plain data; None if the name may only be mentioned.
-    """
-
-    name: str
-    build: Callable[[tuple[Data, ...]], Data] | None = None
-
-
-class Buildable:
-    """A value that accepts state from the BUILD opcode."""
-
-    def set_state(self, state: Data) -> None:
-        """Take the state, or raise CheckpointError."""
-        raise NotImplementedError
-
-
-class Budget:
-    """How many opcodes and values a checkpoint may still take; each is worth about 100 bytes.
-
-    Args:
-        length: size of the file in bytes. FFHQ at 256 x 256 takes 0.03 million opcodes in 200 MB.
-    """
-
-    def __init__(self, length: int) -> None:
-        self.left = min(50_000 + length // 64, 1_000_000)
-
-    def spend(self, amount: int = 1) -> None:
-        """Use up some of it.
-
-        Raises:
-            CheckpointError: if nothing is left.
-        """
-        self.left -= amount
-        if self.left < 0:
-            raise CheckpointError(
-                "The checkpoint's pickle unfolds to far more than any genuine one of its size."
-            )
-
-    def spend_text(self, letters: int) -> None:
-        """Use up what a text of this length costs."""
-        self.spend(letters // _LETTERS)
 
 
 Find = Callable[[str, str], Global]
@@ -229,19 +177,27 @@ class Unpickler:
 
     def _append(self) -> None:
         item = self._pop()
-        self._top(list, "appends to").append(item)
+        if not self._drops():
+            self._top(list, "appends to").append(item)
 
     def _appends(self) -> None:
         items = self._pop_to_mark()
-        self._top(list, "appends to").extend(items)
+        if not self._drops():
+            self._top(list, "appends to").extend(items)
 
     def _set_item(self) -> None:
         value, key = self._pop(), self._pop()
-        _fill(self._top(dict, "sets an item of"), [key, value])
+        if not self._drops():
+            _fill(self._top(dict, "sets an item of"), [key, value])
 
     def _set_items(self) -> None:
         items = self._pop_to_mark()
-        _fill(self._top(dict, "sets items of"), items)
+        if not self._drops():
+            _fill(self._top(dict, "sets items of"), items)
+
+    def _drops(self) -> bool:
+        """Whether the value on top drops what it is given."""
+        return bool(self._stack) and type(self._stack[-1]) is Opaque
 
     def _add_items(self) -> None:
         items = self._pop_to_mark()
@@ -328,22 +284,6 @@ def _is_metadata(state: Data) -> bool:
     return type(state) is dict and all(key == "_metadata" for key in state)
 
 
-def check_key(key: Data) -> Data:
-    """Return the key of a dictionary or item of a set, if it is short and hashes fast.
-
-    Raises:
-        CheckpointError: otherwise.
-    """
-    fits = key is None or type(key) in (bool, int, float, str, Global)
-    if type(key) is int:
-        fits = key.bit_length() <= _KEY_BITS
-    elif type(key) is str:
-        fits = len(key) <= LONGEST_KEY
-    if not fits:
-        raise CheckpointError(f"Refused: the pickle uses {show(key)} as a key.")
-    return key
-
-
 def _fill(target: dict[Data, Data], items: list[Data]) -> None:
     if len(items) % 2:
         raise CheckpointError("The pickle is broken: a key has no value.")
@@ -384,6 +324,7 @@ _OPERATIONS: Mapping[int, _Operation] = {
     ord("B"): _with(Unpickler._bytes, "<I"),
     ord("C"): _with(Unpickler._bytes, "<B"),
     0x8E: _with(Unpickler._bytes, "<Q"),
+    0x96: _with(Unpickler._bytes, "<Q"),  # a bytearray
     ord(")"): _push(tuple),
     0x85: _with(Unpickler._tuple, 1),
     0x86: _with(Unpickler._tuple, 2),

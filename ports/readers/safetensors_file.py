@@ -11,9 +11,9 @@ import math
 from typing import Any, BinaryIO
 
 from qdgs_jax.ports.errors import CheckpointError, show
-from qdgs_jax.ports.readers.pickle_machine import LONGEST_KEY
 from qdgs_jax.ports.readers.region import Region
 from qdgs_jax.ports.readers.tensors import MAX_RANK, SCALAR_DTYPES, Storage, Tensor
+from qdgs_jax.ports.readers.values import LONGEST_KEY
 
 _LARGEST_HEADER = 1 << 22  # bytes; a tensor takes about 120, and parsed up to 25 times as many
 _DTYPES = {

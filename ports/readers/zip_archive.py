@@ -1,7 +1,9 @@
 """The zip archives of `torch.save` and TorchScript, with every declared size and place checked.
 
 PyTorch stores the entries that matter uncompressed, so an entry is a region of the file and its
-checksum is compared when it is read. Nothing is ever extracted to disk.
+checksum is compared when it is read. `torch.save` can be told not to compute checksums; it then
+writes 0 for every entry, and only an archive that has no other checksum at all is taken for such a
+one: a single checksum that was damaged stays an error. Nothing is ever extracted to disk.
 """
 
 from __future__ import annotations
@@ -69,6 +71,7 @@ class Archive:
                 f"A PyTorch checkpoint has a data.pkl, the archive has {problem}."
             )
         self._top = tops.pop()
+        self._checked = any(info.CRC for info in infos)
         self._infos: dict[str, zipfile.ZipInfo] = {}
         for info in infos:
             self._admit(info)
@@ -89,8 +92,8 @@ class Archive:
     def __contains__(self, name: str) -> bool:
         return name in self._infos
 
-    def entry(self, name: str) -> tuple[Region, int]:
-        """Place and CRC-32 of an entry; the bytes are not read yet.
+    def entry(self, name: str) -> tuple[Region, int | None]:
+        """Place and CRC-32 of an entry, None in an archive without any; it is not read yet.
 
         Args:
             name: below the top folder, such as "data/0".
@@ -117,7 +120,7 @@ class Archive:
             raise CheckpointError(f"The archive's entry {show(name)} has another name inside.")
         if end > self._ends[info.header_offset]:
             raise CheckpointError(f"The archive's entry {show(name)} runs into the next one.")
-        return self._region.part(start, info.file_size), info.CRC
+        return self._region.part(start, info.file_size), info.CRC if self._checked else None
 
     def read(self, name: str) -> Region:
         """Read an entry into memory and compare its checksum.
@@ -127,6 +130,6 @@ class Archive:
         """
         region, crc = self.entry(name)
         data = region.read(0, region.length)
-        if zlib.crc32(data) != crc:
+        if crc is not None and zlib.crc32(data) != crc:
             raise CheckpointError(f"The file is damaged: the checksum of {show(name)} is wrong.")
         return Region.of_bytes(data)

@@ -1,6 +1,6 @@
 """Archives: what a search found, the best latent of each cell."""
 
-from qdgs_jax.archive.base import Archive, Elite, Genotypes
+from qdgs_jax.archive.base import Archive, Genotypes
 from qdgs_jax.archive.cvt import CVTArchive, cvt_centroids
 from qdgs_jax.archive.grid import GridArchive
 from qdgs_jax.archive.insertion import AddInfo, judge
@@ -9,7 +9,6 @@ __all__ = [
     "AddInfo",
     "Archive",
     "CVTArchive",
-    "Elite",
     "Genotypes",
     "GridArchive",
     "cvt_centroids",

@@ -6,35 +6,31 @@ a whole search stays on device inside one `jit`. One structure holds both views 
 that guide the emitters (Fontaine & Nikolaidis 2023, "Covariance Matrix Adaptation MAP-Annealing",
 arXiv:2205.10752, Algorithm 2). The latents are stored once. Fitnesses are maximised.
 """
-# ruff: noqa: PD008 (`.at` is that of JAX arrays)
 
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from qdax.core.containers.mapelites_repertoire import MapElitesRepertoire
 
+from qdgs_jax.archive.checks import check_thresholds
+from qdgs_jax.archive.exchange import Exchange
 from qdgs_jax.archive.insertion import (
     MAX_BATCH,
     AddInfo,
     append_cells,
-    count_occupied,
     first_in_cell,
     judge,
     move_thresholds,
     per_group,
 )
+from qdgs_jax.archive.statistics import Statistics
 from qdgs_jax.archive.storage import decode, encode, finite_rows, storage_type
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 # Pytree of arrays with leading axis B (candidates) or C (cells); mostly Float[B, D].
 Genotypes = Any
@@ -43,17 +39,7 @@ Genotypes = Any
 STATIC = {"pytree_node": False}
 
 
-class Elite(NamedTuple):
-    """One occupied cell, on the host."""
-
-    cell: int
-    genotype: Any
-    fitness: float
-    descriptor: np.ndarray
-    threshold: float
-
-
-class Archive(MapElitesRepertoire):
+class Archive(Statistics, Exchange, MapElitesRepertoire):
     """QDax repertoire with thresholds; subclasses say which cell a descriptor belongs to.
 
     Every array has the cells as its leading axis, which QDax's selectors rely on.
@@ -98,7 +84,7 @@ class Archive(MapElitesRepertoire):
         **settings: Any,
     ) -> Self:
         """Check the settings and build an archive without elites."""
-        _check_thresholds(learning_rate, threshold_min, qd_score_offset)
+        check_thresholds(learning_rate, threshold_min, qd_score_offset)
         if not jnp.issubdtype(dtype, jnp.floating):
             raise ValueError(f"dtype is {dtype}: latents are stored in a floating-point type.")
         # Without x64, arrays of float64 are of float32.
@@ -124,7 +110,15 @@ class Archive(MapElitesRepertoire):
         )
 
     def cell_of(self, descriptors: jax.Array) -> jax.Array:
-        """Cells Int[B] of descriptors Float[B, M]; C for a row that is not finite."""
+        """Cells Int[B] of descriptors Float[B, M]; C for a row that is not finite.
+
+        Measures beyond the ranges belong to the edge cells, however far they are.
+        """
+        finite = jnp.all(jnp.isfinite(descriptors), axis=-1)
+        return jnp.where(finite, self._locate(descriptors), self.num_cells)
+
+    def _locate(self, descriptors: jax.Array) -> jax.Array:
+        """Cells Int32[B] of descriptors Float[B, M]; any cell for a row that is not finite."""
         raise NotImplementedError("Archive is abstract: use GridArchive or CVTArchive.")
 
     @classmethod
@@ -169,8 +163,8 @@ class Archive(MapElitesRepertoire):
             fitnesses: Float[B] or Float[B, 1].
             thresholds: Float[C], `archive.thresholds` from before the insertion.
         """
-        cell = self.cell_of(descriptors)
-        return judge(cell, fitnesses.reshape(cell.shape), thresholds, self.threshold_min)
+        fitnesses = jnp.where(jnp.isfinite(fitnesses), fitnesses, -jnp.inf).reshape(-1)
+        return judge(self.cell_of(descriptors), fitnesses, thresholds, self.threshold_min)
 
     def add_with_info(
         self,
@@ -202,11 +196,37 @@ class Archive(MapElitesRepertoire):
         """
         descriptors, fitnesses = jnp.asarray(descriptors), jnp.asarray(fitnesses)
         fitnesses = self._checked_fitnesses(genotypes, descriptors, fitnesses)
-        storable = finite_rows(genotypes, self.dtype)
-        cell = jnp.where(storable, self.cell_of(descriptors), self.num_cells)
-        info = judge(cell, fitnesses, self.thresholds, self.threshold_min)
+        descriptors = descriptors.astype(jnp.float32)  # a number may be finite in float64 alone
+        sound = self.storable(genotypes) & jnp.all(jnp.isfinite(descriptors), axis=-1)
+        sound &= jnp.isfinite(fitnesses)
+        return self.insert(
+            genotypes, descriptors, jnp.where(sound, fitnesses, -jnp.inf), extra_scores
+        )
+
+    def storable(self, genotypes: Genotypes) -> jax.Array:
+        """Say which latents are finite in the precision of the archive, Bool[B]."""
+        return finite_rows(genotypes, self.dtype)
+
+    def insert(
+        self,
+        genotypes: Genotypes,
+        descriptors: jax.Array,
+        fitnesses: jax.Array,
+        extra_scores: Mapping[str, Any] | None = None,
+    ) -> tuple[Self, AddInfo]:
+        """`add_with_info` of candidates that were tested already.
+
+        Args:
+            genotypes: Float[B, D].
+            descriptors: Float[B, M].
+            fitnesses: Float[B] or Float[B, 1], finite; -inf marks a candidate of which anything is
+                not finite, or latents not `storable`: it is rejected.
+            extra_scores: as in `add_with_info`.
+        """
+        fitnesses = self._checked_fitnesses(genotypes, descriptors, fitnesses)
+        info = judge(self._locate(descriptors), fitnesses, self.thresholds, self.threshold_min)
         kept = self._checked_scores(extra_scores or {}, len(fitnesses))
-        return self._insert(genotypes, descriptors, fitnesses, info, kept), info
+        return self._write(genotypes, descriptors, fitnesses, info, kept), info
 
     def add(
         self,
@@ -257,7 +277,7 @@ class Archive(MapElitesRepertoire):
             )
         return kept
 
-    def _insert(
+    def _write(
         self,
         genotypes: Genotypes,
         descriptors: jax.Array,
@@ -267,7 +287,7 @@ class Archive(MapElitesRepertoire):
     ) -> Self:
         """Write a judged batch."""
         batch = fitnesses.shape[0]
-        position = jnp.arange(batch)
+        position = jnp.arange(batch, dtype=jnp.int32)
         threshold = self.thresholds.at[info.cell].get(mode="fill", fill_value=jnp.inf)
         current = self.fitnesses.at[info.cell, 0].get(mode="fill", fill_value=jnp.inf)
         # Leaving out candidates that change nothing also makes the first write depend on these
@@ -341,87 +361,6 @@ class Archive(MapElitesRepertoire):
         """The elites' latents, Float[C, D] in at least float32; zero in empty cells."""
         return decode(self.genotypes, self.dtype)
 
-    @property
-    def num_cells(self) -> int:
-        """Number C of cells."""
-        return self.fitnesses.shape[0]
-
-    @property
-    def occupied(self) -> jax.Array:
-        """Bool[C], the cells that hold an elite."""
-        return self.fitnesses[:, 0] > -jnp.inf
-
-    @property
-    def num_elites(self) -> jax.Array:
-        """Number of occupied cells, Int[]."""
-        return count_occupied(self.occupied_cells)
-
-    @property
-    def coverage(self) -> jax.Array:
-        """Share of cells that are occupied, in [0, 1]."""
-        return self.num_elites / self.num_cells
-
-    @property
-    def qd_score(self) -> jax.Array:
-        """Sum of the elites' fitnesses, each minus `qd_score_offset`."""
-        fitnesses = self.fitnesses[:, 0] - self.qd_score_offset
-        return jnp.sum(fitnesses, where=self.occupied)
-
-    @property
-    def norm_qd_score(self) -> jax.Array:
-        """QD-score divided by the number of cells."""
-        return self.qd_score / self.num_cells
-
-    @property
-    def best(self) -> jax.Array:
-        """Best fitness ever offered; -inf while the archive is empty."""
-        return jnp.max(self.fitnesses)
-
-    @property
-    def mean(self) -> jax.Array:
-        """Mean fitness of the elites; NaN while the archive is empty."""
-        return jnp.mean(self.fitnesses[:, 0], where=self.occupied)
-
-    def elites(self) -> Iterator[Elite]:
-        """Iterate over the elites in the order of their discovery, fetched to the host at once."""
-        host = jax.device_get(self.replace(genotypes=self.latents))
-        for cell in host.occupied_cells[: int(host.num_elites)]:
-            yield Elite(
-                cell=int(cell),
-                genotype=jax.tree.map(lambda x, c=cell: x[c], host.genotypes),
-                fitness=float(host.fitnesses[cell, 0]),
-                descriptor=host.descriptors[cell],
-                threshold=float(host.thresholds[cell]),
-            )
-
-    # Files; see `archive_io`
-
-    def to_frame(self) -> pd.DataFrame:
-        """Elites as a table, in the order of their discovery; see `archive_io.to_frame`."""
-        from qdgs_jax import elites as archive_io
-
-        return archive_io.to_frame(self)
-
-    @classmethod
-    def from_frame(cls, frame: pd.DataFrame, **settings: Any) -> Self:
-        """Build an archive from such a table and the settings of `create`."""
-        from qdgs_jax import elites as archive_io
-
-        return archive_io.from_frame(cls, frame, **settings)
-
-    def to_parquet(self, path: str | Path) -> None:
-        """Write the table and the settings to a file, which appears whole or not at all."""
-        from qdgs_jax import elites as archive_io
-
-        archive_io.to_parquet(self, path)
-
-    @classmethod
-    def from_parquet(cls, path: str | Path) -> Self:
-        """Read what `to_parquet` wrote."""
-        from qdgs_jax import elites as archive_io
-
-        return archive_io.from_parquet(cls, path)
-
     def settings(self) -> dict[str, Any]:
         """The arguments of `create` that give an empty archive like this one, but the genotype."""
         examples = jax.tree.map(lambda x: np.zeros(x.shape[1:], x.dtype), self.extra_scores)
@@ -432,39 +371,3 @@ class Archive(MapElitesRepertoire):
             "dtype": self.dtype,
             **({"extra_scores": examples} if examples else {}),
         }
-
-
-def checked_ranges(ranges: Sequence[Sequence[float]]) -> tuple[tuple[float, float], ...]:
-    """Ranges of measures as tuples.
-
-    Raises:
-        ValueError: Unless they are pairs of finite numbers, low < high in float32.
-    """
-    try:
-        box = tuple((float(low), float(high)) for low, high in ranges)
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"ranges is {ranges}: give one (low, high) pair per measure, e.g. ((-1, 1), (0, 10))."
-        ) from None
-    for low, high in box:
-        # Compared as cells are found: a range may vanish in float32.
-        width = np.float32(high) - np.float32(low)
-        if not (np.isfinite(width) and width > 0):
-            raise ValueError(
-                f"ranges has the pair ({low}, {high}): give two finite numbers, low < high."
-            )
-    return box
-
-
-def _check_thresholds(learning_rate: float, threshold_min: float, qd_score_offset: float) -> None:
-    if not 0 <= learning_rate <= 1:
-        raise ValueError(f"learning_rate is {learning_rate}: choose a number from 0 to 1.")
-    if not threshold_min < math.inf:
-        raise ValueError(f"threshold_min is {threshold_min}: choose a number or -inf.")
-    if threshold_min == -math.inf and learning_rate != 1:
-        raise ValueError(
-            f"learning_rate is {learning_rate} but threshold_min is -inf, from where no mixture "
-            "leads away: choose a finite threshold_min, or a learning rate of 1."
-        )
-    if not math.isfinite(qd_score_offset):
-        raise ValueError(f"qd_score_offset is {qd_score_offset}: choose a finite number.")

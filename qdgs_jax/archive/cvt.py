@@ -2,8 +2,7 @@
 
 CVT-MAP-Elites (Vassiliades, Chatzilygeroudis & Mouret 2018, "Using Centroidal Voronoi Tessellations
 to Scale Up the Multidimensional Archive of Phenotypic Elites Algorithm", arXiv:1610.05729). The
-nearest centroid is searched chunk by chunk, so that memory stays O(batch + cells) where QDax's
-search takes O(batch * cells).
+nearest centroid is searched in memory O(batch + cells), where QDax's search takes O(batch * cells).
 """
 
 from __future__ import annotations
@@ -17,10 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qdgs_jax.archive.base import STATIC, Archive, Genotypes, checked_ranges
-
-# Distances held at a time, per candidate or cell.
-_CHUNK_SHARE = 32
+from qdgs_jax.archive.base import STATIC, Archive, Genotypes
+from qdgs_jax.archive.checks import Box, checked_ranges
+from qdgs_jax.kmeans import lloyd, nearest
 
 
 class CVTArchive(Archive):
@@ -36,7 +34,7 @@ class CVTArchive(Archive):
             from all centroids float32 distances are all the same.
     """
 
-    ranges: tuple[tuple[float, float], ...] = dataclasses.field(metadata=STATIC)
+    ranges: Box = dataclasses.field(metadata=STATIC)
 
     @classmethod
     def create(
@@ -76,6 +74,7 @@ class CVTArchive(Archive):
                 f"centroids has shape {centroids.shape} but there are {len(box)} ranges: give "
                 f"[number of cells, {len(box)}]."
             )
+        _check_distinct(centroids)
         return cls._empty(
             genotype,
             centroids,
@@ -103,50 +102,24 @@ class CVTArchive(Archive):
             **super().settings(),
         }
 
-    def cell_of(self, descriptors: jax.Array) -> jax.Array:
-        """Cells Int[B] of descriptors Float[B, M]; C for a row that is not finite."""
+    def _locate(self, descriptors: jax.Array) -> jax.Array:
         low, high = np.asarray(self.ranges, np.float32).T
-        finite = jnp.all(jnp.isfinite(descriptors), axis=-1)
         points, centroids = (
             (x - low) / (high - low) for x in (jnp.clip(descriptors, low, high), self.centroids)
         )
-        cell = nearest(points, centroids)
-        return jnp.where(finite, cell, self.num_cells)
+        return nearest(points, centroids)
 
 
-def nearest(points: jax.Array, centroids: jax.Array) -> jax.Array:
-    """Find the centroid nearest to each point; the first of equally close ones.
-
-    Args:
-        points: Float[B, M].
-        centroids: Float[C, M].
-
-    Returns:
-        Int[B].
-    """
-    (batch, measures), num_cells = points.shape, centroids.shape[0]
-    chunk = min(num_cells, max(1, _CHUNK_SHARE * (batch + num_cells) // batch))
-    num_chunks = -(-num_cells // chunk)
-    padding = ((0, num_chunks * chunk - num_cells), (0, 0))
-    padded = jnp.pad(centroids, padding, constant_values=jnp.inf)
-
-    def closer(
-        best: tuple[jax.Array, jax.Array], part: tuple[jax.Array, jax.Array]
-    ) -> tuple[tuple[jax.Array, jax.Array], None]:
-        first, some = part
-        # Summed measure by measure: an array [batch, chunk, measures] would be too much.
-        squares = (jnp.square(points[:, None, m] - some[None, :, m]) for m in range(measures))
-        distances = sum(squares, jnp.zeros((batch, chunk)))
-        index = jnp.argmin(distances, axis=1)
-        distance = jnp.min(distances, axis=1)
-        better = distance < best[0]
-        cell = jnp.where(better, first + index, best[1])
-        return (jnp.where(better, distance, best[0]), cell), None
-
-    start = jnp.full(batch, jnp.inf), jnp.zeros(batch, jnp.int32)
-    parts = jnp.arange(num_chunks) * chunk, padded.reshape(num_chunks, chunk, measures)
-    (_, cell), _ = jax.lax.scan(closer, start, parts)
-    return cell
+def _check_distinct(centroids: jax.Array) -> None:
+    """Refuse centroids that are the same; under `jit` nobody can look."""
+    if isinstance(centroids, jax.core.Tracer):
+        return
+    distinct = len(np.unique(np.asarray(centroids), axis=0))
+    if distinct < len(centroids):
+        raise ValueError(
+            f"of {len(centroids)} centroids float32 can tell {distinct} apart: leave out those "
+            "that repeat, or move and scale the measures to ranges around 0."
+        )
 
 
 def cvt_centroids(
@@ -180,13 +153,6 @@ def cvt_centroids(
         )
     low, high = jnp.asarray(checked_ranges(ranges), jnp.float32).T
     # Distances are taken in the unit cube, so that no measure outweighs the others by its unit.
-    points = jax.random.uniform(key, (count, len(low)))
-
-    def improve(_: int, centroids: jax.Array) -> jax.Array:
-        group = nearest(points, centroids)
-        sums = jax.ops.segment_sum(points, group, num_cells)
-        counts = jax.ops.segment_sum(jnp.ones(count), group, num_cells)[:, None]
-        return jnp.where(counts > 0, sums / counts, centroids)
-
-    spread: jax.Array = jax.lax.fori_loop(0, iterations, improve, points[:num_cells])
+    points = jax.random.uniform(key, (count, len(low)), jnp.float32)
+    spread = lloyd(points, points[:num_cells], iterations)
     return jnp.asarray(low + (high - low) * spread)

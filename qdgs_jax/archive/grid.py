@@ -1,7 +1,7 @@
 """The grid archive: measure space cut into cells of equal size.
 
 A cell is found by arithmetic, O(1) for each candidate, where QDax compares with all centroids. How
-candidates meet the archive is told in `base_archive`.
+candidates meet the archive is told in `base`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -17,10 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qdgs_jax.archive.base import STATIC, Archive, Elite, Genotypes, checked_ranges
-from qdgs_jax.archive.insertion import AddInfo, judge
-
-__all__ = ["AddInfo", "Archive", "Elite", "Genotypes", "GridArchive", "judge"]
+from qdgs_jax.archive.base import STATIC, Archive, Genotypes
+from qdgs_jax.archive.checks import Box, check_resolution, checked_dims, checked_ranges
 
 # Added to a scaled measure, so that one a rounding error below a boundary belongs to the upper
 # cell; the value is pyribs'.
@@ -39,7 +36,7 @@ class GridArchive(Archive):
     """
 
     dims: tuple[int, ...] = dataclasses.field(metadata=STATIC)
-    ranges: tuple[tuple[float, float], ...] = dataclasses.field(metadata=STATIC)
+    ranges: Box = dataclasses.field(metadata=STATIC)
 
     @classmethod
     def create(
@@ -72,7 +69,8 @@ class GridArchive(Archive):
             ValueError: If a setting is out of its range.
         """
         box = checked_ranges(ranges)
-        shape = _checked_dims(dims, len(box))
+        shape = checked_dims(dims, len(box))
+        check_resolution(shape, box)
         return cls._empty(
             genotype,
             _grid_centroids(shape, box),
@@ -113,46 +111,21 @@ class GridArchive(Archive):
         """The arguments of `create` that give an empty archive like this one, but the genotype."""
         return {"dims": self.dims, "ranges": self.ranges, **super().settings()}
 
-    def cell_of(self, descriptors: jax.Array) -> jax.Array:
-        """Cells Int[B] of descriptors Float[B, M]; C for a row that is not finite.
-
-        Measures beyond the ranges belong to the edge cells, however far they are.
-        """
+    def _locate(self, descriptors: jax.Array) -> jax.Array:
         dims = np.asarray(self.dims, np.float32)
         low, high = np.asarray(self.ranges, np.float32).T
         scaled = (dims * (descriptors - low) + np.float32(_CELL_EPSILON)) / (high - low)
         # Clipped before the cast, which would wrap or saturate beyond the range of int32.
         index = jnp.clip(scaled, 0, dims - 1).astype(jnp.int32)
         strides = np.cumprod((1, *self.dims[:0:-1]))[::-1].astype(np.int32)
-        finite = jnp.all(jnp.isfinite(descriptors), axis=-1)
-        return jnp.where(finite, jnp.sum(index * strides, axis=-1), self.num_cells).astype(
-            jnp.int32
-        )
+        return jnp.sum(index * strides, axis=-1, dtype=jnp.int32)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _grid_centroids(dims: tuple[int, ...], ranges: tuple[tuple[float, float], ...]) -> jax.Array:
+def _grid_centroids(dims: tuple[int, ...], ranges: Box) -> jax.Array:
     """Centres of the cells, Float[C, M], the last measure varying fastest."""
     index = jnp.stack(jnp.unravel_index(jnp.arange(math.prod(dims)), dims), axis=-1)
     low, high = np.asarray(ranges, np.float32).T
-    return jnp.asarray(low + (high - low) * (index + 0.5) / np.asarray(dims, np.float32))
-
-
-def _checked_dims(dims: Sequence[int], num_ranges: int) -> tuple[int, ...]:
-    try:
-        shape = tuple(operator.index(n) for n in dims)
-    except TypeError:
-        shape = ()
-    if not shape or min(shape) < 1:
-        raise ValueError(
-            f"dims is {dims}: give a whole number of cells of at least 1 for each measure, e.g. "
-            "(50, 50)."
-        )
-    if math.prod(shape) >= 2**31:
-        raise ValueError(f"dims {dims} make {math.prod(shape)} cells: at most 2**31 - 1 fit.")
-    if len(shape) != num_ranges:
-        raise ValueError(
-            f"dims has {len(shape)} entries but ranges has {num_ranges}: give one (low, high) pair "
-            f"per measure, e.g. ranges=((-0.1, 0.1),) * {len(shape)}."
-        )
-    return shape
+    return (low + (high - low) * (index + np.float32(0.5)) / np.asarray(dims, np.float32)).astype(
+        jnp.float32
+    )

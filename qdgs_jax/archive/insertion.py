@@ -45,12 +45,12 @@ def judge(
 
     Args:
         cell: Int[B], cells in [0, C); C marks a candidate without a cell.
-        fitnesses: Float[B]; a non-finite one is rejected.
+        fitnesses: Float[B]; -inf marks a candidate to reject, other values are finite.
         thresholds: Float[C], as they were before the candidates were inserted.
         threshold_min: what a threshold is before anything was accepted in its cell.
     """
     num_cells = thresholds.shape[0]
-    valid = jnp.isfinite(fitnesses) & (cell < num_cells)
+    valid = (fitnesses > -jnp.inf) & (cell < num_cells)
     cell = jnp.where(valid, cell, num_cells)
     threshold = jnp.asarray(thresholds).at[cell].get(mode="fill", fill_value=jnp.inf)
     accepted = valid & (fitnesses > threshold)
@@ -107,7 +107,8 @@ def sum_in_any_order(group: jax.Array, values: jax.Array, largest: jax.Array) ->
     scaled = values / unit * 2.0**bits
     high = jnp.round(scaled)
     low = jnp.round((scaled - high) * 2.0**bits)
-    sums = [per_group(group, x.astype(jnp.int32), 0, "add") for x in (high, low)]
+    parts = [per_group(group, x.astype(jnp.int32), 0, "add") for x in (high, low)]
+    sums = [x.astype(values.dtype) for x in parts]
     return (sums[0] + sums[1] * 2.0**-bits) * 2.0**-bits * unit
 
 
@@ -147,7 +148,8 @@ def move_thresholds(
     # Accepted fitnesses lie in (t_e, best], which bounds them for the sum.
     largest = jnp.maximum(jnp.abs(threshold), jnp.abs(best))
     mean = sum_in_any_order(group, jnp.where(accepted, fitnesses, 0.0), largest) / count
-    rate = -jnp.expm1(count * math.log1p(-learning_rate)) if learning_rate < 1 else 1.0
+    exponent = count.astype(threshold.dtype)
+    rate = -jnp.expm1(exponent * math.log1p(-learning_rate)) if learning_rate < 1 else 1.0
     moved = jnp.clip(threshold + rate * (mean - threshold), threshold, best)
     return jnp.where(count > 0, moved, threshold)
 
@@ -162,10 +164,10 @@ def append_cells(occupied_cells: jax.Array, found: jax.Array) -> jax.Array:
     """Append the cells `found`, Int[B] with C for "none", to a list as of `count_occupied`."""
     num_cells = occupied_cells.shape[0]
     count = count_occupied(occupied_cells)
-    added = jnp.sum(found < num_cells)
+    added = jnp.sum(found < num_cells, dtype=jnp.int32)
     # Sorted, so that the order within a batch leaves no trace.
     found = jax.lax.sort(found, is_stable=False)
-    position = jnp.arange(found.shape[0])
+    position = jnp.arange(found.shape[0], dtype=jnp.int32)
     target = jnp.where(position < added, count + position, num_cells + position)
     # One scatter for cells and count: a second one would cost a copy of the list.
     count = count + added

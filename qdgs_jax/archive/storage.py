@@ -1,7 +1,17 @@
 """Latents in less than single precision, stored as integers that hold their bits.
 
-A CPU lacks the arithmetic of bfloat16, so XLA would scatter into a float32 copy of the whole table,
-every step. A scatter of integers works in place on every device.
+On a CPU, XLA (of JAX 0.10) has no scatter of bfloat16: it converts the whole table to float32 and
+back, every step. Bits work in place on every device. Measured with 50,000 x 512 latents, a table of
+51 MB, and 64 candidates a step on two cores:
+
+| table | update | ms a step | temporary MB |
+| --- | --- | ---: | ---: |
+| uint16 | scatter | 0.5 | 0.8 |
+| bfloat16 | scatter | 23 | 103 |
+| bfloat16 | bitcast, scatter of uint16, bitcast | 15 | 52 |
+| bfloat16 | `dynamic_update_slice` row by row | 600 | 0.8 |
+
+since a bitcast of a table is a copy there, and a slice written into one passes through float32 too.
 """
 
 from __future__ import annotations
@@ -15,6 +25,17 @@ import jax.numpy as jnp
 _BITS = {1: jnp.dtype(jnp.uint8), 2: jnp.dtype(jnp.uint16)}
 
 
+def _bits(dtype: str) -> jnp.dtype | None:
+    """The type that holds the bits of a precision; None where none is needed."""
+    return _BITS.get(jnp.dtype(dtype).itemsize)
+
+
+def holds_bits(stored: jnp.dtype, dtype: str) -> bool:
+    """Say whether a table of type `stored` holds the bits of `dtype`."""
+    bits = _bits(dtype)  # compared only if there is one: to NumPy, float64 equals None
+    return bits is not None and stored == bits
+
+
 def storage_type(leaf: Any, dtype: str) -> jnp.dtype:
     """Say in what type a leaf of a genotype is stored.
 
@@ -25,12 +46,12 @@ def storage_type(leaf: Any, dtype: str) -> jnp.dtype:
     Raises:
         ValueError: If the leaf holds integers of the type that stands for `dtype`.
     """
-    own, precision = jnp.result_type(leaf), jnp.dtype(dtype)
-    if own == _BITS.get(precision.itemsize):
+    own = jnp.result_type(leaf)
+    if holds_bits(own, dtype):
         raise ValueError(f"a genotype has {own} values, which stand for {dtype}: use int32.")
     if not jnp.issubdtype(own, jnp.floating):
         return own
-    return _BITS.get(precision.itemsize, precision)
+    return _bits(dtype) or jnp.dtype(dtype)
 
 
 def finite_rows(tree: Any, dtype: str) -> jax.Array:
@@ -55,18 +76,17 @@ def finite_rows(tree: Any, dtype: str) -> jax.Array:
 
 def encode(x: jax.Array, stored: jnp.dtype, dtype: str) -> jax.Array:
     """Convert candidates to the type `stored` of their table."""
-    if stored == _BITS.get(jnp.dtype(dtype).itemsize):
+    if holds_bits(stored, dtype):
         return jax.lax.bitcast_convert_type(jnp.asarray(x, dtype), stored)
     return jnp.asarray(x, stored)
 
 
 def decode(tree: Any, dtype: str) -> Any:
     """Convert stored leaves back; latents come out in at least float32."""
-    precision = jnp.dtype(dtype)
 
     def leaf(x: jax.Array) -> jax.Array:
-        if x.dtype == _BITS.get(precision.itemsize):
-            x = jax.lax.bitcast_convert_type(x, precision).astype(jnp.float32)
+        if holds_bits(x.dtype, dtype):
+            x = jax.lax.bitcast_convert_type(x, jnp.dtype(dtype)).astype(jnp.float32)
         return x
 
     return jax.tree.map(leaf, tree)

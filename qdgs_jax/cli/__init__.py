@@ -11,11 +11,12 @@ from typing import Annotated
 
 import typer
 
-from qdgs_jax.cli import demo, generate, port, report, search, train
-from qdgs_jax.cli.console import guarded, set_up_environment
+from qdgs_jax.cli import demo, generate, init, port, report, search, train
+from qdgs_jax.cli.console import Commands, guarded, set_up_environment, show_any_text
 
 app = typer.Typer(
     name="qdgs",
+    cls=Commands,
     help="Quality-Diversity Generative Sampling: from a biased generator to a balanced data set.",
     no_args_is_help=True,
     add_completion=False,
@@ -43,7 +44,7 @@ def _root(
 
 
 app.command()(demo.demo)
-app.command()(search.init)
+app.command()(init.init)
 app.command()(search.search)
 app.command()(generate.generate)
 app.command()(train.train)
@@ -53,5 +54,6 @@ app.command()(port.port)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line with these arguments; None takes the process's own."""
+    show_any_text()
     set_up_environment()
     sys.exit(guarded(lambda: app(arguments)))

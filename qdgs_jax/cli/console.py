@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -10,7 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
+
+import typer
+import typer.core
 
 from qdgs_jax.ports.errors import printable
 
@@ -45,11 +49,41 @@ def set_up_environment() -> None:
     core is a device, on which classifiers train side by side; and transformers does not mention
     that PyTorch is missing: only its tokenizers are used.
     """
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(base / "qdgs-jax" / "compiled"))
+    base = _cache_folder()
+    if base is not None:
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(base / "qdgs-jax" / "compiled"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
     os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(os.cpu_count() or 1))
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+
+
+def _cache_folder() -> Path | None:
+    """Where programs keep what they can make again; None for a user without a home."""
+    if os.environ.get("XDG_CACHE_HOME"):
+        return Path(os.environ["XDG_CACHE_HOME"])
+    try:
+        return Path.home() / ".cache"
+    except RuntimeError:  # nobody said, and the system has no entry of the user
+        return None
+
+
+def show_any_text() -> None:
+    """Write what the output's encoding has no letters for as escapes, rather than fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+class Commands(typer.core.TyperGroup):
+    """Commands that say when Ctrl-C ended them; typer would end them without a word."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command of a context."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            console(stderr=True).print("stopped", style="red")
+            raise typer.Exit(INTERRUPTED) from None
 
 
 def guarded(command: Callable[[], object]) -> int:
@@ -120,8 +154,8 @@ class SearchProgress:
         self._budget = budget
         self._bar = bar
         self._task: TaskID | None = None
-        self._first: tuple[float, float] | None = None  # when the first row came, its evaluations
-        self._last_line = time.monotonic()
+        self._first: tuple[float, float] | None = None  # when a row came first, its evaluations
+        self._last_line: float | None = None
         if bar is not None:
             self._task = bar.add_task(name, total=budget, figures="")
 
@@ -129,16 +163,26 @@ class SearchProgress:
         """Tell the metrics of a chunk."""
         now = time.monotonic()
         figures = f"coverage {100 * row['coverage']:.1f} %  QD-score {row['qd_score']:,.0f}"
-        if self._first is None:  # the time before went into compilation
-            self._first = (now, row["evaluations"])
+        if self._first is None:
+            if row["step"]:  # the time before went into compilation
+                self._first = (now, row["evaluations"])
         elif now > self._first[0]:
             rate = (row["evaluations"] - self._first[1]) / (now - self._first[0])
             figures = f"{rate:,.0f}/s  {figures}"
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=row["evaluations"], figures=figures)
-        elif now - self._last_line >= PLAIN_EVERY or row["evaluations"] >= self._budget:
+        elif (
+            self._last_line is None
+            or now - self._last_line >= PLAIN_EVERY
+            or row["evaluations"] >= self._budget
+        ):
             self._last_line = now
             say(f"{self._name}: {row['evaluations']:,}/{self._budget:,} evaluations  {figures}")
+
+    def tell(self, text: str) -> None:
+        """Say something in words, beside the figures."""
+        screen = console() if self._bar is None else self._bar.console
+        screen.print(f"{self._name}: {text}", markup=False)
 
 
 @contextmanager

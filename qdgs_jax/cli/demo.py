@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from qdgs_jax.cli import generate, search, train
+from qdgs_jax.cli import generate, init, search, train
 from qdgs_jax.cli.console import say
 
 
@@ -24,20 +24,20 @@ def demo(
     from qdgs_jax.report import build_report
     from qdgs_jax.runs.config import parse_run
     from qdgs_jax.runs.folder import RunFolder
+    from qdgs_jax.runs.prepare import begin_run
 
     began = time.monotonic()
 
     def stage(text: str) -> None:
         say(f"[{time.monotonic() - began:5.0f} s] {text}", "bold")
 
-    config = parse_run(search.packaged_run("shapes"), "shapes.toml")
+    config = parse_run(init.packaged_run("shapes"), "shapes.toml")
     folder = RunFolder(out or _new_folder())
     folder.check_free()
     stage("loading the generator and CLIP")
     domain = load_domain(config)
     stage(f"searching latents with {config.search.algorithm}, then at random")
-    search.begin(folder, config, domain, baseline=True)
-    search.finish(folder, domain)
+    search.finish(folder, begin_run(folder, config, domain, baseline=True))
     stage("generating both data sets")
     generate.write_data_sets(folder, domain)
     stage("training classifiers, and repairing them with each data set")

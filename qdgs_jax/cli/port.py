@@ -12,17 +12,12 @@ import typer
 
 from qdgs_jax.cli.console import console, say
 from qdgs_jax.ports.errors import printable
+from qdgs_jax.ports.registry import PORTED
 
 _LISTED = 8  # parts of a summary
 
 
-class Kind(enum.StrEnum):
-    """Models that `ports` converts, told here so that the help needs not import it."""
-
-    STYLEGAN2 = "stylegan2"
-    CLIP = "clip"
-    ADAFACE = "adaface"
-    VAE = "vae"
+Kind = enum.StrEnum("Kind", {name.upper(): name for name in PORTED})
 
 
 def port(
@@ -62,6 +57,8 @@ def port(
     say(f"{summary.layout}: {summary.parameters:,} parameters of {summary.dtype}")
     for name, value in summary.details.items():
         say(f"{name}: {printable(str(value))}")
+    for name, reason in summary.assumed.items():
+        say(f"assumed {name}: {printable(reason)}", style="yellow")
     if summary.ignored:
         say(f"not needed by the model: {_ignored(summary.ignored)}")
     if summary.elsewhere:

@@ -1,8 +1,9 @@
-"""`qdgs init` and `qdgs search`: a run file to start from, and the run folder it leads to."""
+"""`qdgs search`: from a run file to a run folder, and further in a run folder."""
 
 from __future__ import annotations
 
-import importlib.resources
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,34 +13,10 @@ from qdgs_jax.cli.console import INTERRUPTED, Stopping, say, search_progress
 
 if TYPE_CHECKING:
     from qdgs_jax.runs.config import RunConfig
+    from qdgs_jax.runs.driver import SearchTask
     from qdgs_jax.runs.folder import RunFolder
 
-
-def packaged_run(name: str) -> str:
-    """Read a run file that the package carries.
-
-    Raises:
-        ValueError: there is none of that name.
-    """
-    assets = importlib.resources.files("qdgs_jax") / "assets"
-    known = sorted(a.name.removesuffix(".toml") for a in assets.iterdir() if a.name[-5:] == ".toml")
-    if name not in known:
-        raise ValueError(f"no packaged run file {name!r}: there are {', '.join(known)}.")
-    return (assets / f"{name}.toml").read_text(encoding="utf-8")
-
-
-def init(
-    name: Annotated[str, typer.Argument(help="Which packaged run file, for example shapes.")],
-    file: Annotated[Path, typer.Argument(help="Where to write it.")],
-) -> None:
-    """Copy a packaged run file, to be edited and searched."""
-    text = packaged_run(name)
-    try:
-        with file.open("x", encoding="utf-8") as stream:
-            stream.write(text)
-    except FileExistsError:
-        raise ValueError(f"{file} exists already: give another name.") from None
-    say(f"wrote {file}; search it with `qdgs search {file}`")
+MAX_SEED = 2**31 - 1
 
 
 def search(
@@ -47,7 +24,8 @@ def search(
         Path, typer.Argument(help="A run file; with --resume, the run folder.", metavar="RUN")
     ],
     out: Annotated[
-        Path | None, typer.Option(help="Run folder to create.", show_default="runs/NAME")
+        Path | None,
+        typer.Option(help="Run folder to create.", show_default="runs/NAME, or runs/NAME-seed-N"),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on in a run folder from its checkpoint.")
@@ -55,54 +33,106 @@ def search(
     baseline: Annotated[
         bool, typer.Option("--baseline", help="Also sample at random with the same budget.")
     ] = False,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=MAX_SEED, help="Instead of the run file's seed.")
+    ] = None,
+    evaluations: Annotated[
+        int | None, typer.Option(min=1, help="Budget, instead of the run file's.")
+    ] = None,
 ) -> None:
     """Search a generator's latent space and write a run folder."""
-    from qdgs_jax.domains import load_domain
-    from qdgs_jax.runs.config import load_run
     from qdgs_jax.runs.folder import RunFolder
 
     if resume:
+        if out is not None or seed is not None:
+            raise ValueError("--resume goes on with a run as it is: leave out --out and --seed.")
         folder = RunFolder(source)
-        domain = load_domain(folder.config())
+        tasks = _take_up(folder, evaluations, baseline)
     else:
-        config = load_run(source)
-        folder = RunFolder(out or Path("runs") / config.name)
-        folder.check_free()
-        domain = load_domain(config)
-        begin(folder, config, domain, baseline)
-    finish(folder, domain)
+        folder, tasks = _begin(source, out, baseline, seed, evaluations)
+    finish(folder, tasks)
     show_searches(folder)
 
 
-def begin(folder: RunFolder, config: RunConfig, domain: Any, baseline: bool) -> None:
-    """Create a run folder once it is sure to work, with one for its baseline inside if wanted."""
-    from qdgs_jax.runs.driver import baseline_of, prepare_search
+def _begin(
+    source: Path, out: Path | None, baseline: bool, seed: int | None, evaluations: int | None
+) -> tuple[RunFolder, list[tuple[RunFolder, SearchTask]]]:
+    """Create the run folder of a run file."""
+    from qdgs_jax.runs.config import load_run
+    from qdgs_jax.runs.folder import RunFolder
+    from qdgs_jax.runs.prepare import begin_run, check_budget
 
-    prepare_search(config, domain)
-    folder.create(config)
-    if baseline:
-        folder.baseline.create(baseline_of(config))
+    config = load_run(source)
+    name = config.name
+    if seed is not None:
+        name = f"{name}-seed-{seed}"
+        config = config.model_copy(update={"seed": seed})
+    if evaluations is not None:
+        search = config.search.model_copy(update={"evaluations": evaluations})
+        config = config.model_copy(update={"search": search})
+    folder = RunFolder(out or Path("runs") / name)
+    folder.check_free()
+    check_budget(config)
+    domain = load(config)
+    tasks = begin_run(folder, config, domain, baseline)
+    warn_of_measures(config, domain)
+    return folder, tasks
 
 
-def finish(folder: RunFolder, domain: Any) -> None:
+def _take_up(
+    folder: RunFolder, evaluations: int | None, baseline: bool
+) -> list[tuple[RunFolder, SearchTask]]:
+    """Prepare what is left to search in a run folder."""
+    from qdgs_jax.runs.prepare import prepare_search, take_up_run
+
+    left = take_up_run(folder, evaluations, baseline)
+    if not left:
+        say(f"{folder.path} is finished; --evaluations gives it a larger budget")
+        return []
+    domain = load(left[0][1])
+    return [(each, prepare_search(config, domain)) for each, config in left]
+
+
+def load(config: RunConfig) -> Any:
+    """Load a run's domain, and say so."""
+    from qdgs_jax.domains import load_domain
+
+    say(f"{config.name}: loading the generator and CLIP")
+    return load_domain(config)
+
+
+def warn_of_measures(config: RunConfig, domain: Any) -> None:
+    """Say where a measure hardly moves over the generator's own images."""
+    from qdgs_jax import keys
+
+    if not hasattr(domain, "spread"):
+        return
+    spreads = domain.spread(domain.params, keys.stream(keys.root(config.seed), "spread"))
+    for measure, spread in zip(config.measures, spreads, strict=True):
+        warning = spread.warning()
+        if warning is not None:
+            say(f"warning: the measure {measure.name!r} {warning}", "yellow")
+
+
+def finish(folder: RunFolder, tasks: Sequence[tuple[RunFolder, SearchTask]]) -> None:
     """Search until the budgets of a run and of its baseline are spent.
 
     Raises:
         typer.Exit: somebody stopped it; it says how to go on.
     """
-    from qdgs_jax.runs.driver import prepare_search, run_search
+    from qdgs_jax.runs.driver import run_search
 
-    with Stopping() as stopping:
-        for each in (folder, folder.baseline):
-            if each.finished or not each.exists:
-                continue
-            config = each.config()
-            task = prepare_search(config, domain)
-            with search_progress(config.search.algorithm, task.budget) as progress:
-                done = run_search(each, task, progress.show, stopping.requested)
-            if not done:
-                say(f"stopped; go on with `qdgs search --resume {folder.path}`")
-                raise typer.Exit(INTERRUPTED)
+    try:
+        with Stopping() as stopping:
+            for each, task in tasks:
+                algorithm = each.config().search.algorithm
+                with search_progress(algorithm, task.budget) as progress:
+                    done = run_search(each, task, progress.show, stopping.requested, progress.tell)
+                if not done:
+                    raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        say(f"stopped; go on with `qdgs search --resume {shlex.quote(str(folder.path))}`")
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def show_searches(folder: RunFolder) -> None:

@@ -95,8 +95,6 @@ def doubts(config: RunConfig, domain: Any, rule: LabelRule, rows: Labelled) -> l
     notes = []
     counts = np.bincount(rows.labels, minlength=len(rule.names))
     notes += [f"no image is labelled {rule.names[c]!r}." for c in np.flatnonzero(counts == 0)]
-    if not hasattr(domain, "spread"):
-        return notes
     key = keys.stream(keys.root(config.seed), "spread")
     spreads = domain.spread(domain.params, key)
     for index, cuts in zip(rule.measures, rule.cuts, strict=True):

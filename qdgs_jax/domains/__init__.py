@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from qdgs_jax.domains.prompted import PromptedDomain
-from qdgs_jax.domains.shapes import load_shapes
-from qdgs_jax.runs.config import RunConfig
-
-DOMAINS: dict[str, Callable[[RunConfig], PromptedDomain]] = {"shapes": load_shapes}
+if TYPE_CHECKING:
+    from qdgs_jax.domains.protocol import Domain, RunSettings
 
 
-def load_domain(config: RunConfig) -> PromptedDomain:
+def load_domain(config: RunSettings) -> Domain:
     """Load the weights that a run names and embed its prompts.
+
+    Args:
+        config: a `RunConfig`, or whatever has the attributes of `RunSettings`.
 
     Raises:
         CheckpointError: if a checkpoint is missing, damaged or of another model.
+        ValueError: if a prompt is too long, or a generator of the user's own is none.
     """
+    # Imported when it is called: run files are checked without JAX, by modules of this package.
+    from qdgs_jax.domains.registry import DOMAINS
+
     return DOMAINS[config.domain.kind](config)

@@ -64,7 +64,8 @@ def random_cutouts(images: jax.Array, key: jax.Array, count: int, cells: int) ->
     Args:
         images: Float[B, H, W, C].
         key: a key of its own.
-        count: number of cutouts n per image; 0 stands for the whole, square image once.
+        count: number of cutouts n per image; 0 stands for the whole image once, or its middle
+            square where height and width differ.
         cells: side of the results.
 
     Returns:
@@ -73,7 +74,8 @@ def random_cutouts(images: jax.Array, key: jax.Array, count: int, cells: int) ->
     height, width = images.shape[1:3]
     largest = min(height, width)
     if count == 0:
-        return crop_and_pool(images, largest, jnp.zeros(2, jnp.int32), cells)[None]
+        middle = jnp.asarray([(height - largest) // 2, (width - largest) // 2])
+        return crop_and_pool(images, largest, middle, cells)[None]
     smallest = min(largest, cells)
 
     def one(key: jax.Array) -> jax.Array:

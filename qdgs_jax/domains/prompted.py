@@ -1,86 +1,63 @@
 """A frozen generator whose images are scored by CLIP against prompts: the problem of QDGS.
 
 All 1 + M outputs share one forward pass; for the Jacobian their cotangents are pulled back
-together. Weights and embedded prompts are `params`, arguments of every compiled function; only the
-image tower of CLIP is among them.
+together, or one by one where latents are taken a few at a time. Weights and embedded prompts are
+`params`, arguments of every compiled function; only the image tower of CLIP is among them.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Generic
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from flax.struct import PyTreeNode
 
+from qdgs_jax import keys
 from qdgs_jax.domains import scoring
+from qdgs_jax.domains.batches import in_batches
 from qdgs_jax.domains.cutouts import random_cutouts
-from qdgs_jax.models.clip import CLIP, CLIPConfig, normalise_pixels
+from qdgs_jax.domains.evaluation import Computation
+from qdgs_jax.domains.memory import Memory
+from qdgs_jax.domains.prompts import PromptPair, embed_prompts
+from qdgs_jax.domains.protocol import DomainParams, Generator, LatentStatistics, P, RunSettings
+from qdgs_jax.domains.spread import SAMPLES, MeasureSpread, measure_spread
+from qdgs_jax.domains.start import StartSettings, find_start
+from qdgs_jax.domains.weights import load_clip
+from qdgs_jax.models.clip import CLIPConfig, VisionTower, normalise_pixels
 from qdgs_jax.problem import Evaluation, ProblemState, pull_back_outputs
 
-
-class Generator(Protocol):
-    """A frozen image generator as pure functions of its weights."""
-
-    @property
-    def latent_dim(self) -> int:
-        """Length D of a latent."""
-
-    def decode(self, params: Any, latents: jax.Array) -> jax.Array:
-        """Images Float[B, H, W, 3] in [0, 1] of latents Float[B, D]."""
-
-    def sample(self, params: Any, key: jax.Array, count: int) -> jax.Array:
-        """Latents Float[count, D] from the generator's prior."""
-
-
-class DomainParams(PyTreeNode):  # type: ignore[no-untyped-call]
-    """Everything with numbers in it.
-
-    Attributes:
-        generator: the generator's weights.
-        clip: weights of CLIP's image tower.
-        targets: embedded prompts.
-        norm_bound: Float[], the norm that latents may have without a penalty.
-    """
-
-    generator: Any
-    clip: Any
-    targets: scoring.Targets
-    norm_bound: jax.Array
+Scored = tuple[tuple[jax.Array, jax.Array], dict[str, jax.Array]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class PromptedDomain:
-    """A `Problem`: latents are decoded, embedded and scored.
+class PromptedDomain(Generic[P]):
+    """A `Domain`: latents are decoded, embedded and scored.
 
     Attributes:
         generator: makes the images.
         clip_graph: structure of CLIP's image tower.
         clip_config: its sizes.
         params: the weights that belong to it.
+        computation: how images are computed and scored.
         cutouts: random cutouts per image; 0 scores the whole image.
         norm_weight: weight of the penalty on latents longer than the bound.
         uniqueness_weight: weight of the reward for images unlike remembered ones.
-        start_batches: batches that start latents are looked for in.
-        start_batch_size: latents per batch.
-        num_start: start latents to find.
+        start: how start latents are found.
     """
 
-    generator: Generator
-    clip_graph: Any
+    generator: Generator[P]
+    clip_graph: nnx.GraphDef[VisionTower]
     clip_config: CLIPConfig
-    params: DomainParams
+    params: DomainParams[P]
+    computation: Computation = dataclasses.field(default_factory=Computation)
     cutouts: int = 0
     norm_weight: float = 0.0
     uniqueness_weight: float = 0.0
-    start_batches: int = 32
-    start_batch_size: int = 16
-    num_start: int = 8
+    start: StartSettings = dataclasses.field(default_factory=StartSettings)
 
     @property
     def latent_dim(self) -> int:
@@ -94,22 +71,32 @@ class PromptedDomain:
 
     def init_state(self) -> ProblemState:
         """An empty memory, or nothing where uniqueness has no weight."""
-        return scoring.Memory.create(self.clip_config.embed_dim) if self.uniqueness_weight else ()
+        return Memory.create(self.clip_config.embed_dim) if self.uniqueness_weight else ()
 
     def evaluate(
-        self, params: DomainParams, state: ProblemState, latents: jax.Array, key: jax.Array
+        self, params: DomainParams[P], state: ProblemState, latents: jax.Array, key: jax.Array
     ) -> Evaluation:
-        """Score latents Float[B, D]."""
-        (objective, measures), extra = self._score(params, state, key, latents)
+        """Score latents Float[B, D]; the same cutouts of all images are scored."""
+        score = functools.partial(self._score, params, state, key)
+        with self.computation.products():
+            (objective, measures), extra = in_batches(score, latents, self.computation.batch)
         return Evaluation(objective, measures, extra)
 
     def evaluate_with_jacobian(
-        self, params: DomainParams, state: ProblemState, latents: jax.Array, key: jax.Array
+        self, params: DomainParams[P], state: ProblemState, latents: jax.Array, key: jax.Array
     ) -> tuple[Evaluation, jax.Array]:
         """Score latents Float[B, D]; also their Jacobian Float[B, 1 + M, D]."""
         score = functools.partial(self._score, params, state, key)
-        (objective, measures), pull_back, extra = jax.vjp(score, latents, has_aux=True)
-        jacobian = pull_back_outputs(pull_back, objective, measures)
+        one_by_one = self.computation.splits(latents.shape[0])
+
+        def differentiate(latents: jax.Array) -> tuple[Scored, jax.Array]:
+            scores, pull_back, extra = jax.vjp(score, latents, has_aux=True)
+            return (scores, extra), pull_back_outputs(pull_back, *scores, one_by_one=one_by_one)
+
+        with self.computation.products():
+            ((objective, measures), extra), jacobian = in_batches(
+                differentiate, latents, self.computation.batch
+            )
         return Evaluation(objective, measures, extra), jacobian
 
     def observe(self, state: ProblemState, evaluation: Evaluation, key: jax.Array) -> ProblemState:
@@ -118,41 +105,48 @@ class PromptedDomain:
             return state
         return state.remember(evaluation.extra["embeds"], evaluation.extra["loss"], key)
 
-    def decode(self, params: DomainParams, latents: jax.Array) -> jax.Array:
-        """Images Float[B, H, W, 3] in [0, 1] of latents Float[B, D]."""
-        return self.generator.decode(params.generator, latents)
+    def decode(self, params: DomainParams[P], latents: jax.Array) -> jax.Array:
+        """Images Float[B, H, W, 3] in [0, 1] of latents Float[B, D], float32."""
+        latents = params.statistics.restore(latents)
+        return self.generator.decode(params.generator, latents).astype(jnp.float32)
 
-    def sample_latents(self, key: jax.Array, count: int) -> jax.Array:
+    def pictures(self, params: DomainParams[P], latents: jax.Array) -> jax.Array:
+        """Images UInt8[B, H, W, 3] of latents Float[B, D], rounded on the device."""
+        return _pictures(self, params, latents)
+
+    def sample(self, params: DomainParams[P], key: jax.Array, count: int) -> jax.Array:
         """Latents Float[count, D] from the generator's prior."""
-        return self.generator.sample(self.params.generator, key, count)
+        return params.statistics.normalise(self.generator.sample(params.generator, key, count))
 
-    def sample(self, params: DomainParams, key: jax.Array, count: int) -> jax.Array:
-        """Latents Float[count, D] from the generator's prior."""
-        return self.generator.sample(params.generator, key, count)
+    def start_latents(self, params: DomainParams[P], key: jax.Array) -> jax.Array:
+        """Good latents Float[start.count, D] to start from; see `find_start`.
 
-    def pictures(self, params: DomainParams, latents: jax.Array) -> jax.Array:
-        """Images UInt8[B, H, W, 3] of latents Float[B, D]."""
-        images = jnp.clip(self.decode(params, latents), 0.0, 1.0)
-        return jnp.round(255.0 * images).astype(jnp.uint8)
-
-    def start_latents(self, params: DomainParams, key: jax.Array) -> jax.Array:
-        """The best of `start_batches` x `start_batch_size` samples, Float[num_start, D].
-
-        The best latent of each batch competes; the first has the highest objective.
+        Raises:
+            ValueError: if more are wanted than are sampled.
         """
-        return _find_start(self, params, key)
+        return find_start(self, params, key, self.start)
 
-    def _score(
-        self, params: DomainParams, state: ProblemState, key: jax.Array, latents: jax.Array
-    ) -> tuple[tuple[jax.Array, jax.Array], dict[str, jax.Array]]:
+    def spread(self, params: DomainParams[P], key: jax.Array) -> tuple[MeasureSpread, ...]:
+        """How far each measure reaches over the generator's own samples, `SAMPLES` of them."""
+        measures, embeds = map(np.asarray, _sampled(self, params, key))
+        return measure_spread(measures, embeds, params.targets.measures)
+
+    def _embed(self, params: DomainParams[P], key: jax.Array, latents: jax.Array) -> jax.Array:
+        """Embeddings Float[n, B, E] of n cutouts per image."""
         images = self.decode(params, latents)
         pieces = random_cutouts(images, key, self.cutouts, self.clip_config.image_size)
         flat = pieces.reshape(-1, *pieces.shape[2:])
         embeds = embed_images(self.clip_graph, self.clip_config, params.clip, flat)
-        embeds = embeds.reshape(*pieces.shape[:2], -1)
+        return embeds.reshape(*pieces.shape[:2], -1)
+
+    def _score(
+        self, params: DomainParams[P], state: ProblemState, key: jax.Array, latents: jax.Array
+    ) -> Scored:
+        embeds = self._embed(params, key, latents)
         loss, measures = scoring.prompt_distances(params.targets, embeds)
         if self.norm_weight:
-            loss = loss + self.norm_weight * scoring.norm_penalty(latents, params.norm_bound)
+            bound = params.statistics.norm_bound
+            loss = loss + self.norm_weight * scoring.norm_penalty(latents, bound)
         extra = {}
         if self.uniqueness_weight:
             centre = scoring.normalize(embeds).mean(axis=0)
@@ -162,55 +156,81 @@ class PromptedDomain:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _find_start(domain: PromptedDomain, params: DomainParams, key: jax.Array) -> jax.Array:
-    state = domain.init_state()
+def _pictures(domain: PromptedDomain[P], params: DomainParams[P], latents: jax.Array) -> jax.Array:
+    def draw(latents: jax.Array) -> jax.Array:
+        images = jnp.clip(domain.decode(params, latents), 0.0, 1.0)
+        return jnp.round(255.0 * images).astype(jnp.uint8)
 
-    def batch(key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        sample_key, score_key = jax.random.split(key)
-        latents = domain.generator.sample(params.generator, sample_key, domain.start_batch_size)
-        fitnesses = domain.evaluate(params, state, latents, score_key).fitnesses
-        fitnesses = jnp.where(jnp.isfinite(fitnesses), fitnesses, -jnp.inf)
-        values, rows = jax.lax.top_k(fitnesses, kept)
-        return values, latents[rows]
-
-    kept = min(domain.start_batch_size, -(-domain.num_start // domain.start_batches))
-    values, latents = jax.lax.map(batch, jax.random.split(key, domain.start_batches))
-    _, rows = jax.lax.top_k(values.reshape(-1), domain.num_start)
-    return latents.reshape(-1, domain.latent_dim)[rows]
+    with domain.computation.products():
+        return in_batches(draw, latents, domain.computation.batch)
 
 
-def embed_images(graph: Any, config: CLIPConfig, state: Any, images: jax.Array) -> jax.Array:
+@functools.partial(jax.jit, static_argnums=0)
+def _sampled(
+    domain: PromptedDomain[P], params: DomainParams[P], key: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Measures and normalised embeddings of samples, as many at a time as for start latents."""
+    latents = domain.sample(params, keys.stream(key, "spread/latents"), SAMPLES)
+    cutouts = keys.stream(key, "spread/cutouts")
+
+    def score(latents: jax.Array) -> tuple[jax.Array, jax.Array]:
+        embeds = domain._embed(params, cutouts, latents)
+        _, measures = scoring.prompt_distances(params.targets, embeds)
+        return measures, scoring.normalize(embeds).mean(axis=0)
+
+    with domain.computation.products():
+        return in_batches(score, latents, domain.start.batch_size)
+
+
+def embed_images(
+    graph: nnx.GraphDef[VisionTower], config: CLIPConfig, state: nnx.State, images: jax.Array
+) -> jax.Array:
     """Embed images Float[B, S, S, 3] in [0, 1] by an image tower in two halves."""
-    embeds: jax.Array = nnx.merge(graph, state)(normalise_pixels(config, images))
-    return embeds
+    return nnx.merge(graph, state)(normalise_pixels(config, images))
 
 
-def embed_prompts(
-    clip: CLIP, tokenizer: Any, pairs: Sequence[tuple[str, str]]
-) -> tuple[scoring.PromptPair, ...]:
-    """Embed prompt pairs; each side is a text or several separated by `|`.
+def prompted_domain(
+    config: RunSettings,
+    generator: Generator[P],
+    weights: P,
+    statistics: LatentStatistics,
+    computation: Computation,
+) -> PromptedDomain[P]:
+    """Put a generator together with the CLIP and the prompts of a run.
 
     Args:
-        clip: the model, of which the text tower runs once.
-        tokenizer: a Hugging Face tokenizer.
-        pairs: (positive, negative) prompts.
+        config: the run.
+        generator: makes the images.
+        weights: of the generator.
+        statistics: of its latents.
+        computation: how images are computed and scored.
 
     Raises:
-        ValueError: if a text has more tokens than the model takes.
+        CheckpointError: if the CLIP is missing, damaged or of another model.
+        ValueError: if a prompt is too long.
     """
-    sides = [scoring.split_prompt(side) for pair in pairs for side in pair]
-    texts = [text for side in sides for text in side]
-    length = clip.cfg.context_length
-    encoded = tokenizer(texts, padding="max_length", max_length=length)["input_ids"]
-    for text, tokens in zip(texts, encoded, strict=True):
-        if len(tokens) > length:
-            raise ValueError(
-                f"the prompt {text!r} has {len(tokens)} tokens, this CLIP takes {length}: shorten "
-                "it."
-            )
-    embeds = clip.embed_texts(jnp.asarray(np.asarray(encoded, np.int32)))
-    parts = jnp.split(embeds, np.cumsum([len(side) for side in sides])[:-1])
-    return tuple(
-        scoring.PromptPair(positive, negative)
-        for positive, negative in zip(parts[::2], parts[1::2], strict=True)
+    clip, tokenizer = load_clip(config.domain.clip, computation)
+    pairs = [PromptPair(axis.positive, axis.negative) for axis in config.measures]
+    pairs = [PromptPair(config.objective.positive, config.objective.negative), *pairs]
+    objective, *measures = embed_prompts(clip, tokenizer, pairs)
+    graph, tower = nnx.split(clip.visual)
+    return PromptedDomain(
+        generator=generator,
+        clip_graph=graph,
+        clip_config=clip.cfg,
+        params=DomainParams(
+            generator=weights,
+            clip=tower,
+            targets=scoring.Targets(objective, tuple(measures)),
+            statistics=statistics,
+        ),
+        computation=computation,
+        cutouts=config.domain.cutouts,
+        norm_weight=config.objective.norm_penalty,
+        uniqueness_weight=config.objective.uniqueness,
+        start=StartSettings(
+            batches=config.search.start_batches,
+            batch_size=config.search.start_batch_size,
+            count=config.search.emitters,
+        ),
     )

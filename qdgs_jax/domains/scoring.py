@@ -8,13 +8,9 @@ section 4 and the published program).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import jax
 import jax.numpy as jnp
 from flax.struct import PyTreeNode
-
-MEMORY_SIZE = 100  # embeddings that the uniqueness memory holds
 
 
 def normalize(x: jax.Array) -> jax.Array:
@@ -38,7 +34,7 @@ def geodesic_distance(x: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.where(apart, jnp.where(opposite, jnp.pi, angle), 0.0)
 
 
-class PromptPair(PyTreeNode):  # type: ignore[no-untyped-call]
+class PromptAxis(PyTreeNode):  # type: ignore[no-untyped-call]
     """Embeddings of the texts at both ends of an axis.
 
     Attributes:
@@ -49,8 +45,24 @@ class PromptPair(PyTreeNode):  # type: ignore[no-untyped-call]
     positive: jax.Array
     negative: jax.Array
 
+    def sides(self, embeds: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Mean distances to the positive and to the negative texts.
+
+        Args:
+            embeds: Float[..., E], of any length.
+
+        Returns:
+            Two of Float[...], in [0, pi].
+        """
+        near = geodesic_distance(embeds[..., None, :], self.positive).mean(axis=-1)
+        far = geodesic_distance(embeds[..., None, :], self.negative).mean(axis=-1)
+        return near, far
+
     def distance(self, embeds: jax.Array) -> jax.Array:
-        """Sum of distances to the positive texts minus that to the negative ones.
+        """Mean distance to the positive texts minus that to the negative ones.
+
+        The published program sums instead, so that two texts on one side and one on the other shift
+        an axis by more than its whole range. With one text a side both are the same.
 
         Args:
             embeds: Float[..., E], of any length.
@@ -58,8 +70,7 @@ class PromptPair(PyTreeNode):  # type: ignore[no-untyped-call]
         Returns:
             Float[...], smaller means closer to the positive texts.
         """
-        near = geodesic_distance(embeds[..., None, :], self.positive).sum(axis=-1)
-        far = geodesic_distance(embeds[..., None, :], self.negative).sum(axis=-1)
+        near, far = self.sides(embeds)
         return near - far
 
 
@@ -68,64 +79,11 @@ class Targets(PyTreeNode):  # type: ignore[no-untyped-call]
 
     Attributes:
         objective: what good images are near to and far from.
-        measures: one pair per measure.
+        measures: one axis per measure.
     """
 
-    objective: PromptPair
-    measures: tuple[PromptPair, ...]
-
-
-class Memory(PyTreeNode):  # type: ignore[no-untyped-call]
-    """First-in-first-out memory of embeddings of generated images.
-
-    Attributes:
-        embeds: Float[MEMORY_SIZE, E].
-        written: Int[], embeddings written so far; the last `MEMORY_SIZE` of them are kept.
-    """
-
-    embeds: jax.Array
-    written: jax.Array
-
-    @classmethod
-    def create(cls, embed_dim: int) -> Memory:
-        """An empty memory."""
-        return cls(jnp.zeros((MEMORY_SIZE, embed_dim)), jnp.zeros((), jnp.int32))
-
-    @classmethod
-    def of(cls, embeds: jax.Array) -> Memory:
-        """A memory of at most `MEMORY_SIZE` given embeddings, Float[n, E]."""
-        kept = jnp.zeros((MEMORY_SIZE, embeds.shape[1])).at[: len(embeds)].set(embeds)
-        return cls(kept, jnp.asarray(len(embeds), jnp.int32))
-
-    def uniqueness(self, embeds: jax.Array) -> jax.Array:
-        """`100 / |memory|` times the distance to the nearest embedding; 1 for an empty memory.
-
-        Args:
-            embeds: Float[B, E].
-
-        Returns:
-            Float[B].
-        """
-        count = jnp.minimum(self.written, MEMORY_SIZE)
-        distance = geodesic_distance(embeds[:, None], self.embeds)
-        filled = jnp.arange(MEMORY_SIZE) < count
-        nearest = jnp.min(jnp.where(filled, distance, jnp.inf), axis=-1)
-        return jnp.where(count > 0, 100.0 / jnp.maximum(count, 1) * nearest, 1.0)
-
-    def remember(self, embeds: jax.Array, losses: jax.Array, key: jax.Array) -> Memory:
-        """Write one embedding of a batch, drawn among those whose loss is below 1, if any is.
-
-        Args:
-            embeds: Float[B, E].
-            losses: Float[B].
-            key: a key of its own.
-        """
-        worthy = losses < 1.0
-        row = jax.random.categorical(key, jnp.where(worthy, 0.0, -jnp.inf))
-        place = self.written % MEMORY_SIZE
-        kept = jnp.where(jnp.any(worthy), embeds[row], self.embeds[place])
-        written = self.written + jnp.any(worthy)
-        return Memory(self.embeds.at[place].set(kept), written.astype(jnp.int32))
+    objective: PromptAxis
+    measures: tuple[PromptAxis, ...]
 
 
 def prompt_distances(targets: Targets, embeds: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -139,7 +97,7 @@ def prompt_distances(targets: Targets, embeds: jax.Array) -> tuple[jax.Array, ja
         Float[B] and Float[B, M].
     """
     objective = targets.objective.distance(embeds).mean(axis=0)
-    measures = [pair.distance(embeds).mean(axis=0) for pair in targets.measures]
+    measures = [axis.distance(embeds).mean(axis=0) for axis in targets.measures]
     return objective, jnp.stack(measures, axis=-1)
 
 
@@ -153,8 +111,3 @@ def norm_penalty(latents: jax.Array, norm_bound: jax.Array | float) -> jax.Array
 def objective_of_loss(loss: jax.Array) -> jax.Array:
     """The objective on the paper's scale, `10 (10 - 5 loss)`: 100 for a loss of 0."""
     return 10.0 * (10.0 - 5.0 * loss)
-
-
-def split_prompt(prompt: str) -> Sequence[str]:
-    """The texts of one side of a prompt pair, separated by `|`."""
-    return tuple(text.strip() for text in prompt.split("|"))

@@ -1,6 +1,6 @@
 """CMA-ES as pure functions over a batch of E independent strategies.
 
-Every array leads with the emitter axis, so one program adapts all emitters and a covariance is
+Every array leads with the emitter axis, so one program adapts all emitters. A large covariance is
 factorised only when one is due, by a real branch instead of a select (`refresh`). Equations are
 those of Hansen's tutorial (arXiv:1604.00772) with the squared-norm step-size rule; the separable
 form is Ros & Hansen 2008 (sep-CMA-ES). Two factors of C are offered: "eigen", the tutorial's
@@ -29,11 +29,12 @@ import numpy as np
 from flax.struct import PyTreeNode
 from jax.custom_batching import custom_vmap
 
+from qdgs_jax.emitters.space import HIGHEST
+
 Array = jax.Array | np.ndarray
 
-_HIGHEST = jax.lax.Precision.HIGHEST
-_MAX_CONDITION = 1e14
 _MIN_SPREAD = 1e-11
+_SMALL_DIM = 16  # up to here a Cholesky factor costs less than asking whether it is due
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +73,11 @@ class CMAConfig:
     def num_parents(self) -> int:
         """Parents under the "mu" rule: the better half, at least one."""
         return max(1, self.batch // 2)
+
+    @property
+    def always_fresh(self) -> bool:
+        """Whether the factor follows every update, which small matrices can afford."""
+        return self.factor == "cholesky" and self.dim <= _SMALL_DIM
 
     @property
     def refresh_gap(self) -> float:
@@ -196,7 +202,7 @@ def sample(config: CMAConfig, state: CMAState, key: jax.Array) -> jax.Array:
     E, N = state.mean.shape
     noise = jax.random.normal(key, (E, config.batch, N), state.mean.dtype)
     if config.form == "full":
-        steps = jnp.matmul(noise, state.factor, precision=_HIGHEST)
+        steps = jnp.matmul(noise, state.factor, precision=HIGHEST)
     else:
         steps = noise * state.scale[:, None]
     return state.mean[:, None] + state.sigma[:, None, None] * steps
@@ -246,7 +252,7 @@ def update(
         directions = jnp.concatenate([steps, pc[:, None]], axis=1)
         strengths = jnp.concatenate([cmu * rates.weights, rank_one], axis=1)
         scaled = jnp.sqrt(strengths)[..., None] * directions
-        learnt = jnp.einsum("epi,epj->eij", scaled, scaled, precision=_HIGHEST)
+        learnt = jnp.einsum("epi,epj->eij", scaled, scaled, precision=HIGHEST)
         C = decay[..., None] * state.C + learnt
     else:
         rank_mu = recombine(rates.weights, steps**2)
@@ -266,21 +272,16 @@ def update(
     return moved.replace(evaluations=evaluations), rates
 
 
-def map_all(axis_size: int, in_batched: list[bool], args: tuple[jax.Array, ...]) -> list[jax.Array]:
-    """Arguments of a `custom_vmap` rule, those that are not mapped repeated along a first axis."""
-    return [
-        a if batched else jnp.broadcast_to(a, (axis_size, *a.shape))
-        for a, batched in zip(args, in_batched, strict=True)
-    ]
-
-
 def _join_emitters(function: Callable[..., Any]) -> Callable[..., Any]:
     """Let an axis over which `vmap` maps join the emitters', the leading axis of all arrays."""
     joined = custom_vmap(function)
 
     @joined.def_vmap
     def _merge_axes(axis_size: int, in_batched: list[bool], *args: jax.Array) -> tuple[Any, Any]:
-        full = map_all(axis_size, in_batched, args)
+        full = (
+            a if batched else jnp.broadcast_to(a, (axis_size, *a.shape))
+            for a, batched in zip(args, in_batched, strict=True)
+        )
         out = joined(*(a.reshape(-1, *a.shape[2:]) for a in full))
         split = jax.tree.map(lambda a: a.reshape(axis_size, -1, *a.shape[1:]), out)
         return split, jax.tree.map(lambda _: True, split)
@@ -295,7 +296,7 @@ def recombine(weights: jax.Array, samples: jax.Array) -> jax.Array:
     Weights are the same for all seeds of a `vmap`, which would make one product of them with a
     transposed copy of the samples.
     """
-    return jnp.einsum("ep,epn->en", weights, samples, precision=_HIGHEST)
+    return jnp.einsum("ep,epn->en", weights, samples, precision=HIGHEST)
 
 
 def _whiten(config: CMAConfig, state: CMAState, y: jax.Array) -> jax.Array:
@@ -305,13 +306,13 @@ def _whiten(config: CMAConfig, state: CMAState, y: jax.Array) -> jax.Array:
     if config.factor == "cholesky":
         solved = jax.scipy.linalg.solve_triangular(state.factor.mT, y[..., None], lower=True)
         return solved[..., 0]
-    product = functools.partial(jnp.einsum, precision=_HIGHEST)
+    product = functools.partial(jnp.einsum, precision=HIGHEST)
     rotated = product("eij,ej->ei", state.factor, y) / state.scale  # B^T y
     return product("eji,ej->ei", state.factor, rotated / state.scale**2)  # B D^-1 B^T y
 
 
 def refresh(config: CMAConfig, state: CMAState) -> CMAState:
-    """Factorise the covariances if any is due.
+    """Factorise the covariances if any is due, small ones always.
 
     When one strategy is due, all are refreshed: a batch costs one call whatever the number, and
     strategies that restarted at different times fall into step. Under `vmap` the mapped axis joins
@@ -319,8 +320,11 @@ def refresh(config: CMAConfig, state: CMAState) -> CMAState:
     """
     if config.form == "separable":
         return state.replace(refreshed_at=state.evaluations)
-    due = state.evaluations > state.refreshed_at + config.refresh_gap
     factorise = _eigen if config.factor == "eigen" else _cholesky
+    if config.always_fresh:
+        factor, scale = factorise(state.C, state.factor)
+        return state.replace(factor=factor, scale=scale, refreshed_at=state.evaluations)
+    due = state.evaluations > state.refreshed_at + config.refresh_gap
 
     @_join_emitters
     def branch(
@@ -365,10 +369,18 @@ def _keep_if_broken(
     )
 
 
-def should_stop(state: CMAState) -> jax.Array:
-    """Bool[E]: the strategy is degenerate (ill-conditioned, collapsed or not finite)."""
+def should_stop(config: CMAConfig, state: CMAState) -> jax.Array:
+    """Bool[E]: the strategy is degenerate (ill-conditioned, collapsed or not finite).
+
+    How far the scales may differ follows from the precision. Rounding the entries of a full C moves
+    its eigenvalues by eps times the largest, so that those below are noise: their condition number
+    is bounded by 1 / eps. Those of a separable C are its entries, each as precise as any other:
+    there the scales themselves may differ by 1 / eps, in single precision Hansen's 1e14.
+    """
+    eps = float(jnp.finfo(state.C.dtype).eps)
+    apart = 1 / math.sqrt(eps) if config.form == "full" else 1 / eps
     largest, smallest = state.scale.max(-1), state.scale.min(-1)
-    ill = ~(largest**2 <= _MAX_CONDITION * smallest**2)  # also true for NaN and 0/0
+    ill = ~(largest <= apart * smallest) | ~(smallest > 0)  # also true for NaN
     collapsed = state.sigma * largest < _MIN_SPREAD
     broken = ~(jnp.isfinite(state.sigma) & jnp.isfinite(state.mean).all(-1) & jnp.isfinite(largest))
     return ill | collapsed | broken

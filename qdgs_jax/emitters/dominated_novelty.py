@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from qdax.core.emitters.emitter import Emitter, EmitterState
 
-from qdgs_jax.emitters import common
+from qdgs_jax.emitters import checks, space
 from qdgs_jax.emitters.iso_line import vary
 
 
@@ -77,17 +77,17 @@ class DominatedNoveltyEmitter(Emitter):
     neighbors: int = 3
     iso_sigma: float = 0.01
     line_sigma: float = 0.2
-    bounds: common.Bounds = None
+    bounds: space.Bounds = None
 
     def __post_init__(self) -> None:
-        common.check_positive(
+        checks.check_positive(
             batch=self.batch,
             population=self.population,
             neighbors=self.neighbors,
             iso_sigma=self.iso_sigma,
             line_sigma=self.line_sigma,
         )
-        common.check_bounds(self.bounds)
+        checks.check_bounds(self.bounds)
 
     @property
     def batch_size(self) -> int:
@@ -104,13 +104,13 @@ class DominatedNoveltyEmitter(Emitter):
         extra_scores: Mapping[str, jax.Array],
     ) -> DominatedNoveltyState:
         """Start with the given latents Float[n, D] as the population."""
-        genotypes = common.start_points(genotypes, len(genotypes))
+        genotypes = space.start_points(genotypes, len(genotypes))
         P, (_, D), M = self.population, genotypes.shape, descriptors.shape[1]
         empty = DominatedNoveltyState(
             genotypes=jnp.zeros((P, D), genotypes.dtype),
             fitnesses=jnp.full(P, -jnp.inf),
             descriptors=jnp.zeros((P, M)),
-            extent=common.extent(repertoire),
+            extent=space.extent(repertoire),
         )
         return self._select(empty, genotypes, fitnesses, descriptors)
 
@@ -122,7 +122,7 @@ class DominatedNoveltyEmitter(Emitter):
         members = jnp.maximum((emitter_state.fitnesses > -jnp.inf).sum(), 1)
         pairs = emitter_state.genotypes[jax.random.randint(choose, (2, self.batch), 0, members)]
         varied = vary(pairs[0], pairs[1], mutate, self.iso_sigma, self.line_sigma)
-        return common.clip(varied, self.bounds), {}
+        return space.clip(varied, self.bounds), {}
 
     def state_update(
         self,

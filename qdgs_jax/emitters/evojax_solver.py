@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from qdax.core.emitters.emitter import Emitter, EmitterState
 
-from qdgs_jax.emitters import common, restarts
+from qdgs_jax.emitters import checks, qdax_driver, space
 
 # Those that are pure JAX; the others of EvoJAX leave it (NumPy, C++) or need packages of their own.
 SOLVERS = ("CMA_ES_JAX", "PGPE", "SimpleGA")
@@ -59,7 +59,7 @@ class EvoJaxEmitter(Emitter):
     sigma: float = 0.5
 
     def __post_init__(self) -> None:
-        common.check_positive(batch=self.batch, latent_dim=self.latent_dim, sigma=self.sigma)
+        checks.check_positive(batch=self.batch, latent_dim=self.latent_dim, sigma=self.sigma)
         if self.solver not in SOLVERS:
             raise ValueError(f"unknown EvoJAX solver {self.solver!r}: known are {SOLVERS}.")
 
@@ -79,9 +79,9 @@ class EvoJaxEmitter(Emitter):
     ) -> EvoJaxState:
         """Start the solver with a key of its own at the fittest of the latents Float[n, D]."""
         solver, names = _template(self)
-        seed = restarts.raw_key(key)
+        seed = qdax_driver.raw_key(key)
         state = {name: getattr(solver, name) for name in names}
-        starts = common.start_points(genotypes, len(genotypes))
+        starts = space.start_points(genotypes, len(genotypes))
         fitnesses = fitnesses.reshape(-1)
         best = jnp.argmax(jnp.where(jnp.isfinite(fitnesses), fitnesses, -jnp.inf))
         state = jax.tree.map(lambda leaf: seed if _is_key(leaf) else leaf, state)

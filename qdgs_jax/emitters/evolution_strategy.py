@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from qdax.core.emitters.emitter import Emitter, EmitterState
 
-from qdgs_jax.emitters import cma_es, common, ranking, restarts
+from qdgs_jax.emitters import checks, cma_es, qdax_driver, ranking, restarts, space
 
 
 class EvolutionStrategyState(EmitterState):
@@ -61,14 +61,14 @@ class EvolutionStrategyEmitter(Emitter):
     ranking: ranking.Ranking = "imp"
     parent_rule: ranking.ParentRule = "mu"
     restart: restarts.RestartRule = "basic"
-    bounds: common.Bounds = None
+    bounds: space.Bounds = None
     form: Literal["full", "separable"] = "full"
     variant: Literal["textbook", "pyribs"] = "textbook"
     factor: Literal["eigen", "cholesky"] = "cholesky"
 
     def __post_init__(self) -> None:
-        common.check_strategy(self.num_emitters, self.ranking, self.parent_rule)
-        common.check_bounds(self.bounds)
+        checks.check_strategy(self.num_emitters, self.ranking, self.parent_rule)
+        checks.check_bounds(self.bounds)
         restarts.check_rule(self.restart)
         self.config(1)  # validates batch, sigma0, form, variant and factor
 
@@ -98,15 +98,15 @@ class EvolutionStrategyEmitter(Emitter):
         extra_scores: Mapping[str, jax.Array],
     ) -> EvolutionStrategyState:
         """Start emitter e around genotypes[e % len(genotypes)]; genotypes Float[n, D], n >= 1."""
-        mean = common.start_points(genotypes, self.num_emitters)
-        extent = common.extent(repertoire)
-        carried, draw = jax.random.split(restarts.raw_key(key))
+        mean = space.start_points(genotypes, self.num_emitters)
+        extent = space.extent(repertoire)
+        carried, draw = jax.random.split(key)
         return EvolutionStrategyState(
             strategy=cma_es.init(self.config(mean.shape[1]), mean),
             direction=jax.random.normal(draw, (self.num_emitters, extent.shape[0])),
             extent=extent,
             age=jnp.zeros(self.num_emitters, jnp.int32),
-            key=carried,
+            key=qdax_driver.raw_key(carried),
         )
 
     def emit(
@@ -115,8 +115,8 @@ class EvolutionStrategyEmitter(Emitter):
         """Candidates Float[E * B, D], those of emitter e at e * B onwards."""
         strategy = emitter_state.strategy
         samples = cma_es.sample(self.config(strategy.mean.shape[1]), strategy, key)
-        genotypes = common.clip(samples.reshape(self.batch_size, -1), self.bounds)
-        return genotypes, ranking.snapshot(repertoire)
+        genotypes = space.clip(samples.reshape(self.batch_size, -1), self.bounds)
+        return genotypes, qdax_driver.snapshot(repertoire)
 
     def state_update(
         self,
@@ -139,34 +139,34 @@ class EvolutionStrategyEmitter(Emitter):
                 genotypes; "key" for restarts.
         """
         E, config = self.num_emitters, self.config(genotypes.shape[1])
-        verdict = ranking.judge(repertoire, fitnesses, descriptors, extra_scores)
+        verdict = qdax_driver.verdict(repertoire, fitnesses, descriptors, extra_scores)
         verdict = ranking.per_emitter(verdict, E)
-        projection = jnp.einsum(
-            "ebm,em->eb",
-            (descriptors / emitter_state.extent).reshape(E, self.batch, -1),
-            emitter_state.direction,
-            precision=common.HIGHEST,
-        )
-        projection = jnp.where(jnp.isneginf(verdict.fitnesses), -jnp.inf, projection)
+        projection = self._project(emitter_state, descriptors, verdict)
         order, flat = ranking.rank(self.ranking, verdict, projection)
         order, num_parents = ranking.select_parents(self.parent_rule, order, verdict.status)
 
-        ranked = common.take(genotypes.reshape(E, self.batch, -1), order)
+        ranked = ranking.take(genotypes.reshape(E, self.batch, -1), order)
         strategy, _ = cma_es.update(config, emitter_state.strategy, ranked, num_parents)
         age = emitter_state.age + 1
-        stop = flat | cma_es.should_stop(strategy)
+        stop = flat | cma_es.should_stop(config, strategy)
         stop |= restarts.rule_applies(self.restart, verdict.status, age)
-        key, carried = restarts.restart_key(emitter_state.key, extra_scores)
+        key, carried = qdax_driver.step_key(emitter_state.key, extra_scores)
         adapted: EvolutionStrategyState = emitter_state.replace(
             strategy=strategy, age=age, key=carried
         )
-        continued: EvolutionStrategyState = jax.lax.cond(
-            stop.any(), lambda: self._restart(adapted, repertoire, stop, key), lambda: adapted
-        )
+        continued = self._restart(adapted, repertoire, stop, key)
         refreshed: EvolutionStrategyState = continued.replace(
             strategy=cma_es.refresh(config, continued.strategy)
         )
         return refreshed
+
+    def _project(
+        self, state: EvolutionStrategyState, descriptors: jax.Array, verdict: ranking.Verdict
+    ) -> jax.Array:
+        """Progress Float[E, B] along each emitter's direction; -inf for what is not finite."""
+        scaled = (descriptors / state.extent).reshape(*verdict.fitnesses.shape, -1)
+        along = jnp.einsum("ebm,em->eb", scaled, state.direction, precision=space.HIGHEST)
+        return jnp.where(jnp.isneginf(verdict.fitnesses), -jnp.inf, along)
 
     def _restart(
         self,

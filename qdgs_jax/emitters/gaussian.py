@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from qdax.core.emitters.emitter import Emitter, EmitterState
 
-from qdgs_jax.emitters import common, restarts
+from qdgs_jax.emitters import checks, restarts, space
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,11 +26,11 @@ class GaussianEmitter(Emitter):
 
     batch: int
     sigma: float = 0.5
-    bounds: common.Bounds = None
+    bounds: space.Bounds = None
 
     def __post_init__(self) -> None:
-        common.check_positive(batch=self.batch, sigma=self.sigma)
-        common.check_bounds(self.bounds)
+        checks.check_positive(batch=self.batch, sigma=self.sigma)
+        checks.check_bounds(self.bounds)
 
     @property
     def batch_size(self) -> int:
@@ -42,6 +42,6 @@ class GaussianEmitter(Emitter):
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Candidates Float[B, D]; around the origin while the archive is empty."""
         choose, mutate = jax.random.split(key)
-        elites = restarts.random_elites(repertoire, choose, common.origin(repertoire, self.batch))
+        elites = restarts.random_elites(repertoire, choose, space.origin(repertoire, self.batch))
         noise = jax.random.normal(mutate, elites.shape, elites.dtype)
-        return common.clip(elites + self.sigma * noise, self.bounds), {}
+        return space.clip(elites + self.sigma * noise, self.bounds), {}

@@ -11,14 +11,22 @@ archive is CMA-MAEGA (Fontaine & Nikolaidis 2022, arXiv:2205.10752), the algorit
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from qdax.core.emitters.emitter import Emitter, EmitterState
 
-from qdgs_jax.emitters import cma_es, common, ranking, restarts
+from qdgs_jax.emitters import (
+    checks,
+    cma_es,
+    gradients,
+    qdax_driver,
+    ranking,
+    restarts,
+    space,
+)
 from qdgs_jax.emitters.optimizer import Optimizer, OptimizerState
 
 
@@ -27,7 +35,6 @@ class GradientArborescenceState(EmitterState):
 
     Attributes:
         theta: Float[E, D], the parents.
-        gradients: Float[E, 1 + M, D], normalised gradient rows at theta; None until `accept`.
         optimizer: State of the parents' optimisers.
         strategy: CMA-ES over coefficients.
         age: Int[E], iterations since the last restart.
@@ -35,7 +42,6 @@ class GradientArborescenceState(EmitterState):
     """
 
     theta: jax.Array
-    gradients: jax.Array | None
     optimizer: OptimizerState
     strategy: cma_es.CMAState
     age: jax.Array
@@ -67,7 +73,7 @@ class GradientArborescenceEmitter(Emitter):
         epsilon: Added to a gradient's norm.
         bounds: (low, high) of every component of a candidate and a parent, or None.
         variant: Of the CMA-ES update.
-        factor: Of the CMA-ES covariance; coefficients are few, so the symmetric root is cheap.
+        factor: Of the CMA-ES covariance; see `cma_es`.
         jacobian_function: latents Float[E, D] -> Float[E, 1 + M, D]. Only for drivers that do not
             evaluate the parents themselves (QDax's `MAPElites`): `emit` then differentiates, and
             its first E rows are the parents.
@@ -82,17 +88,17 @@ class GradientArborescenceEmitter(Emitter):
     parent_rule: ranking.ParentRule = "mu"
     restart: restarts.RestartRule = "basic"
     objective_coefficient: Literal["signed", "nonnegative"] = "signed"
-    normalization: common.Normalization = "unit"
+    normalization: gradients.Normalization = "unit"
     epsilon: float = 1e-8
-    bounds: common.Bounds = None
+    bounds: space.Bounds = None
     variant: Literal["textbook", "pyribs"] = "textbook"
-    factor: Literal["eigen", "cholesky"] = "eigen"
-    jacobian_function: Callable[[jax.Array], jax.Array] | None = None
+    factor: Literal["eigen", "cholesky"] = "cholesky"
+    jacobian_function: qdax_driver.JacobianFunction | None = None
 
     def __post_init__(self) -> None:
-        common.check_strategy(self.num_emitters, self.ranking, self.parent_rule)
-        common.check_bounds(self.bounds)
-        common.check_normalization(self.normalization)
+        checks.check_strategy(self.num_emitters, self.ranking, self.parent_rule)
+        checks.check_bounds(self.bounds)
+        checks.check_normalization(self.normalization)
         restarts.check_rule(self.restart)
         if self.ranking.endswith("rd"):
             raise ValueError(f"ranking is {self.ranking!r}: choose 'imp', '2imp', 'obj' or '2obj'.")
@@ -137,58 +143,60 @@ class GradientArborescenceEmitter(Emitter):
         extra_scores: Mapping[str, jax.Array],
     ) -> GradientArborescenceState:
         """Start emitter e at genotypes[e % len(genotypes)]; genotypes Float[n, D], n >= 1."""
-        theta = common.clip(common.start_points(genotypes, self.num_emitters), self.bounds)
+        theta = space.clip(space.start_points(genotypes, self.num_emitters), self.bounds)
         coefficients = jnp.zeros((len(theta), 1 + self.num_measures), theta.dtype)
         return GradientArborescenceState(
             theta=theta,
-            gradients=None,
             optimizer=self.optimizer.init(theta),
             strategy=cma_es.init(self.config, coefficients),
             age=jnp.zeros(len(theta), jnp.int32),
-            key=restarts.raw_key(key),
+            key=qdax_driver.raw_key(key),
         )
 
     def parents(self, state: GradientArborescenceState) -> jax.Array:
         """Latents Float[E, D] to evaluate with Jacobians."""
         return state.theta
 
-    def accept(
-        self, state: GradientArborescenceState, jacobian: jax.Array
-    ) -> GradientArborescenceState:
-        """Keep the parents' Jacobian Float[E, 1 + M, D] for the next `emit`.
-
-        A row that is not finite counts as zero, so that branches stay in the span of the others.
-
-        Raises:
-            ValueError: If the shape is another.
-        """
-        rows = common.gradient_rows(
-            jacobian, state.theta, self.num_measures, self.normalization, self.epsilon
-        )
-        accepted: GradientArborescenceState = state.replace(gradients=rows)
-        return accepted
-
     def emit(
-        self, repertoire: Any, emitter_state: GradientArborescenceState, key: jax.Array
+        self,
+        repertoire: Any,
+        emitter_state: GradientArborescenceState,
+        key: jax.Array,
+        jacobian: jax.Array | None = None,
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Branch the parents along their gradients, or along random directions without any.
+
+        Args:
+            repertoire: The archive.
+            emitter_state: State with the parents.
+            key: For the coefficients and the random directions.
+            jacobian: Float[E, 1 + M, D] at the parents, unless there is a `jacobian_function`. A
+                row that is not finite counts as zero, so that branches stay in the others' span.
 
         Returns:
             Float[E * B, D] candidates, the branches of emitter e at e * B onwards (after the E
             parents if there is a `jacobian_function`), and their coefficients Float[E * B, 1 + M]
             under "coefficients".
+
+        Raises:
+            ValueError: If there is no Jacobian, or one of another shape.
         """
-        if self.jacobian_function is not None:
-            jacobian = self.jacobian_function(emitter_state.theta)
-            emitter_state = self.accept(emitter_state, jacobian)
-        coefficients = cma_es.sample(self.config, emitter_state.strategy, key)
-        rows = common.directions(emitter_state.gradients, jax.random.fold_in(key, 1))
-        branches = self.branch(emitter_state.theta, rows, coefficients)
+        theta = emitter_state.theta
+        draw, lost = jax.random.split(key)
+        coefficients = cma_es.sample(self.config, emitter_state.strategy, draw)
+        rows = self.rows(theta, qdax_driver.jacobian_at(theta, jacobian, self.jacobian_function))
+        branches = self.branch(theta, gradients.directions(rows, lost), coefficients)
         genotypes = branches.reshape(-1, branches.shape[-1])
         if self.jacobian_function is not None:
-            genotypes = jnp.concatenate([emitter_state.theta, genotypes])
+            genotypes = jnp.concatenate([theta, genotypes])
         flat = coefficients.reshape(-1, coefficients.shape[-1])
-        return genotypes, {"coefficients": flat, **ranking.snapshot(repertoire)}
+        return genotypes, {"coefficients": flat, **qdax_driver.snapshot(repertoire)}
+
+    def rows(self, theta: jax.Array, jacobian: jax.Array) -> jax.Array:
+        """Normalised gradients Float[E, 1 + M, D] at theta Float[E, D] from the Jacobian there."""
+        return gradients.gradient_rows(
+            jacobian, theta, self.num_measures, self.normalization, self.epsilon
+        )
 
     def branch(self, theta: jax.Array, rows: jax.Array, coefficients: jax.Array) -> jax.Array:
         """Candidates Float[E, B, D] at theta Float[E, D] along rows Float[E, 1 + M, D].
@@ -199,8 +207,8 @@ class GradientArborescenceEmitter(Emitter):
             coefficients: Float[E, B, 1 + M].
         """
         if self.objective_coefficient == "nonnegative":
-            coefficients = common.fold_objective(coefficients)
-        return common.branch(theta, rows, coefficients, self.bounds)
+            coefficients = gradients.fold_objective(coefficients)
+        return gradients.branch(theta, rows, coefficients, self.bounds)
 
     def state_update(
         self,
@@ -226,10 +234,10 @@ class GradientArborescenceEmitter(Emitter):
             ValueError: If `extra_scores` do not belong to the branches.
         """
         E, B = self.num_emitters, self.branches
-        verdict = ranking.judge(repertoire, fitnesses, descriptors, extra_scores)
+        verdict = qdax_driver.verdict(repertoire, fitnesses, descriptors, extra_scores)
         if self.jacobian_function is not None:
             genotypes = genotypes[E:]
-            verdict = ranking.Judgement(*(field[E:] for field in verdict))
+            verdict = ranking.Verdict(*(field[E:] for field in verdict))
         verdict = ranking.per_emitter(verdict, E)
         order, flat = ranking.rank(self.ranking, verdict)
         order, num_parents = ranking.select_parents(self.parent_rule, order, verdict.status)
@@ -242,29 +250,26 @@ class GradientArborescenceEmitter(Emitter):
             )
         coefficients = coefficients.reshape(E, B, -1)
         strategy, rates = cma_es.update(
-            self.config, emitter_state.strategy, common.take(coefficients, order), num_parents
+            self.config, emitter_state.strategy, ranking.take(coefficients, order), num_parents
         )
-        best = common.take(genotypes.reshape(E, B, -1), order)
+        best = ranking.take(genotypes.reshape(E, B, -1), order)
         direction = cma_es.recombine(rates.weights, best) - emitter_state.theta
         theta, optimizer = self.optimizer.step(
             emitter_state.optimizer, emitter_state.theta, direction, jnp.asarray(num_parents > 0)
         )
-        theta = common.clip(theta, self.bounds)
+        theta = space.clip(theta, self.bounds)
         age = emitter_state.age + 1
-        stop = flat | cma_es.should_stop(strategy) | ~jnp.isfinite(theta).all(-1)
+        stop = flat | cma_es.should_stop(self.config, strategy) | ~jnp.isfinite(theta).all(-1)
         stop |= restarts.rule_applies(self.restart, verdict.status, age)
-        key, carried = restarts.restart_key(emitter_state.key, extra_scores)
+        key, carried = qdax_driver.step_key(emitter_state.key, extra_scores)
         adapted: GradientArborescenceState = emitter_state.replace(
             theta=theta,
-            gradients=None,
             optimizer=optimizer,
             strategy=strategy,
             age=age,
             key=carried,
         )
-        continued: GradientArborescenceState = jax.lax.cond(
-            stop.any(), lambda: self._restart(adapted, repertoire, stop, key), lambda: adapted
-        )
+        continued = self._restart(adapted, repertoire, stop, key)
         strategy = cma_es.refresh(self.config, continued.strategy)
         refreshed: GradientArborescenceState = continued.replace(strategy=strategy)
         return refreshed
@@ -276,7 +281,7 @@ class GradientArborescenceEmitter(Emitter):
         where: jax.Array,
         key: jax.Array,
     ) -> GradientArborescenceState:
-        elites = common.clip(restarts.random_elites(repertoire, key, state.theta), self.bounds)
+        elites = space.clip(restarts.random_elites(repertoire, key, state.theta), self.bounds)
         centre = jnp.zeros_like(state.strategy.mean)
         restarted: GradientArborescenceState = state.replace(
             theta=jnp.where(where[:, None], elites, state.theta),

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 from qdax.core.emitters.emitter import Emitter, EmitterState
 
-from qdgs_jax.emitters import common, restarts
+from qdgs_jax.emitters import checks, restarts, space
 
 
 def vary(
@@ -39,13 +39,13 @@ class IsoLineEmitter(Emitter):
     batch: int
     iso_sigma: float = 0.01
     line_sigma: float = 0.2
-    bounds: common.Bounds = None
+    bounds: space.Bounds = None
 
     def __post_init__(self) -> None:
-        common.check_positive(
+        checks.check_positive(
             batch=self.batch, iso_sigma=self.iso_sigma, line_sigma=self.line_sigma
         )
-        common.check_bounds(self.bounds)
+        checks.check_bounds(self.bounds)
 
     @property
     def batch_size(self) -> int:
@@ -57,10 +57,8 @@ class IsoLineEmitter(Emitter):
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Candidates Float[B, D]; around the origin while the archive is empty."""
         choose, mutate = jax.random.split(key)
-        pairs = restarts.random_elites(
-            repertoire, choose, common.origin(repertoire, 2 * self.batch)
-        )
+        pairs = restarts.random_elites(repertoire, choose, space.origin(repertoire, 2 * self.batch))
         varied = vary(
             pairs[: self.batch], pairs[self.batch :], mutate, self.iso_sigma, self.line_sigma
         )
-        return common.clip(varied, self.bounds), {}
+        return space.clip(varied, self.bounds), {}

@@ -8,14 +8,14 @@ distribution, the objective's folded to be positive.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from qdax.core.emitters.emitter import Emitter, EmitterState
 
-from qdgs_jax.emitters import common, restarts
+from qdgs_jax.emitters import checks, gradients, qdax_driver, restarts, space
 
 
 class OMGMegaState(EmitterState):
@@ -23,12 +23,10 @@ class OMGMegaState(EmitterState):
 
     Attributes:
         theta: Float[E, D].
-        gradients: Float[E, 1 + M, D], normalised gradient rows at theta; None until `accept`.
         key: UInt32[2], for the choice of elites when the driver passes no key.
     """
 
     theta: jax.Array
-    gradients: jax.Array | None
     key: jax.Array
 
 
@@ -51,17 +49,17 @@ class OMGMegaEmitter(Emitter):
     branches: int
     num_measures: int
     sigma: float = 0.5
-    normalization: common.Normalization = "unit"
+    normalization: gradients.Normalization = "unit"
     epsilon: float = 1e-8
-    bounds: common.Bounds = None
-    jacobian_function: Callable[[jax.Array], jax.Array] | None = None
+    bounds: space.Bounds = None
+    jacobian_function: qdax_driver.JacobianFunction | None = None
 
     def __post_init__(self) -> None:
-        common.check_positive(
+        checks.check_positive(
             num_emitters=self.num_emitters, branches=self.branches, sigma=self.sigma
         )
-        common.check_bounds(self.bounds)
-        common.check_normalization(self.normalization)
+        checks.check_bounds(self.bounds)
+        checks.check_normalization(self.normalization)
 
     @property
     def num_parents(self) -> int:
@@ -84,32 +82,48 @@ class OMGMegaEmitter(Emitter):
         extra_scores: Mapping[str, jax.Array],
     ) -> OMGMegaState:
         """Start with genotypes[e % len(genotypes)]; genotypes Float[n, D], n >= 1."""
-        theta = common.clip(common.start_points(genotypes, self.num_emitters), self.bounds)
-        return OMGMegaState(theta=theta, gradients=None, key=restarts.raw_key(key))
+        theta = space.clip(space.start_points(genotypes, self.num_emitters), self.bounds)
+        return OMGMegaState(theta=theta, key=qdax_driver.raw_key(key))
 
     def parents(self, state: OMGMegaState) -> jax.Array:
         """Latents Float[E, D] to evaluate with Jacobians."""
         return state.theta
 
-    def accept(self, state: OMGMegaState, jacobian: jax.Array) -> OMGMegaState:
-        """Keep the parents' Jacobian Float[E, 1 + M, D] for the next `emit`."""
-        rows = common.gradient_rows(
-            jacobian, state.theta, self.num_measures, self.normalization, self.epsilon
-        )
-        accepted: OMGMegaState = state.replace(gradients=rows)
-        return accepted
-
     def emit(
-        self, repertoire: Any, emitter_state: OMGMegaState, key: jax.Array
+        self,
+        repertoire: Any,
+        emitter_state: OMGMegaState,
+        key: jax.Array,
+        jacobian: jax.Array | None = None,
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Branches Float[E * B, D], after the E parents if there is a `jacobian_function`."""
+        """Branch the elites along their gradients, or along random directions without any.
+
+        Args:
+            repertoire: The archive.
+            emitter_state: State with the elites.
+            key: For the coefficients and the random directions.
+            jacobian: As in `GradientArborescenceEmitter.emit`.
+
+        Returns:
+            Branches Float[E * B, D], after the E elites if there is a `jacobian_function`.
+
+        Raises:
+            ValueError: If there is no Jacobian, or one of another shape.
+        """
         theta = emitter_state.theta
-        if self.jacobian_function is not None:
-            emitter_state = self.accept(emitter_state, self.jacobian_function(theta))
+        draw, lost = jax.random.split(key)
         shape = (self.num_emitters, self.branches, 1 + self.num_measures)
-        coefficients = self.sigma * jax.random.normal(key, shape, theta.dtype)
-        rows = common.directions(emitter_state.gradients, jax.random.fold_in(key, 1))
-        branches = common.branch(theta, rows, common.fold_objective(coefficients), self.bounds)
+        drawn = self.sigma * jax.random.normal(draw, shape, theta.dtype)
+        coefficients = gradients.fold_objective(drawn)
+        rows = gradients.gradient_rows(
+            qdax_driver.jacobian_at(theta, jacobian, self.jacobian_function),
+            theta,
+            self.num_measures,
+            self.normalization,
+            self.epsilon,
+        )
+        rows = gradients.directions(rows, lost)
+        branches = gradients.branch(theta, rows, coefficients, self.bounds)
         genotypes = branches.reshape(-1, theta.shape[1])
         if self.jacobian_function is not None:
             genotypes = jnp.concatenate([theta, genotypes])
@@ -125,8 +139,8 @@ class OMGMegaEmitter(Emitter):
         extra_scores: Mapping[str, jax.Array],
     ) -> OMGMegaState:
         """Choose the elites of the next step."""
-        key, carried = restarts.restart_key(emitter_state.key, extra_scores)
+        key, carried = qdax_driver.step_key(emitter_state.key, extra_scores)
         elites = restarts.random_elites(repertoire, key, emitter_state.theta)
-        theta = common.clip(elites, self.bounds)
-        chosen: OMGMegaState = emitter_state.replace(theta=theta, gradients=None, key=carried)
+        theta = space.clip(elites, self.bounds)
+        chosen: OMGMegaState = emitter_state.replace(theta=theta, key=carried)
         return chosen

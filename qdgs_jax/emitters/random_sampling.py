@@ -6,13 +6,14 @@ The baseline of every figure at equal numbers of evaluations.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 from qdax.core.emitters.emitter import Emitter, EmitterState
 
-from qdgs_jax.emitters import common
+from qdgs_jax.emitters import checks
+from qdgs_jax.emitters.protocol import Prior
+from qdgs_jax.problem import Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,15 +23,17 @@ class RandomEmitter(Emitter):
     Attributes:
         batch: Candidates B per step.
         latent_dim: Length D of a latent.
-        prior: (key, n) -> latents Float[n, D]; the standard normal by default.
+        prior: (params, key, n) -> latents Float[n, D]; the standard normal by default.
     """
+
+    takes_params: ClassVar[bool] = True
 
     batch: int
     latent_dim: int
-    prior: Callable[[jax.Array, int], jax.Array] | None = None
+    prior: Prior | None = None
 
     def __post_init__(self) -> None:
-        common.check_positive(batch=self.batch, latent_dim=self.latent_dim)
+        checks.check_positive(batch=self.batch, latent_dim=self.latent_dim)
 
     @property
     def batch_size(self) -> int:
@@ -38,9 +41,13 @@ class RandomEmitter(Emitter):
         return self.batch
 
     def emit(
-        self, repertoire: Any, emitter_state: EmitterState | None, key: jax.Array
+        self,
+        repertoire: Any,
+        emitter_state: EmitterState | None,
+        key: jax.Array,
+        params: Params = (),
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Latents Float[B, D] from the prior."""
+        """Latents Float[B, D] from the prior, whose weights are in `params`."""
         if self.prior is None:
             return jax.random.normal(key, (self.batch, self.latent_dim)), {}
-        return self.prior(key, self.batch), {}
+        return self.prior(params, key, self.batch), {}

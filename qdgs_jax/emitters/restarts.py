@@ -1,12 +1,13 @@
 """When an emitter starts afresh, and where.
 
 "basic" restarts only degenerate strategies; "no_improvement" also those whose whole batch was
-rejected; a number n also those n iterations old. A restart continues from a random elite.
+rejected; a number n also those n iterations old. A restart continues from a random elite. It is
+worked out in every step and taken by a select: its arrays are small, and whether anybody restarts
+is nothing that an accelerator should be asked between two kernels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import jax
@@ -51,22 +52,3 @@ def random_elites(repertoire: Any, key: jax.Array, fallback: jax.Array) -> jax.A
         found = jnp.isfinite(repertoire.fitnesses).any()
     sound = jnp.where(jnp.isfinite(fallback), fallback, 0)
     return jnp.where(found, elites.astype(fallback.dtype), sound)
-
-
-def restart_key(
-    carried: jax.Array, extra_scores: Mapping[str, jax.Array]
-) -> tuple[jax.Array, jax.Array]:
-    """Key of this step's restarts, and the key to carry on.
-
-    Our `Search` passes a key of its own for each step; QDax's `MAPElites` passes none, and the key
-    carried in the emitter's state is split instead.
-    """
-    if "key" in extra_scores:
-        return extra_scores["key"], carried
-    key, carried = jax.random.split(carried)
-    return key, carried
-
-
-def raw_key(key: jax.Array) -> jax.Array:
-    """Key data UInt32[2], which every checkpoint format can store."""
-    return jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key

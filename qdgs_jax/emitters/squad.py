@@ -10,14 +10,14 @@ candidates and does not guide them, but says with its `qd_score_offset` where fi
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from qdax.core.emitters.emitter import Emitter, EmitterState
 
-from qdgs_jax.emitters import common, restarts
+from qdgs_jax.emitters import checks, gradients, qdax_driver, restarts, space
 from qdgs_jax.emitters.optimizer import Optimizer, OptimizerState
 
 _DARK = 1e-6  # the bound holds for positive fitnesses
@@ -33,7 +33,6 @@ class SquadState(EmitterState):
         evaluated: Bool[P], whether fitness and descriptor are known.
         optimizer: State of the members' optimisers.
         first: Int[], the member whose turn is next.
-        proposed: Float[E, D], where the members of this turn go; None before `accept`.
         extent: Float[M].
         key: UInt32[2], for members that have to start afresh when the driver passes no key.
     """
@@ -44,7 +43,6 @@ class SquadState(EmitterState):
     evaluated: jax.Array
     optimizer: OptimizerState
     first: jax.Array
-    proposed: jax.Array | None
     extent: jax.Array
     key: jax.Array
 
@@ -84,9 +82,9 @@ def soft_qd_gradient(
     climb = 1 - 0.5 * (share * kernel).sum(-1)
     push = 2 / bandwidth**2 * jnp.sqrt(theirs * own) * kernel
     apart = jnp.take_along_axis(apart, index[..., None], axis=1)
-    repulsion = jnp.einsum("en,enm->em", push, apart, precision=common.HIGHEST)
+    repulsion = jnp.einsum("en,enm->em", push, apart, precision=space.HIGHEST)
     weights = jnp.concatenate([climb[:, None], repulsion / state.extent], axis=1)
-    return jnp.einsum("ek,ekd->ed", weights, jacobian, precision=common.HIGHEST)
+    return jnp.einsum("ek,ekd->ed", weights, jacobian, precision=space.HIGHEST)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,8 +101,8 @@ class SquadEmitter(Emitter):
         optimizer: Moves the members.
         bounds: (low, high) of every component, or None.
         jacobian_function: latents Float[E, D] -> Float[E, 1 + M, D]. Only for drivers that do not
-            evaluate the members with Jacobians themselves (QDax's `MAPElites`): `state_update` then
-            differentiates, and steps the members of the next turn.
+            evaluate the members with Jacobians themselves (QDax's `MAPElites`): `emit` then
+            differentiates. Members are not evaluated again where they stand.
     """
 
     num_emitters: int
@@ -113,17 +111,17 @@ class SquadEmitter(Emitter):
     neighbors: int = 16
     spread: float = 1.0
     optimizer: Optimizer = dataclasses.field(default_factory=lambda: Optimizer("adam", 0.05))
-    bounds: common.Bounds = None
-    jacobian_function: Callable[[jax.Array], jax.Array] | None = None
+    bounds: space.Bounds = None
+    jacobian_function: qdax_driver.JacobianFunction | None = None
 
     def __post_init__(self) -> None:
-        common.check_positive(
+        checks.check_positive(
             num_emitters=self.num_emitters,
             bandwidth=self.bandwidth,
             neighbors=self.neighbors,
             spread=self.spread,
         )
-        common.check_bounds(self.bounds)
+        checks.check_bounds(self.bounds)
         if self.population < self.num_emitters:
             raise ValueError(
                 f"population is {self.population}: {self.num_emitters} members move per step, give "
@@ -150,22 +148,20 @@ class SquadEmitter(Emitter):
         extra_scores: Mapping[str, jax.Array],
     ) -> SquadState:
         """Scatter the population around the start latents Float[n, D]."""
-        starts = common.start_points(genotypes, self.population)
-        carried, scatter = jax.random.split(restarts.raw_key(key))
+        starts = space.start_points(genotypes, self.population)
+        carried, scatter = jax.random.split(key)
         population = starts + self.spread * jax.random.normal(scatter, starts.shape, starts.dtype)
-        population = common.clip(population, self.bounds)
-        extent = common.extent(repertoire)
+        population = space.clip(population, self.bounds)
+        extent = space.extent(repertoire)
         return SquadState(
             genotypes=population,
-            fitnesses=jnp.zeros(self.population),
-            descriptors=jnp.zeros((self.population, extent.shape[0])),
+            fitnesses=jnp.zeros(self.population, jnp.float32),
+            descriptors=jnp.zeros((self.population, extent.shape[0]), extent.dtype),
             evaluated=jnp.zeros(self.population, bool),
             optimizer=self.optimizer.init(population),
             first=jnp.int32(0),
-            # Not evaluated so far, members stay where they are.
-            proposed=population[: self.num_emitters] if self.jacobian_function else None,
             extent=extent,
-            key=carried,
+            key=qdax_driver.raw_key(carried),
         )
 
     def _members(self, state: SquadState) -> jax.Array:
@@ -175,39 +171,46 @@ class SquadEmitter(Emitter):
         """Latents Float[E, D] to evaluate with Jacobians."""
         return state.genotypes[self._members(state)]
 
-    def accept(self, state: SquadState, jacobian: jax.Array) -> SquadState:
-        """Step this turn's members, given their Jacobian Float[E, 1 + M, D].
-
-        Members not evaluated so far stay, so that `emit` has them evaluated first.
-        """
-        members = self._members(state)
-        jacobian = common.gradient_rows(
-            jacobian, state.genotypes[members], state.extent.shape[0], "none", epsilon=0.0
-        )
-        direction = soft_qd_gradient(state, members, jacobian, self.bandwidth, self.neighbors)
-        own: OptimizerState = jax.tree.map(lambda leaf: leaf[members], state.optimizer)
-        proposed, moments = self.optimizer.step(
-            own, state.genotypes[members], direction, state.evaluated[members]
-        )
-        stepped: SquadState = state.replace(
-            proposed=common.clip(proposed, self.bounds),
-            optimizer=jax.tree.map(
-                lambda leaf, new: leaf.at[members].set(new), state.optimizer, moments
-            ),
-        )
-        return stepped
-
     def emit(
-        self, repertoire: Any, emitter_state: SquadState, key: jax.Array
+        self,
+        repertoire: Any,
+        emitter_state: SquadState,
+        key: jax.Array,
+        jacobian: jax.Array | None = None,
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Where this turn's members go, Float[E, D].
+        """Step this turn's members. Those not evaluated so far stay, to be evaluated first.
+
+        Args:
+            repertoire: The archive.
+            emitter_state: The population.
+            key: Not used.
+            jacobian: Float[E, 1 + M, D] at the members of this turn, unless there is a
+                `jacobian_function`. A row that is not finite counts as zero.
+
+        Returns:
+            Where the members go, Float[E, D], and their optimisers after the step: "count" Int[E],
+            "m" and "v" Float[E, D].
 
         Raises:
-            ValueError: If neither `accept` was called nor is there a `jacobian_function`.
+            ValueError: If there is no Jacobian, or one of another shape.
         """
-        if emitter_state.proposed is None:
-            raise ValueError(common.NO_JACOBIANS)
-        return emitter_state.proposed, {}
+        state, members = emitter_state, self._members(emitter_state)
+        theta = state.genotypes[members]
+        rows = gradients.gradient_rows(
+            qdax_driver.jacobian_at(theta, jacobian, self.jacobian_function),
+            theta,
+            state.extent.shape[0],
+            "none",
+            epsilon=0.0,
+        )
+        direction = soft_qd_gradient(state, members, rows, self.bandwidth, self.neighbors)
+        own: OptimizerState = jax.tree.map(lambda leaf: leaf[members], state.optimizer)
+        stepped, moments = self.optimizer.step(own, theta, direction, state.evaluated[members])
+        return space.clip(stepped, self.bounds), {
+            "count": moments.count,
+            "m": moments.m,
+            "v": moments.v,
+        }
 
     def state_update(
         self,
@@ -227,13 +230,18 @@ class SquadEmitter(Emitter):
             genotypes: Float[E, D] as emitted.
             fitnesses: Float[E].
             descriptors: Float[E, M].
-            extra_scores: "key" for members that start afresh.
+            extra_scores: What `emit` returned beside the genotypes; "key" for members that start
+                afresh.
         """
         state, members = emitter_state, self._members(emitter_state)
+        moments = OptimizerState(*(extra_scores[name] for name in ("count", "m", "v")))
+        optimizer = jax.tree.map(
+            lambda leaf, new: leaf.at[members].set(new), state.optimizer, moments
+        )
         fitnesses = fitnesses.reshape(-1) - getattr(repertoire, "qd_score_offset", 0.0)
         sound = jnp.isfinite(fitnesses) & jnp.isfinite(descriptors).all(-1)
         sound &= jnp.isfinite(genotypes).all(-1)
-        key, carried = restarts.restart_key(state.key, extra_scores)
+        key, carried = qdax_driver.step_key(state.key, extra_scores)
         elites = restarts.random_elites(repertoire, key, state.genotypes[members])
         lost = jnp.zeros(self.population, bool).at[members].set(~sound)
         moved: SquadState = state.replace(
@@ -245,11 +253,8 @@ class SquadEmitter(Emitter):
                 jnp.where(sound[:, None], descriptors / state.extent, 0)
             ),
             evaluated=state.evaluated.at[members].set(sound),
-            optimizer=self.optimizer.reset(state.optimizer, lost),
+            optimizer=self.optimizer.reset(optimizer, lost),
             first=(state.first + self.num_emitters) % self.population,
-            proposed=None,
             key=carried,
         )
-        if self.jacobian_function is not None:
-            moved = self.accept(moved, self.jacobian_function(self.parents(moved)))
         return moved

@@ -6,15 +6,14 @@ Pydantic finds the errors; here they get words that fit a file a person edits.
 from __future__ import annotations
 
 import difflib
+import json
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
-
-from qdgs_jax.runs.toml_text import is_array_of_tables, toml_value
 
 ALLOWED = {  # what to say for each kind of error that pydantic finds; others keep its own words
     "int_type": "must be an integer",
@@ -31,12 +30,21 @@ ALLOWED = {  # what to say for each kind of error that pydantic finds; others ke
     "string_too_short": "must not be empty",
     "too_short": "must have at least {min_length} entries",
     "too_long": "must have at most {max_length} entries",
+    "bool_type": "must be true or false",
+    "dict_type": "must be a table",
+    "model_attributes_type": "must be a table",
 }
+RENAMED = {"classifier": "repair"}  # tables that had another name
 
 
 def refuse(message: str, **context: Any) -> PydanticCustomError:
     """Make an error for a validator to raise; `message` is a template over `context`."""
     return PydanticCustomError("refused", message, context or None)
+
+
+def contradict(message: str, **context: Any) -> PydanticCustomError:
+    """Like `refuse`, of fields in several tables, all of which the message names in full."""
+    return PydanticCustomError("contradiction", message, context)
 
 
 def error_lines(error: ValidationError, model: type[BaseModel]) -> list[str]:
@@ -60,28 +68,55 @@ def _follows_from_others(detail: ErrorDetails) -> bool:
     return detail["type"] == "too_short" and len(detail["input"]) >= detail["ctx"]["min_length"]
 
 
+def toml_value(value: object) -> str:
+    """Write a value as in a run file: a text, a truth value, a number or a list of these."""
+    if isinstance(value, str):  # JSON's escapes are TOML's, but for the delete character
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, float):
+        return repr(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(toml_value, value))}]"
+    return json.dumps(value, default=str)
+
+
 def _line(detail: ErrorDetails, model: type[BaseModel]) -> str:
     """One error of pydantic's in our words: field, value, what is allowed."""
-    path = _path(detail["loc"])
+    location = _without_tags(model, detail["loc"])
+    path = _path(location)
     kind = detail["type"]
+    if kind == "contradiction":
+        return detail["msg"]
     if kind == "missing":
-        *parents, name = detail["loc"]
-        field = _fields(model, parents).get(str(name))
+        field = _fields(model, detail["loc"][:-1]).get(str(location[-1]))
         wanted = field.description if field else None
         return f"{path} is missing" + (f": give {wanted}" if wanted else "")
+    if kind == "union_tag_not_found":
+        tags = " or ".join(toml_value(tag) for tag in _tags(_kind_at(model, location)))
+        return f"{path}.{detail['ctx']['discriminator'].strip(chr(39))} is missing: give {tags}"
+    if kind == "union_tag_invalid":
+        name = detail["ctx"]["discriminator"].strip("'")
+        tags = " or ".join(toml_value(tag) for tag in _tags(_kind_at(model, location)))
+        return f"{path}.{name} = {toml_value(detail['input'][name])}: must be {tags}"
     if kind == "extra_forbidden":
-        *parents, name = detail["loc"]
-        known = _fields(model, parents)
-        hint = did_you_mean(str(name), known) or f"; known are {', '.join(known)}"
+        name = str(location[-1])
+        known = _fields(model, detail["loc"][:-1])
+        hint = did_you_mean(name, known) or f"; known are {', '.join(known)}"
+        if RENAMED.get(name) in known:
+            hint = f"; it is called [{RENAMED[name]}]"
         return f"{path}: unknown field{hint}"
     allowed = detail["msg"]
     if kind in ALLOWED:
         allowed = ALLOWED[kind].format_map(detail.get("ctx", {}))
-    if isinstance(detail["input"], Mapping):  # said of a whole table: the text names the field
+    given = detail["input"]
+    if isinstance(given, Mapping):  # said of a whole table: the text names the field
         return f"{path}.{allowed}" if path else allowed
-    if kind == "refused" and is_array_of_tables(detail["input"]):
+    if kind == "refused" and isinstance(given, list | tuple) and _is_table(given):
         return f"{path}: {allowed}"
-    return f"{path} = {toml_value(detail['input'])}: {allowed}"
+    return f"{path} = {toml_value(given)}: {allowed}"
+
+
+def _is_table(rows: Sequence[object]) -> bool:
+    return bool(rows) and isinstance(rows[0], Mapping)
 
 
 def _path(location: Sequence[int | str]) -> str:
@@ -89,13 +124,47 @@ def _path(location: Sequence[int | str]) -> str:
     return path.removeprefix(".")
 
 
-def _fields(model: type[BaseModel], location: Sequence[int | str]) -> Mapping[str, FieldInfo]:
-    """Find the fields of the table at a location; none where there is no table."""
+# Where pydantic says that an error is: fields, places in lists, and the tags of unions.
+
+
+def _walk(model: type[BaseModel], location: Sequence[int | str]) -> Iterator[tuple[bool, Any]]:
+    """Follow a location: for each part, whether it is a tag, and the type that it leads to."""
     here: Any = model
     for part in location:
-        if isinstance(part, str):
-            here = here.model_fields[part].annotation
-        else:  # a list: go on with the type of its entries
-            here = typing.get_args(here)[0]
-    fields: Mapping[str, FieldInfo] = getattr(here, "model_fields", {})
+        tagged = _tags(here)
+        if part in tagged:
+            here = tagged[str(part)]
+            yield True, here
+            continue
+        if isinstance(part, int):  # a list: go on with the type of its entries
+            here = next(iter(typing.get_args(_unwrapped(here))), None)
+        else:
+            field = getattr(_unwrapped(here), "model_fields", {}).get(part)
+            here = field.annotation if field else None
+        yield False, here
+
+
+def _without_tags(model: type[BaseModel], location: Sequence[int | str]) -> list[int | str]:
+    steps = zip(location, _walk(model, location), strict=True)
+    return [part for part, (is_tag, _) in steps if not is_tag]
+
+
+def _fields(model: type[BaseModel], location: Sequence[int | str]) -> Mapping[str, FieldInfo]:
+    """Find the fields of the table at a location; none where there is no table."""
+    fields: Mapping[str, FieldInfo] = getattr(_kind_at(model, location), "model_fields", {})
     return fields
+
+
+def _kind_at(model: type[BaseModel], location: Sequence[int | str]) -> Any:
+    """The type of what stands at a location."""
+    return [model, *(kind for _, kind in _walk(model, location))][-1]
+
+
+def _tags(kind: Any) -> dict[str, type[BaseModel]]:
+    """The members of a union of tables by their literal `kind`; none of other types."""
+    members = [m for m in typing.get_args(kind) if "kind" in getattr(m, "model_fields", {})]
+    return {typing.get_args(m.model_fields["kind"].annotation)[0]: m for m in members}
+
+
+def _unwrapped(kind: Any) -> Any:
+    return typing.get_args(kind)[0] if typing.get_origin(kind) is typing.Annotated else kind

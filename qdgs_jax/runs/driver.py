@@ -1,19 +1,20 @@
 """The search loop that fills a run folder, so that nothing is lost when it is killed.
 
-After each chunk of steps the metrics are written first, then a checkpoint of the whole state: taken
-up again, a search drops the rows beyond its checkpoint and goes on as if it had never stopped.
+A row of metrics follows each chunk of steps, and from time to time a checkpoint of the whole state:
+taken up again, a search drops the rows beyond its checkpoint and goes on as if it had never
+stopped. A finished search with a larger budget goes on in the same way.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from qdgs_jax.runs.config import RunConfig
-from qdgs_jax.runs.folder import BASELINE, COUNTS, Row, RunFolder
+from qdgs_jax.runs.folder import COUNTS, Row, RunFolder, RunFolderError
 
 if TYPE_CHECKING:
     import jax
@@ -34,8 +35,11 @@ class SearchTask:
         key: a JAX key; every random number of the search follows from it.
         steps: steps until the budget is spent.
         step_evaluations: evaluations of a step.
-        chunk: steps per compiled call.
+        chunk: steps from one row of metrics to the next.
         spent: evaluations that finding the start latents costs.
+        checkpoint_seconds: time from one checkpoint to the next.
+        seed: what `key` comes from.
+        run: the run file that describes it, for its checkpoints to remember.
     """
 
     search: Search
@@ -47,6 +51,9 @@ class SearchTask:
     step_evaluations: int
     chunk: int
     spent: int = 0
+    checkpoint_seconds: float = 120.0
+    seed: int = 0
+    run: str = ""
 
     @property
     def budget(self) -> int:
@@ -68,136 +75,141 @@ def run_search(
     task: SearchTask,
     on_chunk: Callable[[Row], None] = lambda row: None,
     should_stop: Callable[[], bool] = lambda: False,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> bool:
     """Search in chunks until the budget is spent, from the folder's newest checkpoint if any.
 
     Args:
         folder: where a run was begun.
         task: what to search.
-        on_chunk: told the metrics after each chunk, when its checkpoint is written.
-        should_stop: asked after each chunk; True stops the search, which can be taken up again.
+        on_chunk: told the metrics of the start and after each chunk.
+        should_stop: asked before each chunk; True stops the search, which can be taken up again.
+        tell: told in words what happens where it takes a while or is not as usual.
 
     Returns:
         Whether the search is finished.
 
     Raises:
-        RunFolderError: another process searches in the folder.
-        ValueError: the checkpoint is damaged or belongs to another search.
+        RunFolderError: another process searches in the folder, or more was spent there already.
+        ValueError: the checkpoint belongs to another search, or all checkpoints are damaged.
+        OSError: a checkpoint could not be written.
     """
     with folder.lock():
-        state, done, before = _begin(folder, task)
-        began = time.monotonic()
+        if folder.finished and folder.last_step == task.steps:
+            return True
+        found = _take_up(folder, task, tell)
+        if found is None and folder.finished:
+            raise RunFolderError(
+                f"{folder.path} is finished and has no checkpoint left to go on from: begin "
+                "another run with the larger budget."
+            )
+        if found is not None and found.step > task.steps:
+            raise RunFolderError(
+                f"{folder.path} is {found.step} steps far already and the budget is spent after "
+                f"{task.steps}: give search.evaluations of at least "
+                f"{task.budget + (found.step - task.steps) * task.step_evaluations}."
+            )
+        folder.archive_file.unlink(missing_ok=True)  # of the smaller budget, if it was extended
+        return _search(folder, task, found, on_chunk, should_stop, tell)
+
+
+@dataclasses.dataclass
+class _Place:
+    """Where a search is."""
+
+    state: SearchState
+    step: int
+    seconds: float  # spent until here
+    written: bool  # whether there is a checkpoint of it
+
+
+def _search(
+    folder: RunFolder,
+    task: SearchTask,
+    place: _Place | None,
+    on_chunk: Callable[[Row], None],
+    should_stop: Callable[[], bool],
+    tell: Callable[[str], None],
+) -> bool:
+    """The loop; the folder is locked."""
+    from qdgs_jax.runs.checkpoint_writer import CheckpointWriter
+    from qdgs_jax.runs.provenance import begin_session, end_session
+
+    session = begin_session(folder.path, task.seed)
+    began = time.monotonic()
+    if place is None:
+        tell("looking for start latents")
+        place = _start(folder, task, on_chunk)
+    before = place.seconds - (0.0 if place.written else time.monotonic() - began)
+    writer = CheckpointWriter(
+        folder.checkpoints,
+        task.checkpoint_seconds,
+        {"run": task.run},
+        folder.sync_metrics,
+        place.step if place.written else None,
+    )
+    if place.step < task.steps:
+        tell("compiling the search")
+    state, done = place.state, place.step
+    place = None  # the state is donated
+    try:
         while done < task.steps and not should_stop():
-            steps = min(task.chunk, task.steps - done)
+            steps = min(task.chunk - done % task.chunk, task.steps - done)
             state, metrics = task.search.run(task.params, state, steps)
             done += steps
             row = _row(metrics, task)  # waits for the chunk to end
             row["seconds"] = round(before + time.monotonic() - began, 3)
-            _keep(folder, state, row)
+            folder.append_metrics(row)
             on_chunk(row)
-        if done >= task.steps:
-            state.archive.to_parquet(folder.archive_file)
-        return done >= task.steps
+            if done < task.steps:
+                writer.offer(done, state, int(row["num_elites"]))
+        writer.finish(done, state)
+    except Exception:
+        with contextlib.suppress(OSError):
+            writer.wait()
+        raise
+    if done >= task.steps:
+        state.archive.to_parquet(folder.archive_file)
+    end_session(folder.path, session, time.monotonic() - began)
+    return done >= task.steps
 
 
-def _begin(folder: RunFolder, task: SearchTask) -> tuple[SearchState, int, float]:
-    """Find the state to go on from, its step, and the seconds spent until there."""
-    from qdgs_jax.runs.checkpoint import restore_state
+def _take_up(folder: RunFolder, task: SearchTask, tell: Callable[[str], None]) -> _Place | None:
+    """Find the place to go on from; None where there is no checkpoint.
 
-    found = folder.newest_checkpoint()
-    if found is not None:
-        step, path = found
-        return restore_state(path, task.shapes()), step, folder.drop_metrics_after(step)
+    A damaged checkpoint is told of and removed once an older one was read.
+    """
+    from qdgs_jax.runs.checkpoint import DamagedCheckpointError, restore_state
+    from qdgs_jax.runs.checkpoint_writer import find_checkpoints
+
+    damaged = []
+    for step, path in find_checkpoints(folder.checkpoints):
+        try:
+            state = restore_state(path, task.shapes())
+        except DamagedCheckpointError as error:
+            damaged.append((path, error))
+            continue
+        for broken, problem in damaged:
+            tell(f"{problem} Going on from step {step} instead.")
+            shutil.rmtree(broken)
+        return _Place(state, step, folder.drop_metrics_after(step), written=True)
+    if damaged:
+        raise damaged[0][1]
+    return None
+
+
+def _start(folder: RunFolder, task: SearchTask, on_chunk: Callable[[Row], None]) -> _Place:
+    """Find start latents and evaluate them."""
     folder.metrics_file.unlink(missing_ok=True)
     began = time.monotonic()
     state = task.search.init(task.params, task.start_latents(), task.key)
     row = _row(task.search.metrics(state), task)
     row["seconds"] = round(time.monotonic() - began, 3)
-    _keep(folder, state, row)
-    return state, 0, row["seconds"]
-
-
-def _keep(folder: RunFolder, state: SearchState, row: Row) -> None:
-    """Write metrics, then the checkpoint; then the one before is not needed any more."""
-    from qdgs_jax.runs.checkpoint import save_state
-
     folder.append_metrics(row)
-    kept = folder.checkpoints / f"step-{row['step']:09d}"
-    save_state(kept, state)
-    for entry in folder.checkpoints.iterdir():
-        if entry != kept:
-            shutil.rmtree(entry, ignore_errors=True)
+    on_chunk(row)
+    return _Place(state, 0, row["seconds"], written=False)
 
 
 def _row(metrics: Mapping[str, Any], task: SearchTask) -> Row:
     row = {name: int(value) if name in COUNTS else float(value) for name, value in metrics.items()}
     return {**row, "evaluations": row["evaluations"] + task.spent}
-
-
-def prepare_search(config: RunConfig, domain: Any) -> SearchTask:
-    """Put emitter, archive and domain of a run together.
-
-    Args:
-        config: the run.
-        domain: a `Domain`, see `qdgs_jax.domains`.
-
-    Raises:
-        ValueError: the budget does not reach for the start latents and one step.
-    """
-    import jax
-
-    from qdgs_jax.emitters.registry import build_emitter
-    from qdgs_jax.search import Search
-
-    settings = config.search
-    emitter = build_emitter(
-        settings.algorithm,
-        settings,
-        domain.latent_dim,
-        len(config.measures),
-        domain.sample_latents,
-    )
-    search = Search(
-        domain,
-        emitter,
-        dims=config.dims,
-        ranges=config.ranges,
-        learning_rate=config.archive.learning_rate,
-        threshold_min=config.archive.threshold_min,
-        qd_score_offset=config.archive.qd_score_offset,
-    )
-    start_key, search_key = jax.random.split(jax.random.key(config.seed))
-    sampling = settings.algorithm == BASELINE
-    spent = 0 if sampling else settings.start_batches * settings.start_batch_size
-
-    def start_latents() -> jax.Array:
-        if sampling:
-            latents: jax.Array = domain.sample_latents(start_key, settings.emitters)
-        else:
-            latents = domain.start_latents(domain.params, start_key)
-        return latents
-
-    steps = (settings.evaluations - spent - settings.emitters) // settings.step_evaluations
-    if steps < 1:
-        raise ValueError(
-            f"search.evaluations = {settings.evaluations}: the start latents take "
-            f"{spent + settings.emitters} and a step {settings.step_evaluations}; give at least "
-            f"{spent + settings.emitters + settings.step_evaluations}."
-        )
-    return SearchTask(
-        search=search,
-        params=domain.params,
-        start_latents=start_latents,
-        num_start=settings.emitters,
-        key=search_key,
-        steps=steps,
-        step_evaluations=settings.step_evaluations,
-        chunk=settings.chunk,
-        spent=spent,
-    )
-
-
-def baseline_of(config: RunConfig) -> RunConfig:
-    """Describe the random sampling that a run is compared with: all the same but the algorithm."""
-    search = config.search.model_copy(update={"algorithm": BASELINE})
-    return config.model_copy(update={"search": search})

@@ -1,8 +1,8 @@
 """A run folder: where everything that belongs to a run has its place.
 
-It holds `run.toml` (as resolved), `metrics.csv`, `checkpoints/`, `archive.parquet` (once the search
-is finished), `data/`, a folder for each experiment's results, and `report/`. The random sampling
-that a run is compared with is a run folder of its own inside it.
+It holds `run.toml` (as resolved), `provenance.json`, `metrics.csv`, `checkpoints/`,
+`archive.parquet` (once the search is finished), `data/`, results of experiments and `report/`. The
+random sampling that a run is compared with is a run folder of its own inside it.
 """
 
 from __future__ import annotations
@@ -10,17 +10,20 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
-import fcntl
 import io
 import os
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from qdgs_jax.elites import Elites
-from qdgs_jax.files import write_atomically
+import filelock
+
+from qdgs_jax.files import sweep, write_atomically
 from qdgs_jax.runs.config import RunConfig, dump_run, load_run
+from qdgs_jax.runs.tables import BASELINE
+
+if TYPE_CHECKING:
+    from qdgs_jax.elites import Elites
 
 COLUMNS = (
     "step",
@@ -35,7 +38,7 @@ COLUMNS = (
     "seconds",
 )
 COUNTS = frozenset({"step", "evaluations", "num_elites", "rejected"})
-BASELINE = "random"  # name of the folder and of the algorithm that a run is compared with
+FILES = r"run\.toml|provenance\.json|metrics\.csv|archive\.parquet"  # that a search writes
 
 Row = dict[str, float]
 
@@ -66,7 +69,7 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of the newest checkpoint."""
+        """Folder of the newest checkpoints."""
         return self.path / "checkpoints"
 
     @property
@@ -101,9 +104,9 @@ class RunFolder:
             RunFolderError: it does.
         """
         if self.exists:
-            cure = "give another --out"
-            if not self.finished:
-                cure = f"continue it with `qdgs search --resume {self.path}`, or {cure}"
+            cure = f"continue it with `qdgs search --resume {self.path}`, or give another --out"
+            if self.finished:
+                cure = "extend it with --resume and --evaluations, or give another --out"
             raise RunFolderError(f"{self.path} already holds a run: {cure}.")
         if self.path.is_dir() and any(self.path.iterdir()):
             raise RunFolderError(f"{self.path} is not empty: give another --out.")
@@ -149,37 +152,30 @@ class RunFolder:
         Raises:
             ValueError: the file is damaged.
         """
-        import jax
+        from qdgs_jax.elites import Elites
 
-        from qdgs_jax.archive import GridArchive
-
-        archive = jax.device_get(GridArchive.from_parquet(self.archive_file))
-        cells = archive.occupied_cells[: int(archive.num_elites)]
-        return Elites(
-            cells=cells,
-            latents=archive.genotypes[cells],
-            objectives=archive.fitnesses[cells, 0],
-            thresholds=archive.thresholds[cells],
-            measures=archive.descriptors[cells],
-        )
+        return Elites.from_parquet(self.archive_file)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Keep other processes from searching here; the lock goes when the process does.
 
+        Whoever holds it clears away what killed processes left half written.
+
         Raises:
             RunFolderError: another process holds it.
         """
-        handle = os.open(self.path, os.O_RDONLY)
+        lock = filelock.FileLock(self.path / ".lock", timeout=0)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
+            lock.acquire()
+        except filelock.Timeout:
             raise RunFolderError(f"another process is searching in {self.path}.") from None
         try:
+            sweep(self.path, FILES)
+            sweep(self.checkpoints)
             yield
         finally:
-            os.close(handle)
+            lock.release()
 
     def read_metrics(self) -> list[Row]:
         """Read the whole rows of the metrics, oldest first; a torn last row is left out."""
@@ -187,36 +183,39 @@ class RunFolder:
             return []
         text = self.metrics_file.read_text(encoding="utf-8")
         whole = text[: text.rfind("\n") + 1]
-        rows = csv.DictReader(io.StringIO(whole))
+        rows = csv.DictReader(io.StringIO(whole, newline=""))
         return [
             {name: int(row[name]) if name in COUNTS else float(row[name]) for name in COLUMNS}
             for row in rows
         ]
 
+    @property
+    def last_step(self) -> int:
+        """Step of the newest row of metrics; 0 before there is one."""
+        rows = self.read_metrics()
+        return int(rows[-1]["step"]) if rows else 0
+
     def append_metrics(self, row: Row) -> None:
-        """Append one row, on the disk when this returns."""
+        """Append one row; `sync_metrics` puts it on the disk."""
+        rows = [row[name] for name in COLUMNS]
         new = not self.metrics_file.exists()
-        with self.metrics_file.open("a", encoding="utf-8") as file:
-            file.write((_line(COLUMNS) if new else "") + _line([row[name] for name in COLUMNS]))
-            file.flush()
+        with self.metrics_file.open("a", encoding="utf-8", newline="") as file:
+            file.write(_csv([COLUMNS, rows] if new else [rows]))
+
+    def sync_metrics(self) -> None:
+        """Put the rows so far on the disk."""
+        with self.metrics_file.open("rb") as file:
             os.fsync(file.fileno())
 
     def drop_metrics_after(self, step: int) -> float:
         """Forget the rows beyond a step, and return the seconds spent until there."""
         rows = [row for row in self.read_metrics() if row["step"] <= step]
-        lines = [_line(COLUMNS), *(_line([row[name] for name in COLUMNS]) for row in rows)]
-        write_atomically(self.metrics_file, "".join(lines).encode())
+        lines = [COLUMNS, *([row[name] for name in COLUMNS] for row in rows)]
+        write_atomically(self.metrics_file, _csv(lines).encode())
         return rows[-1]["seconds"] if rows else 0.0
 
-    def newest_checkpoint(self) -> tuple[int, Path] | None:
-        """Find the newest checkpoint: its step and its folder."""
-        found = []
-        if self.checkpoints.is_dir():
-            for entry in self.checkpoints.iterdir():
-                if match := re.fullmatch(r"step-(\d+)", entry.name):
-                    found.append((int(match[1]), entry))
-        return max(found, default=None)
 
-
-def _line(values: Sequence[Any]) -> str:
-    return ",".join(str(value) for value in values) + "\n"
+def _csv(rows: Iterable[Iterable[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()

@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from domain_settings import settings
 
-from qdgs_jax.cli.search import packaged_run
 from qdgs_jax.domains import load_domain
-from qdgs_jax.domains.prompted import PromptedDomain, embed_prompts
+from qdgs_jax.domains.prompted import PromptedDomain
+from qdgs_jax.domains.prompts import PromptPair, embed_prompts
 from qdgs_jax.domains.scoring import normalize
-from qdgs_jax.domains.shapes import ASSETS, load_clip
 from qdgs_jax.domains.shapes_drawing import (
     COLOURS,
     SHAPES,
@@ -24,14 +24,16 @@ from qdgs_jax.domains.shapes_drawing import (
     random_pose,
     render,
 )
+from qdgs_jax.domains.weights import ASSETS, load_clip
 from qdgs_jax.ports.errors import CheckpointError
 from qdgs_jax.ports.model_folder import load_model
-from qdgs_jax.runs.config import parse_run
+
+RUN = (ASSETS / "shapes.toml").read_text()
 
 
 @pytest.fixture(scope="module")
 def config():
-    return parse_run(packaged_run("shapes"))
+    return settings(RUN)
 
 
 def text_tables():
@@ -60,7 +62,7 @@ def clip():
 
 @pytest.fixture(scope="module")
 def scored(domain):
-    latents = domain.sample_latents(jax.random.key(0), 8)
+    latents = domain.sample(domain.params, jax.random.key(0), 8)
     run = jax.jit(domain.evaluate_with_jacobian)
     return latents, *run(domain.params, domain.init_state(), latents, jax.random.key(1))
 
@@ -106,7 +108,7 @@ def test_weights_are_arguments_of_the_compiled_program(domain):
 
 def test_start_latents_are_good_and_sorted(domain):
     start = domain.start_latents(domain.params, jax.random.key(3))
-    prior = domain.sample_latents(jax.random.key(4), 64)
+    prior = domain.sample(domain.params, jax.random.key(4), 64)
     fitness = jax.jit(domain.evaluate)
     found = fitness(domain.params, (), start, jax.random.key(0)).fitnesses
     average = fitness(domain.params, (), prior, jax.random.key(0)).fitnesses.mean()
@@ -142,10 +144,10 @@ class FixedImages:
 
 
 def test_penalties_lower_the_objective_and_feed_the_memory(config, domain):
-    latents = 3.0 * domain.sample_latents(jax.random.key(5), 6)
+    latents = 3.0 * domain.sample(domain.params, jax.random.key(5), 6)
     plain = domain.evaluate(domain.params, (), latents, jax.random.key(0)).fitnesses
-    objective = config.objective.model_copy(update={"norm_penalty": 0.5, "uniqueness": 0.2})
-    other = load_domain(config.model_copy(update={"objective": objective}))
+    penalties = {"norm_penalty": 0.5, "uniqueness": 0.2}
+    other = load_domain(settings(RUN, objective=penalties))
     state = other.init_state()
     evaluation = other.evaluate(other.params, state, latents, jax.random.key(0))
     assert np.all(evaluation.fitnesses < plain)
@@ -166,19 +168,36 @@ def test_the_embedded_clip_understands_prompts_of_ones_own(clip):
     embeds = normalize(jax.jit(model.embed_images)(images))
     for words, truth in ((COLOURS, colour), (SHAPES, shape)):
         noun = " shape" if words is COLOURS else ""
-        prompts = [(f"somebody put a {word}{noun} there", "paint") for word in words]
+        prompts = [
+            PromptPair((f"somebody put a {word}{noun} there",), ("paint",)) for word in words
+        ]
         pairs = embed_prompts(model, tokenizer, prompts)
         texts = normalize(jnp.concatenate([pair.positive for pair in pairs]))
         assert np.mean(jnp.argmax(embeds @ texts.T, axis=-1) == truth) >= 0.9
 
 
-def test_prompts_are_split_at_bars_and_not_too_long(clip):
+def test_a_text_is_embedded_once_wherever_it_stands(clip):
     model, tokenizer = clip
-    (pair,) = embed_prompts(model, tokenizer, [("a red shape | a star", "a square")])
-    assert pair.positive.shape == (2, model.cfg.embed_dim)
-    assert pair.negative.shape == (1, model.cfg.embed_dim)
-    with pytest.raises(ValueError, match="tokens, this CLIP takes"):
-        embed_prompts(model, tokenizer, [("a red shape " * 20, "a square")])
+    asked = []
+
+    def counting(texts, **options):
+        asked.extend(texts)
+        return tokenizer(texts, **options)
+
+    pairs = [PromptPair(("a red shape", "a star"), ("a square",)), PromptPair(("a star",), ("a",))]
+    first, second = embed_prompts(model, counting, pairs)
+    assert asked == ["a red shape", "a star", "a square", "a"]
+    assert first.positive.shape == (2, model.cfg.embed_dim)
+    assert first.negative.shape == (1, model.cfg.embed_dim)
+    np.testing.assert_array_equal(first.positive[1], second.positive[0])
+    (alone,) = embed_prompts(model, tokenizer, pairs[1:])
+    np.testing.assert_allclose(alone.positive, second.positive, atol=1e-5)
+
+
+def test_a_prompt_that_is_too_long_is_named(clip):
+    long = "a red shape " * 20
+    with pytest.raises(ValueError, match=f"{long!r} has .* tokens, this CLIP takes"):
+        embed_prompts(*clip, [PromptPair(("a star",), (long,))])
 
 
 @pytest.mark.parametrize("name", ["embedded:shapes-vae", "embedded:nothing"])
@@ -213,3 +232,40 @@ def test_embedded_weights_say_where_they_come_from(name):
         assert word in card
     json.loads((ASSETS / name / "config.json").read_text())
     assert sum(f.stat().st_size for f in ASSETS.rglob("*") if f.is_file()) < 8_000_000
+
+
+@pytest.mark.parametrize(
+    ("positive", "negative", "moves"),
+    [
+        ("a red shape", "a blue shape", True),
+        ("a regular triangle", "a regular square", True),
+        ("a small shape", "a large shape", True),
+        ("a green shape", "a yellow shape", False),
+        ("a yellow shape", "an orange shape", False),
+        ("a dog", "a cat", False),
+    ],
+)
+def test_a_measure_that_the_generator_cannot_draw_hardly_moves(
+    domain, clip, positive, negative, moves
+):
+    axes = embed_prompts(*clip, [PromptPair((positive,), (negative,))] * 2)
+    targets = domain.params.targets.replace(measures=axes)
+    params = domain.params.replace(targets=targets)
+    spread, other = domain.spread(params, jax.random.key(21))
+    assert spread == other
+    assert spread.hardly_moves != moves
+    assert spread.low < spread.high
+    if moves:
+        assert spread.warning() is None
+        assert 0 < spread.margin < spread.std
+    else:
+        assert spread.warning().startswith("hardly moves over the generator's own images (")
+
+
+def test_a_measure_that_never_reaches_one_of_its_prompts_is_one_sided(domain, clip):
+    pairs = [("a red shape", "a green shape"), ("a green shape", "a red shape")]
+    axes = embed_prompts(*clip, [PromptPair((one,), (two,)) for one, two in pairs])
+    params = domain.params.replace(targets=domain.params.targets.replace(measures=axes))
+    first, second = domain.spread(params, jax.random.key(21))
+    assert first.warning().startswith("is near its first prompt for nearly all")
+    assert second.warning().startswith("is near its second prompt for nearly all")

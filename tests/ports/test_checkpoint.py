@@ -10,13 +10,8 @@ import numpy as np
 import pytest
 
 from qdgs_jax.ports.errors import CheckpointError
-from qdgs_jax.ports.model_folder import (
-    Pending,
-    load_config,
-    load_model,
-    save_model,
-    verify_model,
-)
+from qdgs_jax.ports.model_folder import load_config, load_model, save_model, verify_model
+from qdgs_jax.ports.params import Pending
 
 CONFIG = {"kind": "vae", "sizes": [1, 2]}
 

@@ -17,7 +17,7 @@ from qdgs_jax import ports
 from qdgs_jax.models.clip import CLIP, CLIPConfig
 from qdgs_jax.ports.conversion import recognise
 from qdgs_jax.ports.mapping import SHAPES_ONLY, fill_model
-from qdgs_jax.ports.model_folder import flatten, unflatten
+from qdgs_jax.ports.params import flatten, unflatten
 from qdgs_jax.ports.source import open_content
 
 TOLERANCE = 1e-4

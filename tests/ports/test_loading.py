@@ -1,19 +1,27 @@
 """Converted folders become models that compute, in one call."""
 
+import dataclasses
 import json
+from pathlib import Path
 
 import checkpoint_formats as formats
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
+from flax import nnx
 from synthetic import error, load_manifest, load_reference
 
+import qdgs_jax
 from qdgs_jax import ports
 from qdgs_jax.models.clip import CLIP, CLIPConfig
 from qdgs_jax.models.iresnet import IResNetConfig
-from qdgs_jax.models.shape_classifier import ShapeClassifier
+from qdgs_jax.models.shape_classifier import ShapeClassifier, ShapeClassifierConfig
 from qdgs_jax.models.stylegan2 import Generator, StyleGAN2Config
-from qdgs_jax.models.vae import VAEConfig
+from qdgs_jax.models.vae import VAE, VAEConfig
+from qdgs_jax.ports.registry import KINDS, PORTED, kind_of
+
+VAE_FOLDER = Path(qdgs_jax.__file__).parent / "assets" / "shapes-vae"
 
 TINY_CLIP = {
     "image_size": 8,
@@ -55,8 +63,36 @@ def test_a_generator_is_loaded_in_float32_with_options(folder):
 def test_another_model_is_refused(folder):
     with pytest.raises(ports.CheckpointError, match="kind 'stylegan2', not 'clip'"):
         ports.load(folder, CLIP)
-    with pytest.raises(ValueError, match=r"give one of .*'Generator', 'CLIP', 'IResNet', 'VAE'"):
-        ports.load(folder, ShapeClassifier)
+    names = "'Generator', 'CLIP', 'IResNet', 'VAE', 'ShapeClassifier'"
+    with pytest.raises(ValueError, match=f"give one of .*{names}"):
+        ports.load(folder, nnx.Linear)
+
+
+def test_a_trained_classifier_is_loaded_with_what_describes_it(tmp_path):
+    cfg = ShapeClassifierConfig(16, (2, 3, 4), 5)
+    network = ShapeClassifier(cfg, rngs=nnx.Rngs(0))
+    config = {"kind": "shape_classifier", **dataclasses.asdict(cfg), "label_names": ["a", "b"]}
+    ports.save_model(tmp_path / "model", config, nnx.to_pure_dict(nnx.state(network, nnx.Param)))
+    assert ports.load_config(tmp_path / "model")["label_names"] == ["a", "b"]
+    loaded = ports.load(tmp_path / "model", ShapeClassifier)
+    assert loaded.cfg == cfg
+    images = jax.random.uniform(jax.random.key(1), (2, 16, 16, 3))
+    np.testing.assert_array_equal(loaded(images), network(images))
+
+
+def test_every_kind_names_classes_that_are_there():
+    for name, kind in KINDS.items():
+        assert kind_of(kind.model).name == name
+        if name in PORTED:
+            assert callable(kind.recognise)
+    with pytest.raises(ports.CheckpointError, match=r"shape_classifier is trained here.* vae\."):
+        ports.convert("shape_classifier", "any", "out")
+
+
+def test_folders_of_the_first_version_still_load():
+    assert json.loads((VAE_FOLDER / "config.json").read_text())["version"] == 1
+    vae = ports.load(VAE_FOLDER, VAE)
+    assert vae.decode(jnp.zeros((1, vae.cfg.latent_dim))).shape == (1, 128, 128, 3)
 
 
 def test_a_config_that_does_not_fit_is_named(folder, tmp_path):

@@ -11,7 +11,7 @@ from synthetic import DATA, load_manifest, weights
 
 from qdgs_jax import ports
 from qdgs_jax.models.stylegan2 import StyleGAN2Config
-from qdgs_jax.ports.model_folder import flatten
+from qdgs_jax.ports.params import flatten
 
 SMALL, COND = (load_manifest("stylegan2", f"stylegan2_{name}") for name in ("small", "cond"))
 FORMATS = {

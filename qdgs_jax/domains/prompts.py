@@ -1,0 +1,75 @@
+"""Prompts as texts, and their embeddings by CLIP's text tower.
+
+Run files are checked with what stands here before JAX is imported, so it is imported late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from qdgs_jax.domains.scoring import PromptAxis
+    from qdgs_jax.models.clip import CLIP
+
+
+class PromptPair(NamedTuple):
+    """The texts at both ends of an axis.
+
+    Attributes:
+        positive: one text or more, at the end of small values.
+        negative: one text or more, at the end of large values.
+    """
+
+    positive: tuple[str, ...]
+    negative: tuple[str, ...]
+
+
+class Tokenizer(Protocol):
+    """What is used of a Hugging Face tokenizer."""
+
+    def __call__(
+        self, text: list[str], *, padding: str, max_length: int
+    ) -> Mapping[str, list[list[int]]]:
+        """Token ids below "input_ids", one list per text, none shorter than `max_length`."""
+
+
+def split_prompt(prompt: str) -> tuple[str, ...]:
+    """The texts of one side of a prompt pair, separated by `|`; empty ones are kept."""
+    return tuple(text.strip() for text in prompt.split("|"))
+
+
+def embed_prompts(
+    clip: CLIP, tokenizer: Tokenizer, pairs: Sequence[PromptPair]
+) -> tuple[PromptAxis, ...]:
+    """Embed prompt pairs; a text that occurs several times is embedded once.
+
+    Args:
+        clip: the model, of which the text tower runs once.
+        tokenizer: its tokenizer.
+        pairs: texts.
+
+    Raises:
+        ValueError: if a text has more tokens than the model takes.
+    """
+    import jax.numpy as jnp
+    import numpy as np
+
+    from qdgs_jax.domains.scoring import PromptAxis
+
+    texts = list(dict.fromkeys(text for pair in pairs for side in pair for text in side))
+    length = clip.cfg.context_length
+    encoded = tokenizer(texts, padding="max_length", max_length=length)["input_ids"]
+    for text, tokens in zip(texts, encoded, strict=True):
+        if len(tokens) > length:
+            raise ValueError(
+                f"the prompt {text!r} has {len(tokens)} tokens, this CLIP takes {length}: shorten "
+                "it."
+            )
+    embeds = clip.embed_texts(jnp.asarray(np.asarray(encoded, np.int32)))
+    row = {text: number for number, text in enumerate(texts)}
+
+    def side(members: tuple[str, ...]) -> jnp.ndarray:
+        return embeds[np.asarray([row[text] for text in members])]
+
+    return tuple(PromptAxis(side(pair.positive), side(pair.negative)) for pair in pairs)

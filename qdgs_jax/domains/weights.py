@@ -1,0 +1,65 @@
+"""Weights that run files name: those in the package, and model folders.
+
+Run files are checked with what stands here before JAX is imported, so models are imported late.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qdgs_jax.ports.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from qdgs_jax.domains.evaluation import Computation
+    from qdgs_jax.domains.prompts import Tokenizer
+    from qdgs_jax.models.clip import CLIP
+
+EMBEDDED = "embedded:"  # prefix of the names of weights that the package carries
+ASSETS = Path(__file__).parents[1] / "assets"
+
+
+def checkpoint_folder(name: str) -> Path:
+    """The folder that a run file means by `embedded:NAME` or a path.
+
+    Raises:
+        CheckpointError: if the package carries no weights of that name.
+    """
+    if not name.startswith(EMBEDDED):
+        return Path(name)
+    folder = ASSETS / name.removeprefix(EMBEDDED)
+    if not (folder / "config.json").is_file():
+        known = sorted(path.parent.name for path in ASSETS.glob("*/config.json"))
+        raise CheckpointError(
+            f"there are no weights {name!r}: known are {', '.join(EMBEDDED + k for k in known)}."
+        )
+    return folder
+
+
+def load_clip(name: str, computation: Computation | None = None) -> tuple[CLIP, Tokenizer]:
+    """A CLIP and its tokenizer, from a folder that `qdgs port clip` or a training script wrote.
+
+    Args:
+        name: `embedded:NAME` or a folder.
+        computation: how its image tower computes; None for float32.
+
+    Raises:
+        CheckpointError: if the checkpoint is missing, damaged or has no tokenizer.
+    """
+    from transformers import CLIPTokenizerFast
+
+    from qdgs_jax.domains.evaluation import Computation
+    from qdgs_jax.models.clip import CLIP
+    from qdgs_jax.ports.loading import load
+
+    folder = checkpoint_folder(name)
+    computation = computation or Computation()
+    clip = load(folder, CLIP, dtype=computation.dtype, remat=computation.remat)
+    tokenizers = (("tokenizer.json",), ("vocab.json", "merges.txt"))
+    if not any(all((folder / file).is_file() for file in files) for files in tokenizers):
+        raise CheckpointError(
+            f"{folder} has no tokenizer: put CLIP's tokenizer.json there, or both vocab.json and "
+            "merges.txt."
+        )
+    tokenizer: Tokenizer = CLIPTokenizerFast.from_pretrained(str(folder), local_files_only=True)
+    return clip, tokenizer

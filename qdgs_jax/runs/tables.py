@@ -1,0 +1,302 @@
+"""The tables of a run file that a search and its data set are described by."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    Field,
+    Strict,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
+from pydantic import NonNegativeFloat as NonNegative
+from pydantic import NonNegativeInt as Index
+from pydantic import PositiveFloat as Positive
+from pydantic import PositiveInt as Count
+
+from qdgs_jax.domains.prompts import split_prompt
+from qdgs_jax.runs.config_errors import did_you_mean, refuse, toml_value
+from qdgs_jax.runs.table import Table
+
+BASELINE = "random"  # the algorithm that a run is compared with, and its folder in the run's
+RESTARTS = ("basic", "no_improvement")
+
+Texts = Annotated[
+    tuple[str, ...], Field(min_length=1, description="a text, or several separated by |")
+]
+Weights = Annotated[str, Field(min_length=1, description="embedded:NAME or a folder")]
+
+
+class PromptPair(Table):
+    """A pair of prompts that spans an axis.
+
+    Attributes:
+        positive: the texts of one side; one text in the run file, or several separated by `|`.
+        negative: those of the other side.
+    """
+
+    positive: Texts
+    negative: Texts
+
+    @field_validator("positive", "negative", mode="before")
+    @classmethod
+    def _texts(cls, prompt: object) -> object:
+        if not isinstance(prompt, str):
+            raise refuse("must be a text in quotes, or several in one separated by |")
+        texts = split_prompt(prompt)
+        if not all(texts):
+            raise refuse("must be a text, or several separated by |, none of them empty")
+        return texts
+
+    @field_serializer("positive", "negative")
+    def _joined(self, texts: tuple[str, ...]) -> str:
+        return " | ".join(texts)
+
+
+class ShapesDomain(Table):
+    """The coloured shapes of the paper: a VAE's images, judged by a CLIP.
+
+    Attributes:
+        kind: "shapes".
+        generator: `embedded:NAME`, or the folder of a ported VAE.
+        clip: `embedded:NAME`, or the folder of a ported CLIP.
+        cutouts: random cutouts scored per image; 0 scores the whole image.
+    """
+
+    kind: Literal["shapes"]
+    generator: Weights
+    clip: Weights
+    cutouts: Index = 0
+
+
+class ExternalDomain(Table):
+    """A generator of one's own.
+
+    Attributes:
+        kind: "external".
+        generator: `module:factory`; calling the factory gives the generator.
+        arguments: the factory's keyword arguments.
+        folder: where its module lies, if Python does not find it otherwise; beside the run file.
+        clip: `embedded:NAME`, or the folder of a ported CLIP.
+        cutouts: random cutouts scored per image; 0 scores the whole image.
+    """
+
+    kind: Literal["external"]
+    generator: str = Field(description='"module:factory"')
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    folder: str = Field(default=".", min_length=1, description="a folder")
+    clip: Weights
+    cutouts: Index = 0
+
+    @field_validator("generator")
+    @classmethod
+    def _module_and_factory(cls, name: str) -> str:
+        if not re.fullmatch(r"[^\W\d][\w.]*:[^\W\d][\w.]*", name):
+            raise refuse('must be "module:factory", a module that Python finds and what makes it')
+        return name
+
+
+class EvaluationConfig(Table):
+    """How latents are evaluated; docs/runs.md says what "auto" means.
+
+    Attributes:
+        batch: candidates evaluated at a time; 0 evaluates all of a step at once.
+        dtype: type of the numbers in generator and CLIP.
+        precision: of matrix products.
+        remat: compute intermediate values again for the Jacobian rather than keep them.
+    """
+
+    batch: Index = 0
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "default", "high", "highest"] = "auto"
+    remat: bool = False
+
+
+class ObjectiveConfig(PromptPair):
+    """What a good image is: near the positive texts, far from the negative ones."""
+
+    norm_penalty: NonNegative = 0.0
+    uniqueness: NonNegative = 0.0
+
+
+class MeasureConfig(PromptPair):
+    """An axis of diversity: small near the positive texts, large near the negative ones."""
+
+    name: str = Field(min_length=1, description="a name")
+    range: Annotated[tuple[float, float], Strict(False)] = Field(description="[low, high]")
+    cells: Count = 50
+
+    @field_validator("range", mode="before")
+    @classmethod
+    def _two_numbers(cls, bounds: object) -> object:
+        if not isinstance(bounds, list | tuple) or len(bounds) != 2:
+            raise refuse("must be [low, high], two numbers")
+        return bounds
+
+    @field_validator("range")
+    @classmethod
+    def _low_below_high(cls, bounds: tuple[float, float]) -> tuple[float, float]:
+        if bounds[0] >= bounds[1]:
+            raise refuse("must be [low, high] with low < high")
+        return bounds
+
+
+class ArchiveConfig(Table):
+    """How the archive's thresholds anneal; None is what the algorithm is meant for.
+
+    Attributes:
+        learning_rate: in [0, 1]; 1 with `threshold_min` -inf follows the elites (MAP-Elites).
+        threshold_min: where thresholds start, a finite number or -inf.
+        qd_score_offset: subtracted from every objective in the QD-score.
+    """
+
+    learning_rate: float | None = Field(default=None, ge=0.0, le=1.0)
+    threshold_min: Annotated[float, Field(allow_inf_nan=True)] | None = None
+    qd_score_offset: float = 0.0
+
+    @field_validator("threshold_min")
+    @classmethod
+    def _finite_or_minus_inf(cls, value: float | None) -> float | None:
+        if value is not None and (math.isnan(value) or value == math.inf):
+            raise refuse("must be a finite number or -inf")
+        return value
+
+
+class SearchConfig(Table):
+    """The algorithm, its budget and its settings (one step evaluates emitters x (1 + branches)).
+
+    Attributes:
+        algorithm: a name of docs/algorithms.md.
+        evaluations: the whole budget, finding start latents included.
+        emitters: independent emitters.
+        branches: candidates per emitter and step; the parent's own evaluation comes on top.
+        sigma0: first step size of the sampled coefficients or latents.
+        step_size: learning rate of the parents' optimiser.
+        restart: when an emitter starts afresh.
+        normalization: what branches make of a parent's gradients.
+        start_batches: batches that start latents are looked for in.
+        start_batch_size: latents per batch.
+        chunk: steps from one row of metrics to the next.
+        checkpoint_seconds: time from one checkpoint to the next; 0 writes one after each chunk.
+    """
+
+    algorithm: str = Field(default="cma_maega", description="the name of an algorithm")
+    evaluations: Count = 20_000
+    emitters: Count = 8
+    branches: Count = 3
+    sigma0: Positive = 0.5
+    step_size: Positive = 0.5
+    restart: Literal["basic", "no_improvement"] | int = "basic"
+    normalization: Literal["none", "unit", "orthonormal"] = "unit"
+    start_batches: Count = 32
+    start_batch_size: Count = 16
+    chunk: Count = 25
+    checkpoint_seconds: NonNegative = 120.0
+
+    @field_validator("algorithm")
+    @classmethod
+    def _known_algorithm(cls, name: str) -> str:
+        from qdgs_jax.emitters.registry import ALGORITHMS
+
+        if name not in ALGORITHMS:
+            raise refuse(
+                "unknown algorithm{hint}; known are {names}",
+                hint=did_you_mean(name, ALGORITHMS),
+                names=", ".join(map(toml_value, sorted(ALGORITHMS))),
+            )
+        return name
+
+    @field_validator("restart", mode="before")
+    @classmethod
+    def _restart_rule(cls, rule: object) -> object:
+        is_count = isinstance(rule, int) and not isinstance(rule, bool) and rule >= 1
+        if not is_count and rule not in RESTARTS:
+            raise refuse('must be "basic", "no_improvement" or a number of steps of at least 1')
+        return rule
+
+    @model_validator(mode="after")
+    def _enough_start_latents(self) -> SearchConfig:
+        if self.algorithm != BASELINE and self.emitters > self.start_samples:
+            raise refuse(
+                "emitters = {emitters}: each starts from a latent of its own, and start_batches x "
+                "start_batch_size = {samples} are looked at; give fewer emitters or more of these",
+                emitters=self.emitters,
+                samples=self.start_samples,
+            )
+        return self
+
+    @property
+    def start_samples(self) -> int:
+        """Latents that start latents are chosen from."""
+        return self.start_batches * self.start_batch_size
+
+    @property
+    def start_evaluations(self) -> int:
+        """Evaluations before the first step: samples to choose from, then the chosen ones."""
+        return (0 if self.algorithm == BASELINE else self.start_samples) + self.emitters
+
+    @property
+    def step_evaluations(self) -> int:
+        """Evaluations of one step, the parents' own included."""
+        return self.emitters * (1 + self.branches)
+
+    @property
+    def steps(self) -> int:
+        """Steps that the budget reaches for; less than 1 if it reaches for none."""
+        return (self.evaluations - self.start_evaluations) // self.step_evaluations
+
+
+class DatasetConfig(Table):
+    """How elites become a labelled data set.
+
+    Attributes:
+        images: how many to make.
+        label: the measure that tells the label, or several of them.
+        label_bins: for each of these measures its ascending cut points; None cuts all at 0.
+        margin: images nearer to a cut than this are too unsure to be used.
+        bins: bins per measure over which images are balanced.
+        shard_size: images per file.
+    """
+
+    images: Count = 1000
+    label: str | tuple[str, ...] = Field(description="the name of a measure, or a list of names")
+    label_bins: (
+        Annotated[tuple[Annotated[tuple[float, ...], Strict(False)], ...], Strict(False)] | None
+    ) = None
+    margin: Annotated[float, Strict(False)] = Field(
+        default=0.0, ge=0, allow_inf_nan=False, description="a distance of the label measure from 0"
+    )
+    bins: Annotated[tuple[Count, ...], Strict(False)] = Field(description="a count per measure")
+    shard_size: Count = 500
+
+    @field_validator("label", mode="before")
+    @classmethod
+    def _names(cls, label: object) -> object:
+        names = tuple(label) if isinstance(label, list | tuple) else (label,)
+        if not names or not all(isinstance(name, str) for name in names):
+            raise refuse("must be the name of a measure, or a list of names")
+        return label if isinstance(label, str) else names
+
+    @field_validator("label_bins", mode="before")
+    @classmethod
+    def _ascending(cls, bins: object) -> object:
+        rows = bins if isinstance(bins, list | tuple) else (None,)
+        for cuts in rows:
+            numbers = isinstance(cuts, list | tuple) and all(_is_number(cut) for cut in cuts)
+            if not numbers or not cuts or any(a >= b for a, b in itertools.pairwise(cuts)):
+                raise refuse("must be a list of ascending cut points for each label measure")
+        return tuple(tuple(map(float, cuts)) for cuts in rows)
+
+    @property
+    def label_measures(self) -> tuple[str, ...]:
+        """Names of the measures that tell the label."""
+        return (self.label,) if isinstance(self.label, str) else self.label
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,254 @@
+"""Pictures of archives on matplotlib axes: heat maps of grids and of Voronoi cells, parallel axes.
+
+Functions draw on given axes, or on the current ones, and return them; what is shown is the elites'
+objective. Names are those that users of pyribs look for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from qdgs_jax.archive import Archive, CVTArchive, GridArchive
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
+
+Limits = tuple[float | None, float | None]  # of the colours; None: of what is shown
+
+
+def grid_archive_heatmap(
+    archive: GridArchive,
+    ax: Axes | None = None,
+    *,
+    measures: tuple[int, int] = (0, 1),
+    names: Sequence[str] | None = None,
+    limits: Limits = (None, None),
+    cmap: Any = "viridis",
+    colorbar: bool = True,
+) -> Axes:
+    """Draw a grid over two of its measures; over more, a place shows the best along the others.
+
+    Args:
+        archive: a grid of at least two measures.
+        ax: axes to draw on; the current ones if None.
+        measures: indices of the measures to the right and upwards.
+        names: of all M measures, for the axes' labels.
+        limits: objectives at the ends of the colour scale.
+        cmap: a colour map of matplotlib.
+        colorbar: whether to draw the scale beside the map.
+
+    Raises:
+        TypeError: if the archive is no grid.
+        ValueError: if there are no two such measures.
+    """
+    if not isinstance(archive, GridArchive):
+        raise TypeError(
+            f"archive is a {type(archive).__name__}: give a GridArchive, or use "
+            "cvt_archive_heatmap."
+        )
+    _check_measures(measures, len(archive.dims))
+    objectives = np.asarray(archive.fitnesses[:, 0], np.float64).reshape(archive.dims)
+    others = tuple(axis for axis in range(objectives.ndim) if axis not in measures)
+    best = objectives.max(axis=others)
+    if measures[0] < measures[1]:
+        best = best.T  # rows run upwards
+    shown = np.ma.masked_array(best, np.isneginf(best))
+    edges = [
+        np.linspace(*archive.ranges[index], archive.dims[index] + 1, dtype=np.float64)
+        for index in measures
+    ]
+    ax = _axes(ax)
+    low, high = _limits(shown.compressed(), limits)
+    mesh = ax.pcolormesh(*edges, shown, cmap=cmap, vmin=low, vmax=high, rasterized=True)
+    return _finish(ax, archive, measures, names, mesh, colorbar)
+
+
+def cvt_archive_heatmap(
+    archive: CVTArchive,
+    ax: Axes | None = None,
+    *,
+    names: Sequence[str] | None = None,
+    limits: Limits = (None, None),
+    cmap: Any = "viridis",
+    colorbar: bool = True,
+    edge_width: float = 0.2,
+) -> Axes:
+    """Draw the Voronoi cells of an archive of two measures.
+
+    Args:
+        archive: an archive of two measures and at least one cell.
+        ax: axes to draw on; the current ones if None.
+        names: of both measures, for the axes' labels.
+        limits: objectives at the ends of the colour scale.
+        cmap: a colour map of matplotlib.
+        colorbar: whether to draw the scale beside the map.
+        edge_width: of the cells' outlines, in points.
+
+    Raises:
+        TypeError: if the archive has no centroids of its own.
+        ValueError: if there are not two measures.
+    """
+    from matplotlib.collections import PolyCollection
+
+    if not isinstance(archive, CVTArchive):
+        raise TypeError(
+            f"archive is a {type(archive).__name__}: give a CVTArchive, or use "
+            "grid_archive_heatmap."
+        )
+    if len(archive.ranges) != 2:
+        raise ValueError(
+            f"the archive has {len(archive.ranges)} measures: cells can be drawn over two; "
+            "parallel_axes_plot shows any number."
+        )
+    low, high = np.asarray(archive.ranges, np.float64).T
+    cells = _voronoi_cells((np.asarray(archive.centroids, np.float64) - low) / (high - low))
+    objectives = np.asarray(archive.fitnesses[:, 0], np.float64)
+    shown = np.ma.masked_array(objectives, np.isneginf(objectives))
+    ax = _axes(ax)
+    polygons = PolyCollection(
+        [low + cell * (high - low) for cell in cells],
+        array=shown,
+        cmap=cmap,
+        edgecolors="0.7",
+        linewidths=edge_width,
+    )
+    polygons.set_clim(*_limits(shown.compressed(), limits))
+    ax.add_collection(polygons)
+    ax.set_xlim(low[0], high[0])
+    ax.set_ylim(low[1], high[1])
+    return _finish(ax, archive, (0, 1), names, polygons, colorbar)
+
+
+def parallel_axes_plot(
+    archive: Archive,
+    ax: Axes | None = None,
+    *,
+    names: Sequence[str] | None = None,
+    limits: Limits = (None, None),
+    cmap: Any = "viridis",
+    colorbar: bool = True,
+    linewidth: float = 1.0,
+    alpha: float = 0.6,
+) -> Axes:
+    """Draw each elite as a line across one vertical axis per measure, the best on top.
+
+    Args:
+        archive: of any kind, with at least two measures.
+        ax: axes to draw on; the current ones if None.
+        names: of all M measures.
+        limits: objectives at the ends of the colour scale.
+        cmap: a colour map of matplotlib.
+        colorbar: whether to draw the scale beside the plot.
+        linewidth: of the lines, in points.
+        alpha: opacity of the lines.
+
+    Raises:
+        ValueError: if there are fewer than two measures.
+    """
+    from matplotlib.collections import LineCollection
+
+    occupied = np.asarray(archive.occupied)
+    descriptors, fitnesses = jax.device_get((archive.descriptors, archive.fitnesses))
+    count = descriptors.shape[1]
+    if count < 2:
+        raise ValueError(f"the archive has {count} measure: parallel axes need at least two.")
+    ranges = getattr(archive, "ranges", None)
+    box = np.asarray(ranges if ranges is not None else _extent(descriptors[occupied]), np.float64)
+    order = np.argsort(fitnesses[occupied, 0], kind="stable")
+    objectives = fitnesses[occupied, 0][order].astype(np.float64)
+    heights = (descriptors[occupied][order] - box[:, 0]) / (box[:, 1] - box[:, 0])
+    places = np.broadcast_to(np.arange(count), heights.shape)
+    ax = _axes(ax)
+    lines = LineCollection(
+        list(np.stack([places, heights], axis=-1)), cmap=cmap, linewidths=linewidth, alpha=alpha
+    )
+    lines.set_array(objectives)
+    lines.set_clim(*_limits(objectives, limits))
+    ax.add_collection(lines)
+    ax.set_xlim(-0.1, count - 0.9)
+    ax.set_ylim(-0.08, 1.08)
+    ax.set_xticks(range(count), _names(names, count))
+    ax.set_yticks([])
+    for place, (low, high) in enumerate(box):
+        ax.axvline(place, color="0.3", linewidth=0.8)
+        ax.text(place, -0.04, f"{low:g}", ha="center", va="top", fontsize="small")
+        ax.text(place, 1.04, f"{high:g}", ha="center", va="bottom", fontsize="small")
+    if colorbar:
+        ax.figure.colorbar(lines, ax=ax, label="objective")
+    return ax
+
+
+def _voronoi_cells(points: np.ndarray) -> list[np.ndarray]:
+    """Polygons of the cells of points Float[C, 2] in the unit square, inside it."""
+    from scipy.spatial import Voronoi
+
+    # Mirrored at the four sides, the points' own cells are bounded by the square.
+    mirrored = [points]
+    for axis, side in ((0, 0.0), (0, 1.0), (1, 0.0), (1, 1.0)):
+        image = points.copy()
+        image[:, axis] = 2 * side - image[:, axis]
+        mirrored.append(image)
+    diagram = Voronoi(np.concatenate(mirrored))
+    regions = (diagram.regions[diagram.point_region[i]] for i in range(len(points)))
+    return [diagram.vertices[region] for region in regions]
+
+
+def _axes(ax: Axes | None) -> Axes:
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    return plt.gca()
+
+
+def _limits(values: np.ndarray, limits: Limits) -> tuple[float, float]:
+    """Ends of the colour scale; a scale of one value is widened."""
+    low, high = limits
+    low = (float(values.min()) if len(values) else 0.0) if low is None else low
+    high = (float(values.max()) if len(values) else 1.0) if high is None else high
+    return low, high if high > low else low + 1.0
+
+
+def _finish(
+    ax: Axes,
+    archive: Archive,
+    measures: tuple[int, int],
+    names: Sequence[str] | None,
+    shown: ScalarMappable,
+    colorbar: bool,
+) -> Axes:
+    labels = _names(names, archive.centroids.shape[1])
+    ax.set_xlabel(labels[measures[0]])
+    ax.set_ylabel(labels[measures[1]])
+    if colorbar:
+        ax.figure.colorbar(shown, ax=ax, label="objective")
+    return ax
+
+
+def _names(names: Sequence[str] | None, count: int) -> list[str]:
+    if names is None:
+        return [f"measure {index}" for index in range(count)]
+    if len(names) != count:
+        raise ValueError(f"{len(names)} names for {count} measures: give one for each.")
+    return list(names)
+
+
+def _check_measures(measures: tuple[int, int], count: int) -> None:
+    if count < 2 or len(set(measures)) != 2 or not all(0 <= index < count for index in measures):
+        raise ValueError(
+            f"measures is {measures} of an archive of {count}: give two different indices below "
+            f"{count}; histograms suit a single measure."
+        )
+
+
+def _extent(descriptors: np.ndarray) -> np.ndarray:
+    """Ranges [M, 2] of what is there; 1 wide where there is no extent."""
+    if not len(descriptors):
+        return np.tile([0.0, 1.0], (descriptors.shape[1], 1))
+    low, high = descriptors.min(0), descriptors.max(0)
+    return np.stack([low, np.where(high > low, high, low + 1)], axis=-1)

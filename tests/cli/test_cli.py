@@ -1,0 +1,344 @@
+"""The command line: quick to answer, clear when something is wrong, whole on a toy domain."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import pytest
+from run_text import RUN
+
+import qdgs_jax.domains
+from qdgs_jax.cli import app, console
+from qdgs_jax.cli.init import packaged_run
+from qdgs_jax.problem import FunctionProblem
+from qdgs_jax.runs.checkpoint_writer import find_checkpoints
+from qdgs_jax.runs.folder import RunFolder
+
+
+def qdgs(*arguments):
+    """Run a command in this process and return its exit code."""
+    return console.guarded(lambda: app([str(a) for a in arguments]))
+
+
+class ToyDomain(FunctionProblem):
+    """Four latents drawn as a disc of a colour; the measures are the first two of them."""
+
+    params = ()
+
+    def sample(self, params, key, count):
+        return 0.01 * jax.random.normal(key, (count, 4))
+
+    def sample_latents(self, key, count):
+        return self.sample((), key, count)
+
+    def start_latents(self, params, key):
+        return self.sample((), key, 8)
+
+    def decode(self, params, latents):
+        colour = jnp.clip(0.5 + latents[:, :3], 0.0, 1.0)
+        return jnp.broadcast_to(colour[:, None, None], (len(latents), 16, 16, 3))
+
+
+def toy_domain(config):
+    return ToyDomain(
+        lambda x: (60.0 - jnp.sum(x**2, axis=-1), x[:, :2]), latent_dim=4, num_measures=2
+    )
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(qdgs_jax.domains, "load_domain", toy_domain)
+
+
+def write_run(path, **changes):
+    """A run file with a small budget and the given changes."""
+    text = RUN
+    changes = {"evaluations = 20000": "evaluations = 1400", "chunk = 25": "chunk = 5", **changes}
+    changes = {"cells = 50": "cells = 10", "images = 1000": "images = 30", **changes}
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(text)
+    return path
+
+
+def test_help_imports_nothing_heavy():
+    code = """
+import sys
+from qdgs_jax.cli import app
+try:
+    app(["--help"])
+except SystemExit:
+    pass
+heavy = {"jax", "numpy", "pandas", "pydantic", "pyarrow", "flax", "PIL", "transformers"}
+print("heavy:", sorted(heavy & set(sys.modules)))
+"""
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "heavy: []" in shown.stdout
+    for command in ("demo", "init", "search", "generate", "train", "report", "port"):
+        assert command in shown.stdout
+
+
+def test_the_whole_way_on_a_toy_domain(tmp_path, capsys, monkeypatch):
+    run_file = write_run(tmp_path / "my.toml")
+    assert qdgs("search", run_file, "--out", "run", "--baseline") == 0
+    shown = capsys.readouterr().out
+    assert "cma_maega: QD-score" in shown
+    assert "random: QD-score" in shown
+    assert "\x1b" not in shown  # no terminal, no control characters
+
+    folder = RunFolder(tmp_path / "run")
+    ours, random = (f.read_metrics()[-1] for f in (folder, folder.baseline))
+    assert ours["evaluations"] == random["evaluations"]
+    assert ours["coverage"] > 2 * random["coverage"]
+
+
+def test_init_writes_a_run_file_and_overwrites_none(tmp_path, capsys):
+    assert qdgs("init", "shapes", "my.toml") == 0
+    assert (tmp_path / "my.toml").read_text() == packaged_run("shapes")
+    assert qdgs("init", "shapes", "my.toml") == 2
+    assert "my.toml exists already" in capsys.readouterr().err
+    assert qdgs("init", "shape", "other.toml") == 2
+    assert "there are shapes" in capsys.readouterr().err
+    assert not (tmp_path / "other.toml").exists()
+
+
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capsys):
+    run_file = write_run(tmp_path / "my.toml", **{"sigma0 = 0.5": "sigma = 0.5"})
+    assert qdgs("search", run_file) == 2
+    error = capsys.readouterr().err
+    assert (
+        error.strip() == f'error: {run_file}: search.sigma: unknown field; did you mean "sigma0"?'
+    )
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_budget_too_small_for_a_step_writes_nothing(tmp_path, capsys):
+    run_file = write_run(tmp_path / "my.toml", **{"evaluations = 1400": "evaluations = 530"})
+    assert qdgs("search", run_file, "--out", "run") == 2
+    assert "give at least 552" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_with_another_run_is_refused(tmp_path, capsys):
+    run_file = write_run(tmp_path / "my.toml")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.toml").write_text("")
+    assert qdgs("search", run_file, "--out", "run") == 2
+    assert "run already holds a run" in capsys.readouterr().err
+    assert (tmp_path / "run" / "run.toml").read_text() == ""
+
+
+def test_commands_that_need_a_finished_run_say_so(tmp_path, capsys):
+    for command in ("generate", "report"):
+        assert qdgs(command, "nowhere") == 2
+        assert "nowhere holds no run" in capsys.readouterr().err
+
+
+def test_ctrl_c_keeps_a_checkpoint_and_says_how_to_continue(tmp_path, capsys, monkeypatch):
+    run_file = write_run(tmp_path / "my.toml", **{'"cma_maega"': '"random"'})
+    show = console.SearchProgress.show
+
+    def interrupt(progress, row):
+        show(progress, row)
+        if row["step"] == 10:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(console.SearchProgress, "show", interrupt)
+        assert qdgs("search", run_file, "--out", "run") == 130
+    assert "qdgs search --resume run" in capsys.readouterr().out
+    folder = RunFolder(tmp_path / "run")
+    assert find_checkpoints(folder.checkpoints)[0][0] == 10
+    assert not folder.finished
+    assert qdgs("report", "run") == 2
+    assert "is not finished" in capsys.readouterr().err
+    assert qdgs("search", "--resume", "run") == 0
+    assert folder.finished
+
+
+def test_a_failure_of_the_machine_is_one_line_and_exit_code_1(capsys):
+    def full():
+        raise OSError(28, "No space left on device", "run/metrics.csv")
+
+    assert console.guarded(full) == 1
+    assert "No space left on device" in capsys.readouterr().err
+
+
+def test_a_defect_keeps_its_traceback():
+    with pytest.raises(ValueError, match="not ours"):
+        console.guarded(lambda: exec("raise ValueError('not ours')", {"__name__": "elsewhere"}))
+
+
+def test_the_compilation_cache_is_on_unless_told_otherwise(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "environ", {"XDG_CACHE_HOME": str(tmp_path)})
+    console.set_up_environment()
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path / "qdgs-jax" / "compiled")
+    monkeypatch.setattr(os, "environ", {"JAX_COMPILATION_CACHE_DIR": "elsewhere"})
+    console.set_up_environment()
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "elsewhere"
+
+
+def test_without_a_home_the_compilation_cache_is_off(monkeypatch):
+    def nobody():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(os, "environ", {})
+    monkeypatch.setattr(Path, "home", nobody)
+    console.set_up_environment()
+    assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
+
+
+def test_a_user_without_an_entry_can_run_commands():
+    code = """
+import pwd, sys
+def nobody(number):
+    raise KeyError(number)
+pwd.getpwuid = nobody
+from qdgs_jax.cli import main
+main(sys.argv[1:])
+"""
+    environment = {k: v for k, v in os.environ.items() if k != "HOME" and "CACHE" not in k}
+    shown = subprocess.run(
+        [sys.executable, "-c", code, "--version"], capture_output=True, text=True, env=environment
+    )
+    assert shown.stdout.startswith("qdgs-jax "), shown.stderr
+
+
+@pytest.fixture
+def begun(tmp_path, capsys):
+    """A finished run of 1,400 evaluations without a baseline."""
+    run_file = write_run(tmp_path / "my.toml")
+    assert qdgs("search", run_file, "--out", "run") == 0
+    capsys.readouterr()
+    return RunFolder(tmp_path / "run")
+
+
+def test_a_finished_run_is_extended_and_gets_a_baseline(begun, capsys):
+    assert qdgs("search", "--resume", "run") == 0
+    assert "run is finished" in capsys.readouterr().out
+    before = begun.last_step
+    assert qdgs("search", "--resume", "run", "--evaluations", 2400, "--baseline") == 0
+    shown = capsys.readouterr().out
+    assert "random: QD-score" in shown
+    assert begun.last_step > before
+    assert begun.config().search.evaluations == 2400
+    rows = [each.read_metrics()[-1] for each in (begun, begun.baseline)]
+    assert rows[0]["evaluations"] == rows[1]["evaluations"]
+    assert len(begun.elites()) == rows[0]["num_elites"]
+    assert qdgs("search", "--resume", "run", "--evaluations", 1400) == 2
+    assert "less than what was spent already" in capsys.readouterr().err
+
+
+def test_a_larger_budget_in_the_run_file_of_the_folder_counts(begun):
+    before = begun.last_step
+    text = begun.run_file.read_text()
+    begun.run_file.write_text(text.replace("evaluations = 1400", "evaluations = 1600"))
+    assert qdgs("search", "--resume", "run") == 0
+    assert begun.last_step > before
+
+
+def test_another_change_is_refused_by_name(begun, capsys):
+    text = begun.run_file.read_text()
+    changed = text.replace("sigma0 = 0.5", "sigma0 = 0.6").replace("seed = 0", "seed = 1")
+    begun.run_file.write_text(changed.replace("images = 30", "images = 31"))
+    assert qdgs("search", "--resume", "run") == 2
+    error = capsys.readouterr().err
+    assert "seed was 0 and is 1; search.sigma0 was 0.5 and is 0.6" in error
+    assert "images" not in error
+
+
+def test_a_seed_on_the_command_line_is_kept_in_the_run_folder(tmp_path, capsys):
+    run_file = write_run(tmp_path / "my.toml", **{'"cma_maega"': '"random"'})
+    assert qdgs("search", run_file, "--seed", 3) == 0
+    assert qdgs("search", run_file, "--seed", 4) == 0
+    folders = [RunFolder(tmp_path / "runs" / f"shapes-seed-{seed}") for seed in (3, 4)]
+    assert [folder.config().seed for folder in folders] == [3, 4]
+    found = [set(map(tuple, folder.elites().latents)) for folder in folders]
+    assert not found[0] & found[1]
+    assert qdgs("search", "--resume", folders[0].path, "--seed", 4) == 2
+    assert "leave out --out and --seed" in capsys.readouterr().err
+
+
+def test_progress_begins_at_once_where_there_is_no_terminal(tmp_path, capsys):
+    run_file = write_run(tmp_path / "my.toml", **{'"cma_maega"': '"random"'})
+    assert qdgs("search", run_file, "--out", "run") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "shapes: loading the generator and CLIP"
+    assert lines[1] == "random: looking for start latents"
+    assert lines[2].startswith("random: 8/1,")
+    assert lines[3] == "random: compiling the search"
+
+
+class Spread(NamedTuple):
+    text: str | None
+
+    def warning(self):
+        return self.text
+
+
+def test_a_measure_that_hardly_moves_is_told_of(tmp_path, capsys, monkeypatch):
+    spreads = (Spread("hardly moves"), Spread(None))
+    monkeypatch.setattr(ToyDomain, "spread", lambda self, params, key: spreads, raising=False)
+    run_file = write_run(tmp_path / "my.toml", **{'"cma_maega"': '"random"'})
+    assert qdgs("search", run_file, "--out", "run") == 0
+    shown = capsys.readouterr().out
+    assert "warning: the measure 'colour' hardly moves" in shown
+    assert "'shape'" not in shown
+
+
+SLOW = """
+import os, signal, sys, threading
+import qdgs_jax.domains
+from qdgs_jax.cli import main
+def load(config):
+    print("loading for long", flush=True)
+    os.kill(os.getpid(), signal.SIGINT)
+    threading.Event().wait(60)
+qdgs_jax.domains.load_domain = load
+main(sys.argv[1:])
+"""
+
+
+def run_program(code, *arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        env={**os.environ, **environment},
+        timeout=120,
+    )
+
+
+def test_ctrl_c_says_stopped_wherever_it_comes(tmp_path):
+    shown = run_program(SLOW, "search", write_run(tmp_path / "my.toml"))
+    assert (shown.returncode, shown.stderr.strip()) == (130, b"stopped")
+
+
+def test_a_second_ctrl_c_says_how_to_go_on(tmp_path, capsys, monkeypatch):
+    run_file = write_run(tmp_path / "my.toml", **{'"cma_maega"': '"random"'})
+
+    def twice(progress, row):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(console.SearchProgress, "show", twice)
+    assert qdgs("search", run_file, "--out", "a folder") == 130
+    assert "stopped; go on with `qdgs search --resume 'a folder'`" in capsys.readouterr().out
+
+
+def test_text_that_the_output_cannot_show_ends_no_command(tmp_path):
+    code = "import sys; from qdgs_jax.cli import main; main(sys.argv[1:])"
+    text = RUN.replace('label = "shape"', 'label = "größe ☃"')
+    (tmp_path / "my.toml").write_text(text, encoding="utf-8")
+    shown = run_program(code, "search", tmp_path / "my.toml", PYTHONIOENCODING="ascii")
+    assert shown.returncode == 2
+    assert b'dataset.label = "gr\\xf6\\xdfe \\u2603" names no measure' in shown.stderr
+    shown = run_program(code, "init", "shapes", tmp_path / "ü.toml", PYTHONIOENCODING="ascii")
+    assert shown.returncode == 0, shown.stderr
+    assert b"\\xfc.toml" in shown.stdout

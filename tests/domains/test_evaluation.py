@@ -1,0 +1,218 @@
+"""What the table [evaluation] changes, and what it leaves alone."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from domain_settings import settings
+from flax import nnx
+
+from qdgs_jax.domains import load_domain
+from qdgs_jax.domains.batches import in_batches
+from qdgs_jax.domains.evaluation import Computation
+from qdgs_jax.domains.memory import Memory
+from qdgs_jax.domains.prompted import PromptedDomain
+from qdgs_jax.domains.protocol import DomainParams, LatentStatistics
+from qdgs_jax.domains.scoring import PromptAxis, Targets
+from qdgs_jax.domains.shapes import VAEGenerator
+from qdgs_jax.domains.start import StartSettings
+from qdgs_jax.domains.weights import ASSETS
+from qdgs_jax.models.clip import CLIPConfig, TowerConfig, VisionTower
+from qdgs_jax.models.vae import Decoder, VAEConfig
+
+RUN = (ASSETS / "shapes.toml").read_text()
+TOWER = TowerConfig(width=32, layers=4, heads=2, mlp_width=64)
+CLIP = CLIPConfig(TOWER, TOWER, 16, 4, vocab_size=9, context_length=4, embed_dim=16)
+VAE = VAEConfig(latent_dim=3, image_size=32, channels=(4, 4, 4))
+
+
+def small_domain(start=None, **computation):
+    """A domain with small networks of random weights, the same whatever is computed how."""
+    computation = Computation(**computation)
+    how = {"dtype": computation.dtype, "remat": computation.remat}
+    clip_graph, tower = nnx.split(VisionTower(CLIP, rngs=nnx.Rngs(1), **how))
+    graph, weights = nnx.split(Decoder(VAE, rngs=nnx.Rngs(0), **how))
+    texts = jax.random.normal(jax.random.key(2), (6, 1, CLIP.embed_dim))
+    axes = [PromptAxis(texts[i], texts[i + 1]) for i in (0, 2, 4)]
+    params = DomainParams(
+        weights, tower, Targets(axes[0], tuple(axes[1:])), LatentStatistics.standard(3)
+    )
+    return PromptedDomain(
+        VAEGenerator(graph, 3),
+        clip_graph,
+        CLIP,
+        params,
+        computation,
+        cutouts=2,
+        start=start or StartSettings(),
+    )
+
+
+def differentiated(domain, latents):
+    """The compiled program of the Jacobian, and what it computes."""
+    arguments = domain.params, domain.init_state(), latents, jax.random.key(3)
+    program = jax.jit(domain.evaluate_with_jacobian).lower(*arguments).compile()
+    return program, *program(*arguments)
+
+
+@pytest.fixture(scope="module")
+def latents():
+    return jax.random.normal(jax.random.key(4), (20, 3))
+
+
+@pytest.fixture(scope="module")
+def whole(latents):
+    return differentiated(small_domain(), latents)
+
+
+def assert_same(result, wanted, atol):
+    for got, want in zip(jax.tree.leaves(result), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(got, want, atol=atol)
+
+
+def test_latents_in_batches_score_as_all_together():
+    penalties = {"norm_penalty": 0.5, "uniqueness": 0.2}
+    domains = [
+        load_domain(
+            settings(RUN, domain={"cutouts": 2}, objective=penalties, evaluation={"batch": batch})
+        )
+        for batch in (0, 8)
+    ]
+    latents = domains[0].sample(domains[0].params, jax.random.key(0), 20)
+    key, state = jax.random.key(1), Memory.of(jax.random.normal(jax.random.key(2), (30, 128)))
+    plain, split = (jax.jit(d.evaluate)(d.params, state, latents, key) for d in domains)
+    np.testing.assert_allclose(split.fitnesses, plain.fitnesses, atol=1e-4)
+    np.testing.assert_allclose(split.descriptors, plain.descriptors, atol=1e-4)
+    assert_same(split.extra, plain.extra, 1e-4)
+
+
+@pytest.mark.parametrize("batch", [1, 8, 10, 19])
+def test_jacobians_in_batches_are_those_of_all_together(whole, latents, batch):
+    _, *wanted = whole
+    _, *result = differentiated(small_domain(batch=batch), latents)
+    assert_same(result, wanted, 1e-4)
+
+
+@pytest.mark.parametrize("batch", [20, 64])
+def test_a_batch_as_large_as_all_is_all_at_once(latents, batch):
+    def traced(domain):
+        arguments = domain.params, (), latents, jax.random.key(0)
+        return str(jax.make_jaxpr(domain.evaluate_with_jacobian)(*arguments))
+
+    assert traced(small_domain(batch=batch)) == traced(small_domain())
+    assert traced(small_domain(batch=19)) != traced(small_domain())
+
+
+def test_batches_need_less_memory(whole, latents):
+    def temporary(program):
+        return program.memory_analysis().temp_size_in_bytes
+
+    quarter = differentiated(small_domain(batch=5), latents)[0]
+    assert temporary(quarter) < 0.4 * temporary(whole[0])
+
+
+def test_recomputing_changes_no_number(whole, latents):
+    _, *wanted = whole
+    domain = small_domain(remat=True)
+    _, *result = differentiated(domain, latents)
+    assert_same(result, wanted, 1e-4)
+    arguments = domain.params, (), latents, jax.random.key(0)
+    text = str(jax.make_jaxpr(domain.evaluate_with_jacobian)(*arguments))
+    assert text.count("checkpoint") + text.count("remat") >= CLIP.vision.layers + 3
+
+
+def test_bfloat16_keeps_weights_and_scores_in_float32(whole, latents):
+    domain = small_domain(dtype="bfloat16")
+    assert {leaf.dtype for leaf in jax.tree.leaves(domain.params)} == {jnp.dtype("float32")}
+    _, evaluation, jacobian = differentiated(domain, latents)
+    for array in (evaluation.fitnesses, evaluation.descriptors, jacobian):
+        assert array.dtype == jnp.float32
+    _, wanted, slopes = whole
+    moved = np.abs(evaluation.descriptors - wanted.descriptors)
+    assert 0 < moved.max() < 0.02
+    parallel = jnp.vdot(jacobian, slopes) / jnp.linalg.norm(jacobian) / jnp.linalg.norm(slopes)
+    assert parallel > 0.99
+
+
+@pytest.mark.parametrize("precision", ["default", "high", "highest"])
+def test_products_have_the_precision_asked_for(latents, precision):
+    domain = small_domain(precision=precision)
+    arguments = domain.params, (), latents, jax.random.key(0)
+    text = str(jax.make_jaxpr(domain.evaluate_with_jacobian)(*arguments))
+    assert ("HIGH" in text) == (precision != "default")
+    assert ("HIGHEST" in text) == (precision == "highest")
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu", "tpu", "another"])
+def test_auto_is_resolved_for_every_backend(backend):
+    table = settings(RUN).evaluation
+    computation = Computation.of(table, backend)
+    assert computation.dtype == "float32"
+    assert (computation.precision == "high") == (backend == "tpu")
+    assert not computation.splits(10**6)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("dtype", "float16", "dtype is 'float16': give one of auto, float32, bfloat16"),
+        ("precision", "low", "precision is 'low': give one of auto, default"),
+        ("batch", -1, "batch is -1: give 0"),
+    ],
+)
+def test_settings_out_of_range_are_refused(field, value, words):
+    table = SimpleNamespace(batch=0, dtype="auto", precision="auto", remat=False)
+    setattr(table, field, value)
+    with pytest.raises(ValueError, match=words):
+        Computation.of(table)
+
+
+@pytest.mark.parametrize("batch", [0, 1, 3, 4, 7, 8])
+def test_batches_keep_the_order_of_rows(batch):
+    rows = jnp.arange(14.0).reshape(7, 2)
+    first, doubled = in_batches(lambda x: (x[:, 0], 2 * x), rows, batch)
+    np.testing.assert_array_equal(first, rows[:, 0])
+    np.testing.assert_array_equal(doubled, 2 * rows)
+
+
+@pytest.mark.parametrize("batch", [0, 8])
+def test_pictures_are_the_decoded_images_rounded(latents, batch):
+    domain = small_domain(batch=batch)
+    pictures = domain.pictures(domain.params, latents)
+    assert pictures.dtype == jnp.uint8
+    images = domain.decode(domain.params, latents)
+    np.testing.assert_allclose(pictures / 255.0, images, atol=0.51 / 255)
+
+
+def test_latents_are_searched_normalised(latents):
+    domain = small_domain()
+    statistics = LatentStatistics(jnp.arange(3.0), jnp.asarray([1.0, 2.0, 4.0]), jnp.ones(()))
+    params = domain.params.replace(statistics=statistics)
+    drawn = domain.generator.sample(params.generator, jax.random.key(0), 20)
+    searched = domain.sample(params, jax.random.key(0), 20)
+    np.testing.assert_allclose(searched * statistics.std + statistics.mean, drawn, atol=1e-6)
+    np.testing.assert_allclose(
+        domain.decode(params, searched), domain.decode(domain.params, drawn), atol=1e-5
+    )
+
+
+def test_the_bound_of_the_norm_is_half_the_mean_of_the_prior():
+    drawn = jax.random.normal(jax.random.key(5), (20_000, 6))
+    mean_norm = jnp.linalg.norm(drawn, axis=1).mean()
+    standard = LatentStatistics.standard(6)
+    assert standard.norm_bound == pytest.approx(0.5 * float(mean_norm), rel=0.01)
+    measured = LatentStatistics.standard(6, mean_norm)
+    assert measured.norm_bound == pytest.approx(0.5 * float(mean_norm))
+
+
+def test_more_start_latents_than_samples_are_refused():
+    domain = small_domain(StartSettings(batches=2, batch_size=4, count=9))
+    with pytest.raises(ValueError, match=r"emitters = 9, but .* 2 x 4 = 8 samples"):
+        domain.start_latents(domain.params, jax.random.key(0))
+    all_of_them = small_domain(StartSettings(batches=2, batch_size=4, count=8))
+    found = all_of_them.start_latents(all_of_them.params, jax.random.key(0))
+    assert len(np.unique(np.asarray(found), axis=0)) == 8

@@ -1,0 +1,177 @@
+"""The table of algorithms: each runs, under one compilation, for the same budget per step."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.extend.core import jaxprs_in_params
+from qdax.core.emitters.emitter import Emitter
+from small_search import SETTINGS, objective_and_measures
+
+from qdgs_jax.emitters.registry import ALGORITHMS, archive_settings, build_emitter
+from qdgs_jax.runs.checkpoint import restore_state, save_state
+from qdgs_jax.search import Search
+
+HIGHEST = jax.lax.Precision.HIGHEST
+WITHOUT_PRODUCTS = ("random", "map_elites", "map_elites_line", "dns")
+# How each paper ranks: by value alone where thresholds anneal, else by status first.
+RANKINGS = {
+    "cma_me": "2imp",
+    "cma_me_opt": "obj",
+    "cma_me_rd": "2rd",
+    "cma_mae": "imp",
+    "cma_mega": "2imp",
+    "cma_maega": "imp",
+}
+
+
+@functools.cache
+def make(name):
+    return Search.from_function(
+        objective_and_measures,
+        4,
+        build_emitter(name, SETTINGS, 4, 2),
+        dims=(10, 10),
+        ranges=((-1, 1), (-1, 1)),
+        **archive_settings(name, 0.1, 0.0),
+    )
+
+
+def start(name, seed):
+    return make(name).init((), jnp.zeros((2, 4)), jax.random.key(seed))
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_algorithm_keeps_the_form_of_its_state(name):
+    search = make(name)
+    begin = lambda: search.init((), jnp.zeros((2, 4)), jax.random.key(0))  # noqa: E731
+    before = jax.eval_shape(begin)
+    after, _ = jax.eval_shape(search.update, (), before)
+    assert jax.tree.structure(before) == jax.tree.structure(after)
+    for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
+        assert (a.shape, a.dtype) == (b.shape, b.dtype)
+    parents = getattr(search.emitter, "num_parents", 0)
+    assert search.emitter.batch_size + parents == 12  # evaluations of a step
+
+
+@pytest.mark.parametrize("name", [name for name in ALGORITHMS if not name.startswith("evojax")])
+def test_products_are_in_full_precision_on_every_accelerator(name):
+    search = make(name)
+    state = jax.eval_shape(lambda: start(name, 0))
+    step = jax.make_jaxpr(search.update)((), state)
+    rounded = [e for e in products(step.jaxpr) if e.params["precision"] != (HIGHEST, HIGHEST)]
+    assert not rounded
+    assert name in WITHOUT_PRODUCTS or any(products(step.jaxpr))
+
+
+def products(jaxpr):
+    """All matrix products of a program, those of its branches and loops included."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            yield equation
+        for inner in jaxprs_in_params(equation.params):
+            yield from products(inner)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_algorithm_improves_repeats_resumes_and_compiles_once(name, tmp_path):
+    search, begun = make(name), start(name, 0)
+    before = search.metrics(begun)
+    state, metrics = search.run((), begun, 30)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(begun))  # donated
+    assert metrics["evaluations"] == 2 + 30 * 12
+    assert metrics["rejected"] == 0
+    assert metrics["num_elites"] > before["num_elites"] + 5
+    assert metrics["best"] > before["best"]
+    if name in RANKINGS:
+        assert (state.emitter.age < SETTINGS.restart).all()
+
+    again, _ = search.run((), start(name, 0), 10)
+    save_state(tmp_path / "state", again)
+    like = jax.eval_shape(lambda: start(name, 0))
+    again, _ = search.run((), restore_state(tmp_path / "state", like), 20)
+    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(again), strict=True):
+        np.testing.assert_array_equal(a, b)
+    other, _ = search.run((), start(name, 1), 30)
+    assert (other.archive.fitnesses != state.archive.fitnesses).any()
+    assert search._run._cache_size() == 1
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_algorithm_keeps_the_form_of_its_state_over_seeds(name):
+    search = make(name)
+    begin = jax.vmap(lambda seed: start(name, seed))
+    before = jax.eval_shape(begin, jnp.arange(3))
+    after, _ = jax.eval_shape(jax.vmap(lambda state: search.update((), state)), before)
+    assert jax.tree.map(jnp.shape, before) == jax.tree.map(jnp.shape, after)
+
+
+def test_seeds_run_side_by_side():
+    search = make("cma_mae")
+    together = jax.tree.map(
+        lambda *leaves: jnp.stack(leaves), *(start("cma_mae", seed) for seed in range(3))
+    )
+
+    def steps(state):
+        return jax.lax.fori_loop(0, 10, lambda _, s: search.update((), s)[0], state)
+
+    together = jax.jit(jax.vmap(steps))(together)
+    alone, _ = search.run((), start("cma_mae", 1), 10)
+    np.testing.assert_array_equal(together.archive.occupied_cells[1], alone.archive.occupied_cells)
+    np.testing.assert_allclose(
+        together.archive.fitnesses[1], alone.archive.fitnesses, rtol=1e-4, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("name", RANKINGS)
+def test_rankings_are_those_of_the_papers(name):
+    assert build_emitter(name, SETTINGS, 4, 2).ranking == RANKINGS[name]
+
+
+class Aside(Emitter):
+    """Its parent lies elsewhere than its candidates."""
+
+    num_parents, batch_size = 1, 2
+
+    def parents(self, state):
+        return jnp.full((1, 4), 0.7)
+
+    def emit(self, repertoire, emitter_state, key, jacobian=None):
+        return jnp.zeros((2, 4)), {}
+
+
+def test_parents_are_offered_to_the_archive():
+    """QDax's CMA-MEGA throws the evaluation of its parent away."""
+    search = Search.from_function(
+        objective_and_measures, 4, Aside(), dims=(10, 10), ranges=((-1, 1), (-1, 1))
+    )
+    state, _ = search.run((), search.init((), jnp.zeros((1, 4)), jax.random.key(0)), 1)
+    elites = [elite.latent[0] for elite in state.archive.elites()]
+    np.testing.assert_allclose(elites, [0.0, 0.7])
+
+
+def test_elitist_algorithms_get_an_elitist_archive():
+    assert archive_settings("cma_maega", 0.1, 2.0) == {"learning_rate": 0.1, "threshold_min": 2.0}
+    elitist = {"learning_rate": 1.0, "threshold_min": -math.inf}
+    assert archive_settings("cma_mega", 0.1, 2.0) == elitist
+
+
+def test_long_latents_get_a_separable_covariance():
+    assert build_emitter("cma_mae", SETTINGS, 7168, 4).form == "separable"
+    assert build_emitter("cma_mae", SETTINGS, 6, 4).form == "full"
+
+
+def test_an_unknown_name_is_corrected():
+    with pytest.raises(ValueError, match=r"'cma_maegaa'.*random.*Did you mean 'cma_maega'"):
+        build_emitter("cma_maegaa", SETTINGS, 4, 2)
+
+
+def test_the_prior_reaches_the_random_emitter():
+    emitter = build_emitter(
+        "random", SETTINGS, 4, 2, lambda params, key, n: params * jnp.ones((n, 4))
+    )
+    x, _ = emitter.emit(None, None, jax.random.key(0), 1.0)
+    np.testing.assert_array_equal(x, np.ones((12, 4)))

@@ -1,0 +1,419 @@
+"""Run files: what is accepted comes back unchanged, what is wrong is named with its cure."""
+
+import importlib.resources
+import math
+import subprocess
+import sys
+import tomllib
+
+import numpy as np
+import pytest
+from run_text import RUN
+
+from qdgs_jax.archive import GridArchive
+from qdgs_jax.emitters.registry import ALGORITHMS
+from qdgs_jax.runs.config import (
+    ConfigError,
+    baseline_of,
+    dump_run,
+    load_run,
+    parse_run,
+    run_to_toml,
+)
+from qdgs_jax.runs.experiment_tables import EXPERIMENT_TABLES
+
+SHAPES = importlib.resources.files("qdgs_jax").joinpath("assets/shapes.toml").read_text("utf-8")
+
+
+def broken(old: str, new: str) -> str:
+    """Parse a run file with one change, and return the error."""
+    assert old in RUN
+    with pytest.raises(ConfigError) as caught:
+        parse_run(RUN.replace(old, new, 1), "my.toml")
+    return str(caught.value)
+
+
+def test_the_packaged_run_file_is_valid_and_survives_a_round_trip(tmp_path):
+    config = parse_run(SHAPES)
+    dump_run(config, tmp_path / "run.toml")
+    assert load_run(tmp_path / "run.toml") == config
+
+
+def test_grid_settings_are_read_per_measure():
+    config = parse_run(RUN.replace("cells = 50", "cells = 20", 1))
+    assert config.dims == (20, 50)
+    assert config.ranges == ((-0.1, 0.1), (-0.1, 0.1))
+
+
+def test_the_resolved_file_spells_out_every_field_of_the_packaged_one():
+    resolved = tomllib.loads(run_to_toml(parse_run(SHAPES)))
+    assert resolved == tomllib.loads(SHAPES)
+
+
+def test_a_minimal_file_gets_defaults_and_odd_texts_survive():
+    text = """
+    name = "tab\\t \\"quotes\\" \\\\ \\u007f ü"
+    [domain]
+    kind = "shapes"
+    generator = "embedded:a"
+    clip = "embedded:b"
+    [objective]
+    positive = "x|y"
+    negative = "z"
+    [[measures]]
+    name = "m"
+    positive = "p"
+    negative = "n"
+    range = [-1e-7, 1]
+    [archive]
+    learning_rate = 1.0
+    threshold_min = -inf
+    [dataset]
+    label = "m"
+    bins = [2]
+    """
+    config = parse_run(text)
+    assert config.search.evaluations == 20_000
+    assert parse_run(run_to_toml(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "error"),
+    [
+        pytest.param(
+            'algorithm = "cma_maega"',
+            'algoritm = "cma_maega"',
+            'my.toml: search.algoritm: unknown field; did you mean "algorithm"?',
+            id="unknown field",
+        ),
+        pytest.param(
+            'name = "colour"',
+            'name = "colour"\nrnge = [0, 1]',
+            'my.toml: measures[0].rnge: unknown field; did you mean "range"?',
+            id="unknown field in a list of tables",
+        ),
+        pytest.param(
+            'negative = "a blue shape"\n',
+            "",
+            "my.toml: measures[0].negative is missing: give a text, or several separated by |",
+            id="one prompt missing",
+        ),
+        pytest.param(
+            'negative = "a blue shape"',
+            'negative = "blue | "',
+            'my.toml: measures[0].negative = "blue | ": must be a text, or several separated by |, '
+            "none of them empty",
+            id="empty prompt",
+        ),
+        pytest.param(
+            "sigma0 = 0.5",
+            'sigma0 = "big"',
+            'my.toml: search.sigma0 = "big": must be a number',
+            id="wrong type",
+        ),
+        pytest.param(
+            "cells = 50",
+            "cells = true",
+            "my.toml: measures[0].cells = true: must be an integer",
+            id="a truth value is no number",
+        ),
+        pytest.param(
+            "biases = [0.98, 0.95, 0.90, 0.85, 0.80]",
+            "biases = [0.9, 1.2]",
+            "my.toml: repair.biases[1] = 1.2: must be at most 1.0",
+            id="out of range in a list",
+        ),
+        pytest.param(
+            "qd_score_offset = 0.0",
+            "qd_score_offset = nan",
+            "my.toml: archive.qd_score_offset = nan: must be a finite number",
+            id="not a number",
+        ),
+        pytest.param(
+            'restart = "basic"',
+            "restart = 0",
+            'my.toml: search.restart = 0: must be "basic", "no_improvement" or a number of steps '
+            "of at least 1",
+            id="restart rule",
+        ),
+        pytest.param(
+            'name = "shape"',
+            'name = "colour"',
+            'my.toml: measures: two measures are named "colour": names must differ',
+            id="same name twice",
+        ),
+        pytest.param(
+            'label = "shape"',
+            'label = "shap"',
+            'my.toml: dataset.label = "shap" names no measure; did you mean "shape"?; '
+            'the measures are "colour", "shape"',
+            id="label",
+        ),
+        pytest.param(
+            'label = "shape"',
+            'label = "{size}"',
+            'my.toml: dataset.label = "{size}" names no measure; '
+            'the measures are "colour", "shape"',
+            id="braces in a text are only text",
+        ),
+        pytest.param(
+            "[archive]",
+            "[archiv]",
+            'my.toml: archiv: unknown field; did you mean "archive"?',
+            id="unknown table",
+        ),
+        pytest.param(
+            "[domain]",
+            "[colours]",
+            "my.toml: domain is missing: give a table [domain]\n"
+            "my.toml: colours: unknown field; known are name, seed, domain, objective, measures, "
+            "archive, search, evaluation, dataset, repair",
+            id="missing table",
+        ),
+        pytest.param(
+            "bins = [4, 4]",
+            "bins = [4]",
+            "my.toml: dataset.bins = [4] has 1 entries for 2 measures: give one count per measure",
+            id="bins",
+        ),
+        pytest.param(
+            "qd_score_offset = 0.0",
+            "learning_rate = 0.02\nthreshold_min = -inf",
+            "my.toml: archive.learning_rate = 0.02 with threshold_min = -inf: only learning_rate = "
+            "1.0 can start from -inf, so give a finite threshold_min",
+            id="annealing from -inf",
+        ),
+        pytest.param(
+            "qd_score_offset = 0.0",
+            "threshold_min = -inf",
+            "my.toml: archive.learning_rate = 0.02 with threshold_min = -inf: only learning_rate = "
+            "1.0 can start from -inf, so give a finite threshold_min",
+            id="annealing from -inf at the algorithm's own rate",
+        ),
+        pytest.param(
+            'kind = "shapes"',
+            'kind = "shape"',
+            'my.toml: domain.kind = "shape": must be "shapes" or "external"',
+            id="unknown kind of domain",
+        ),
+        pytest.param(
+            'kind = "shapes"\n',
+            "",
+            'my.toml: domain.kind is missing: give "shapes" or "external"',
+            id="no kind of domain",
+        ),
+        pytest.param(
+            "cutouts = 0",
+            "cutouts = -1",
+            "my.toml: domain.cutouts = -1: must be at least 0",
+            id="a field of a kind of domain",
+        ),
+        pytest.param(
+            "cutouts = 0",
+            "cutout = 0",
+            'my.toml: domain.cutout: unknown field; did you mean "cutouts"?',
+            id="unknown field of a kind of domain",
+        ),
+        pytest.param(
+            'clip = "embedded:shapes-clip"\n',
+            "",
+            "my.toml: domain.clip is missing: give embedded:NAME or a folder",
+            id="missing field of a kind of domain",
+        ),
+        pytest.param(
+            'kind = "shapes"',
+            'kind = "external"',
+            'my.toml: domain.generator = "embedded:shapes-vae": must be "module:factory", a module '
+            "that Python finds and what makes it",
+            id="a generator of one's own",
+        ),
+        pytest.param(
+            "[repair]",
+            "[classifier]",
+            "my.toml: classifier: unknown field; it is called [repair]",
+            id="the old name of an experiment's table",
+        ),
+        pytest.param(
+            "emitters = 8",
+            "emitters = 513",
+            "my.toml: search.emitters = 513: each starts from a latent of its own, and "
+            "start_batches x start_batch_size = 512 are looked at; give fewer emitters or more of "
+            "these",
+            id="more emitters than start latents",
+        ),
+        pytest.param(
+            'label = "shape"',
+            'label = ["shape", "size"]',
+            'my.toml: dataset.label = "size" names no measure; the measures are "colour", "shape"',
+            id="one of several labels",
+        ),
+        pytest.param(
+            'label = "shape"',
+            "label = 3",
+            "my.toml: dataset.label = 3: must be the name of a measure, or a list of names",
+            id="a label that is no name",
+        ),
+        pytest.param(
+            'label = "shape"',
+            'label = "shape"\nlabel_bins = [[0.1, -0.1]]',
+            "my.toml: dataset.label_bins = [[0.1, -0.1]]: must be a list of ascending cut points "
+            "for each label measure",
+            id="cut points",
+        ),
+        pytest.param(
+            'label = "shape"',
+            'label = ["shape", "colour"]\nlabel_bins = [[0.0]]',
+            "my.toml: dataset.label_bins = [[0.0]] has 1 entries for 2 label measures: give a list "
+            "of cut points for each",
+            id="cut points for some labels",
+        ),
+        pytest.param(
+            "[dataset]",
+            "[evaluation]\nremat = 1\n[dataset]",
+            "my.toml: evaluation.remat = 1: must be true or false",
+            id="a number is no truth value",
+        ),
+        pytest.param(
+            "[dataset]",
+            '[evaluation]\ndtype = "float16"\n[dataset]',
+            "my.toml: evaluation.dtype = \"float16\": must be 'auto', 'float32' or 'bfloat16'",
+            id="one of a few words",
+        ),
+    ],
+)
+def test_a_mistake_is_a_line_that_names_field_value_and_cure(old, new, error):
+    assert broken(old, new) == error
+
+
+@pytest.mark.parametrize("bounds", ["[0.1, -0.1]", "[0.1, 0.1]", "[0.1]", "[1, 2, 3]", "3"])
+def test_a_range_that_is_none_is_refused(bounds):
+    line = next(row for row in RUN.splitlines() if row.startswith("range"))
+    assert broken(line, f"range = {bounds}").startswith(
+        f"my.toml: measures[0].range = {bounds}: must be [low, high]"
+    )
+
+
+def test_an_unknown_algorithm_is_met_with_the_known_ones():
+    error = broken('algorithm = "cma_maega"', 'algorithm = "cma_maga"')
+    assert 'did you mean "cma_maega"' in error
+    assert '"random"' in error
+
+
+def test_every_mistake_of_a_file_is_reported_at_once():
+    text = RUN.replace("seed = 0", "seed = -1", 1).replace("chunk = 25", "chunk = 0", 1)
+    with pytest.raises(ConfigError) as caught:
+        parse_run(text, "my.toml")
+    assert str(caught.value).splitlines() == [
+        "my.toml: seed = -1: must be at least 0",
+        "my.toml: search.chunk = 0: must be more than 0",
+    ]
+
+
+def test_text_that_is_no_toml_is_refused_with_its_line():
+    assert "my.toml: not valid TOML" in broken("[archive]", "[archive")
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"none\.toml: no such run file; `qdgs init shapes"):
+        load_run(tmp_path / "none.toml")
+    with pytest.raises(ConfigError, match="is a folder"):
+        load_run(tmp_path)
+    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="not a text file"):
+        load_run(tmp_path / "bytes.toml")
+
+
+def test_folders_are_relative_to_the_run_file_and_must_exist(tmp_path):
+    file = tmp_path / "my.toml"
+    file.write_text(RUN.replace("embedded:shapes-vae", "weights/vae"))
+    with pytest.raises(ConfigError, match=r'domain\.generator = "weights/vae": no folder'):
+        load_run(file)
+    (tmp_path / "weights" / "vae").mkdir(parents=True)
+    assert load_run(file).domain.generator == str(tmp_path / "weights" / "vae")
+
+
+def test_a_run_folder_finds_its_weights_after_both_were_moved(tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    (old / "weights" / "vae").mkdir(parents=True)
+    (old / "runs" / "one").mkdir(parents=True)
+    (old / "my.toml").write_text(RUN.replace("embedded:shapes-vae", "weights/vae"))
+    dump_run(load_run(old / "my.toml"), old / "runs" / "one" / "run.toml")
+    old.rename(new)
+    moved = load_run(new / "runs" / "one" / "run.toml")
+    assert moved.domain.generator == str(new / "weights" / "vae")
+    assert moved.domain.clip == "embedded:shapes-clip"
+
+
+def test_a_byte_order_mark_is_no_part_of_a_run_file(tmp_path):
+    file = tmp_path / "my.toml"
+    file.write_text(RUN, encoding="utf-8-sig")
+    assert load_run(file) == parse_run(RUN)
+
+
+def test_importing_the_configuration_does_not_import_jax():
+    code = "import sys, qdgs_jax.runs.config; print(sorted({'jax', 'pandas'} & set(sys.modules)))"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout == "[]\n"
+
+
+def test_prompts_are_split_once_and_keep_their_texts():
+    config = parse_run(RUN.replace('"a red shape"', '"a red shape| a pink one"'))
+    assert config.measures[0].positive == ("a red shape", "a pink one")
+    assert config.measures[0].negative == ("a blue shape",)
+    assert parse_run(run_to_toml(config)) == config
+
+
+def test_a_generator_of_ones_own_keeps_its_arguments():
+    text = RUN.replace('kind = "shapes"', 'kind = "external"')
+    text = text.replace(
+        '"embedded:shapes-vae"', '"my.module:make"\narguments = { size = 3, names = ["a"] }'
+    )
+    config = parse_run(text)
+    assert config.domain.arguments == {"size": 3, "names": ["a"]}
+    assert parse_run(run_to_toml(config)) == config
+
+
+def test_labels_of_several_measures_keep_their_cuts():
+    changed = 'label = ["shape", "colour"]\nlabel_bins = [[-0.03, 0.03], [0]]'
+    config = parse_run(RUN.replace('label = "shape"', changed))
+    assert config.dataset.label_measures == ("shape", "colour")
+    assert config.dataset.label_bins == ((-0.03, 0.03), (0.0,))
+    assert parse_run(run_to_toml(config)) == config
+
+
+@pytest.mark.parametrize("name", sorted(ALGORITHMS))
+def test_an_algorithm_brings_the_archive_it_is_meant_for(name):
+    config = parse_run(RUN.replace('"cma_maega"', f'"{name}"'))
+    anneals = name in {"cma_mae", "cma_maega"}
+    wanted = (0.02, 0.0) if anneals else (1.0, -math.inf)
+    assert (config.grid["learning_rate"], config.grid["threshold_min"]) == wanted
+    archive = GridArchive.create(np.zeros(1, np.float32), **config.grid)
+    assert (archive.learning_rate, archive.threshold_min) == wanted
+
+    meant = f"learning_rate = {wanted[0]}\nthreshold_min = {wanted[1]}"
+    same = parse_run(run_to_toml(config).replace("[archive]", f"[archive]\n{meant}"))
+    assert same.grid == config.grid
+    other = "[archive]\nlearning_rate = 0.5"
+    if anneals:
+        changed = parse_run(run_to_toml(config).replace("[archive]", other))
+        assert changed.grid["learning_rate"] == 0.5
+    else:
+        with pytest.raises(ConfigError) as caught:
+            parse_run(run_to_toml(config).replace("[archive]", other), "my.toml")
+        assert str(caught.value).startswith(
+            f'my.toml: archive.learning_rate = 0.5 contradicts search.algorithm = "{name}", which '
+            "works on an archive with learning_rate = 1.0 and threshold_min = -inf: "
+        )
+
+
+def test_the_baseline_of_an_annealed_run_is_valid():
+    config = parse_run(RUN.replace("[archive]", "[archive]\nlearning_rate = 0.1"))
+    baseline = parse_run(run_to_toml(baseline_of(config)))
+    assert baseline.search.algorithm == "random"
+    assert baseline.grid["learning_rate"] == 1.0
+    assert baseline.archive.qd_score_offset == config.archive.qd_score_offset
+
+
+@pytest.mark.parametrize("experiment", sorted(EXPERIMENT_TABLES))
+def test_a_table_of_an_experiment_has_its_name(experiment):
+    assert isinstance(getattr(parse_run(RUN), experiment), EXPERIMENT_TABLES[experiment])

@@ -1,0 +1,98 @@
+"""Pictures of archives show the objectives in their places."""
+
+import jax
+import jax.numpy as jnp
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+
+from qdgs_jax import visualize
+from qdgs_jax.archive import CVTArchive, GridArchive
+
+
+@pytest.fixture
+def ax():
+    figure, axes = plt.subplots()
+    yield axes
+    plt.close(figure)
+
+
+def filled(archive, descriptors, fitnesses):
+    latents = jnp.zeros((len(fitnesses), 3))
+    return archive.add(latents, jnp.asarray(descriptors), jnp.asarray(fitnesses))
+
+
+def test_a_grid_shows_each_objective_in_its_place(ax):
+    grid = GridArchive.create(jnp.zeros(3), dims=(2, 3), ranges=((0, 2), (0, 3)))
+    grid = filled(grid, [(0.5, 2.5), (1.5, 0.5)], [7.0, 3.0])
+    visualize.grid_archive_heatmap(grid, ax, names=("size", "hue"))
+    (mesh,) = ax.collections
+    shown = mesh.get_array().reshape(3, 2)  # rows are measure 1, upwards
+    assert shown[2, 0] == 7.0
+    assert shown[0, 1] == 3.0
+    assert shown.mask.sum() == 4
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("size", "hue")
+    assert mesh.get_clim() == (3.0, 7.0)
+
+
+def test_of_more_measures_the_best_along_the_others_is_shown(ax):
+    grid = GridArchive.create(jnp.zeros(3), dims=(2, 2, 2), ranges=((0, 2),) * 3)
+    grid = filled(grid, [(0.5, 0.5, 0.5), (0.5, 1.5, 0.5)], [1.0, 5.0])
+    visualize.grid_archive_heatmap(grid, ax, measures=(2, 0), colorbar=False)
+    shown = ax.collections[0].get_array().reshape(2, 2)
+    assert shown[0, 0] == 5.0
+    assert shown.mask.sum() == 3
+
+
+def test_voronoi_cells_hold_their_centroids_and_fill_the_box(ax):
+    centroids = jax.random.uniform(jax.random.key(0), (12, 2)) * jnp.asarray([4.0, 1.0])
+    cvt = CVTArchive.create(jnp.zeros(3), centroids=centroids, ranges=((0, 4), (0, 1)))
+    cvt = filled(cvt, centroids[:5], jnp.arange(5.0))
+    visualize.cvt_archive_heatmap(cvt, ax)
+    (polygons,) = ax.collections
+    paths = polygons.get_paths()
+    assert all(
+        path.contains_point(point) for path, point in zip(paths, np.asarray(centroids), strict=True)
+    )
+    area = sum(
+        0.5 * abs(np.sum(x * np.roll(y, 1) - y * np.roll(x, 1)))
+        for x, y in (path.to_polygons()[0][:-1].T for path in paths)
+    )
+    assert area == pytest.approx(4.0)
+    assert polygons.get_array().compressed().tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
+
+
+def test_parallel_axes_draw_a_line_per_elite_the_best_last(ax):
+    grid = GridArchive.create(jnp.zeros(3), dims=(4, 4, 4), ranges=((0, 4),) * 3)
+    grid = filled(grid, [(0.0, 2.0, 4.0), (1.5, 1.5, 1.5)], [9.0, 2.0])
+    visualize.parallel_axes_plot(grid, ax)
+    lines = next(c for c in ax.collections if len(c.get_segments()) == 2)
+    assert lines.get_array().tolist() == [2.0, 9.0]
+    np.testing.assert_allclose(lines.get_segments()[1], [(0, 0), (1, 0.5), (2, 1)])
+
+
+@pytest.mark.parametrize(
+    ("draw", "error"),
+    [
+        (lambda grid: visualize.cvt_archive_heatmap(grid), "give a CVTArchive"),
+        (
+            lambda grid: visualize.grid_archive_heatmap(grid, measures=(0, 2)),
+            r"measures is \(0, 2\)",
+        ),
+        (lambda grid: visualize.grid_archive_heatmap(grid, names=("one",)), "1 names for 2"),
+    ],
+)
+def test_wrong_use_is_told(draw, error):
+    grid = GridArchive.create(jnp.zeros(3), dims=(2, 2), ranges=((0, 2),) * 2)
+    with pytest.raises((TypeError, ValueError), match=error):
+        draw(grid)
+    plt.close("all")
+
+
+def test_an_empty_archive_can_be_drawn(ax):
+    grid = GridArchive.create(jnp.zeros(3), dims=(2, 2), ranges=((0, 2),) * 2)
+    visualize.grid_archive_heatmap(grid, ax)
+    assert ax.collections[0].get_array().mask.all()
