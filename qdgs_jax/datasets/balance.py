@@ -109,7 +109,8 @@ class Balance:
 def least_to_most(groups: Sequence[Group]) -> float:
     """Images of the smallest of some groups for each image of the largest; 1 for no images."""
     counts = [group.got for group in groups]
-    return min(counts) / max(counts) if counts and max(counts) else 1.0
+    most = max(counts, default=0)
+    return min(counts) / most if most else 1.0
 
 
 def measure_balance(config: RunConfig, rule: LabelRule, rows: Labelled) -> Balance:

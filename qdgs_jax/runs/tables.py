@@ -265,9 +265,7 @@ class DatasetConfig(Table):
 
     images: Count = 1000
     label: str | tuple[str, ...] = Field(description="the name of a measure, or a list of names")
-    label_bins: (
-        Annotated[tuple[Annotated[tuple[float, ...], Strict(False)], ...], Strict(False)] | None
-    ) = None
+    label_bins: Annotated[tuple[tuple[float, ...], ...], Strict(False)] | None = None
     margin: Annotated[float, Strict(False)] = Field(
         default=0.0, ge=0, allow_inf_nan=False, description="a distance of the label measure from 0"
     )
