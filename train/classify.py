@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -75,7 +76,7 @@ class LoadedClassifier:
         """Classes Int[N] of pictures UInt8[N, H, W, 3] at least as large as it was trained on."""
         cfg = self.model.cfg
         small = area_average(images, cfg.image_size)
-        logits = self.model(np.asarray(small / np.float32(255), np.float32))
+        logits = self.model(jnp.asarray(small, jnp.float32) / 255.0)
         return np.asarray(classes_of(logits, cfg.num_classes))
 
 

@@ -14,6 +14,7 @@ from qdgs_jax.cli.console import console, say
 if TYPE_CHECKING:
     from qdgs_jax.datasets.balance import Balance
     from qdgs_jax.datasets.manifest import Manifest
+    from qdgs_jax.domains.protocol import Domain
     from qdgs_jax.runs.folder import RunFolder
 
 
@@ -49,7 +50,7 @@ def generate(
 
 def write_data_sets(
     folder: RunFolder,
-    domain: Any,
+    domain: Domain[Any],
     *,
     out: Path | None = None,
     changes: Mapping[str, Any] | None = None,
@@ -59,7 +60,7 @@ def write_data_sets(
 
     Args:
         folder: the run.
-        domain: its `Domain`.
+        domain: its generator and CLIP.
         out: folder for the run's data set; its baseline's is left out then.
         changes: fields of the table [dataset] to change.
         strict: refuse a run's data set with short groups. A baseline's may have them: what the

@@ -109,7 +109,8 @@ class Balance:
 def least_to_most(groups: Sequence[Group]) -> float:
     """Images of the smallest of some groups for each image of the largest; 1 for no images."""
     counts = [group.got for group in groups]
-    return min(counts) / max(counts) if counts and max(counts) else 1.0
+    most = max(counts, default=0)
+    return min(counts) / most if most else 1.0
 
 
 def measure_balance(config: RunConfig, rule: LabelRule, rows: Labelled) -> Balance:
@@ -122,12 +123,11 @@ def measure_balance(config: RunConfig, rule: LabelRule, rows: Labelled) -> Balan
     """
     bins, ranges = config.dataset.bins, config.ranges
     where = bin_positions(rows.elites.measures, bins, ranges)
+    held = np.column_stack([rows.labels, where])
+    found, numbers = np.unique(held, axis=0, return_counts=True)
     counts = {
-        (int(row[0]), *map(int, row[1:])): int(count)
-        for row, count in zip(
-            *np.unique(np.column_stack([rows.labels, where]), axis=0, return_counts=True),
-            strict=True,
-        )
+        tuple(int(place) for place in row): int(number)
+        for row, number in zip(found, numbers, strict=True)
     }
     places = itertools.product(range(len(rule.names)), *map(range, bins))
     reached = [key for key in places if key in counts or _reaches(rule, bins, ranges, *key)]

@@ -23,6 +23,7 @@ from qdgs_jax.datasets.manifest import Manifest, refuse_other_dataset
 from qdgs_jax.datasets.selection import Labelled, label, select_elites
 from qdgs_jax.datasets.shards import write_shards
 from qdgs_jax.datasets.thumbnails import FILE, write_thumbnails
+from qdgs_jax.domains.protocol import Domain
 from qdgs_jax.elites import Elites
 from qdgs_jax.runs.config import RunConfig
 from qdgs_jax.runs.folder import BASELINE, RunFolder
@@ -35,7 +36,7 @@ Progress = Callable[[int, int], None]  # images done, images in all
 
 def generate_dataset(
     folder: RunFolder,
-    domain: Any,
+    domain: Domain[Any],
     progress: Progress = lambda done, total: None,
     *,
     out: Path | None = None,
@@ -46,7 +47,7 @@ def generate_dataset(
 
     Args:
         folder: the run.
-        domain: its `Domain`.
+        domain: its generator and CLIP.
         progress: told after each batch.
         out: folder of the data set; None for the run folder's own.
         changes: fields of the run file's table [dataset] to change: images, margin.
@@ -85,7 +86,7 @@ def generate_dataset(
     return manifest
 
 
-def doubts(config: RunConfig, domain: Any, rule: LabelRule, rows: Labelled) -> list[str]:
+def doubts(config: RunConfig, domain: Domain[Any], rule: LabelRule, rows: Labelled) -> list[str]:
     """What is doubtful about the labels of a data set, in sentences.
 
     A label measure that moves no further over the generator's own samples than noise does cannot
@@ -95,8 +96,6 @@ def doubts(config: RunConfig, domain: Any, rule: LabelRule, rows: Labelled) -> l
     notes = []
     counts = np.bincount(rows.labels, minlength=len(rule.names))
     notes += [f"no image is labelled {rule.names[c]!r}." for c in np.flatnonzero(counts == 0)]
-    if not hasattr(domain, "spread"):
-        return notes
     key = keys.stream(keys.root(config.seed), "spread")
     spreads = domain.spread(domain.params, key)
     for index, cuts in zip(rule.measures, rule.cuts, strict=True):
@@ -115,14 +114,14 @@ def doubts(config: RunConfig, domain: Any, rule: LabelRule, rows: Labelled) -> l
     return notes
 
 
-def decoded(domain: Any, latents: np.ndarray) -> Iterator[np.ndarray]:
+def decoded(domain: Domain[Any], latents: np.ndarray) -> Iterator[np.ndarray]:
     """Decode latents Float[N, D] to pictures UInt8[B, H, W, 3], batch by batch."""
     for batch, count in _batches(latents):
         yield np.asarray(_decoder(domain)(domain.params, batch))[:count]
 
 
 @functools.lru_cache(maxsize=1)
-def _decoder(domain: Any) -> Callable[..., jax.Array]:
+def _decoder(domain: Domain[Any]) -> Callable[..., jax.Array]:
     """Compile the generator once for data sets and thumbnails; rounded images leave the device."""
     return jax.jit(domain.pictures)
 
@@ -153,7 +152,7 @@ def _elite_rows(elites: Elites, config: RunConfig, rule: LabelRule) -> Labelled:
     )
 
 
-def _sampled_rows(config: RunConfig, domain: Any, rule: LabelRule) -> Labelled:
+def _sampled_rows(config: RunConfig, domain: Domain[Any], rule: LabelRule) -> Labelled:
     """The first samples whose label is sure, of several times as many as are wanted."""
     key = keys.stream(keys.root(config.seed), "dataset")
     sample_key, score_key = jax.random.split(key)

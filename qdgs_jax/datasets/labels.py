@@ -160,9 +160,9 @@ def class_names(
     return tuple(" / ".join(parts) for parts in itertools.product(*by_values))
 
 
-def prompt_text(prompt: str | Sequence[str]) -> str:
+def prompt_text(prompt: Sequence[str]) -> str:
     """One text of the texts on a side of a prompt pair."""
-    return prompt if isinstance(prompt, str) else " | ".join(prompt)
+    return " | ".join(prompt)
 
 
 def _bin_names(name: str, positive: str, negative: str, cuts: Sequence[float]) -> list[str]:

@@ -155,9 +155,8 @@ def bars(chart: Bars) -> str:
     block = bar * len(chart.series) + gap
     bottom = top + block * len(chart.groups)
     room = width - left - 64  # the rest is the column of figures
-    most = max(max(series.values) for series in chart.series) or 1.0
     equal = 1 / len(chart.groups)
-    most = max(most, equal)
+    most = max(equal, *(share for series in chart.series for share in series.values))
     body = ""
     for row, group in enumerate(chart.groups):
         y = top + row * block
@@ -171,9 +170,9 @@ def bars(chart: Bars) -> str:
             tip = f"{series.name}: {group}, {text}"
             body += svg.rectangle(left, at, room * share / most, bar - 2, style, tip)
             body += svg.label(width - 4, at + bar - 4, text, "end")
-    at = left + room * equal / most
-    body += f'<path class="mark" d="M{at:.1f} {top - 4}V{bottom}"/>'
-    body += svg.label(at, bottom + 14, "equal shares", "middle")
+    x = left + room * equal / most
+    body += f'<path class="mark" d="M{x:.1f} {top - 4}V{bottom}"/>'
+    body += svg.label(x, bottom + 14, "equal shares", "middle")
     names = " and ".join(series.name for series in chart.series)
     return svg.picture(width, bottom + 26, body, f"{chart.title}: {names}")
 

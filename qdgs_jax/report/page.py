@@ -92,8 +92,9 @@ def _cards(data: ReportData) -> list[Card]:
         ("Coverage of the archive", "coverages", percent),
     ):
         if getattr(own, field).size:
-            compared = other is not None and getattr(other, field).size
-            beside = f"{other.name}: {write(getattr(other, field)[-1])}" if compared else ""
+            beside = ""
+            if other is not None and getattr(other, field).size:
+                beside = f"{other.name}: {write(getattr(other, field)[-1])}"
             cards.append(Card(what, write(getattr(own, field)[-1]), beside))
     return cards + [card for section in data.sections for card in section.cards]
 
@@ -231,11 +232,9 @@ def _curves(data: ReportData) -> list[dict[str, Any]]:
 
 
 def _section(section: Section) -> dict[str, Any]:
-    series = dict.fromkeys(
-        (s.name, charts.ROLE_STYLES[s.role])
-        for chart in (*section.lines, *section.bars)
-        for s in chart.series
-    )
+    drawn = [series for lines in section.lines for series in lines.series]
+    drawn += [series for bars in section.bars for series in bars.series]
+    series = dict.fromkeys((each.name, charts.ROLE_STYLES[each.role]) for each in drawn)
     figures = [{"title": c.title, "picture": Markup(charts.lines(c))} for c in section.lines]
     figures += [
         {"title": c.title, "picture": Markup(charts.bars(c)), "caption": c.caption}

@@ -39,11 +39,9 @@ class ShapesRepairConfig(Table):
 
 
 class ExperimentTables(Table):
-    """One field per experiment."""
+    """One field per experiment; None where the run file has no such table."""
 
-    repair: ShapesRepairConfig = ShapesRepairConfig()
+    repair: ShapesRepairConfig | None = None
 
 
-EXPERIMENT_TABLES: dict[str, type[Table]] = {
-    name: type(getattr(ExperimentTables(), name)) for name in ExperimentTables.model_fields
-}
+EXPERIMENT_TABLES: dict[str, type[Table]] = {"repair": ShapesRepairConfig}

@@ -1,31 +1,23 @@
 """The command line: quick to answer, clear when something is wrong, whole on a toy domain."""
 
-import json
 import os
-import re
 import signal
 import subprocess
 import sys
-import types
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from run_text import RUN
 
 import qdgs_jax.domains
 from qdgs_jax.cli import app, console
 from qdgs_jax.cli.init import packaged_run
-from qdgs_jax.models.shape_classifier import ShapeClassifierConfig
-from qdgs_jax.ports.model_folder import load_model
 from qdgs_jax.problem import FunctionProblem
 from qdgs_jax.runs.checkpoint_writer import find_checkpoints
 from qdgs_jax.runs.folder import RunFolder
-from qdgs_jax.train.classify import TrainedClassifier
-from qdgs_jax.train.shapes.repair import ARMS, GROUPS, RepairResult
 
 
 def qdgs(*arguments):
@@ -105,78 +97,6 @@ def test_the_whole_way_on_a_toy_domain(tmp_path, capsys, monkeypatch):
     ours, random = (f.read_metrics()[-1] for f in (folder, folder.baseline))
     assert ours["evaluations"] == random["evaluations"]
     assert ours["coverage"] > 2 * random["coverage"]
-
-    assert qdgs("generate", "run") == 0
-    manifests = [
-        json.loads((f.data / "manifest.json").read_text()) for f in (folder, folder.baseline)
-    ]
-    assert [m["count"] for m in manifests] == [30, 30]
-    assert manifests[0]["label_names"][0] == "a triangle with 3 edges"
-
-    result = stub_training(monkeypatch)
-    assert qdgs("train", "run") == 0
-    shown = capsys.readouterr().out
-    assert f"{100 * result.mean('qdgs')[0]:.1f}" in shown
-    assert re.search(r"red square\W+10\.0\W+10\.0", shown)
-
-    assert qdgs("report", "run") == 0
-    assert capsys.readouterr().out.split() == ["report:", "run/report/index.html"]
-    page = (folder.path / "report" / "index.html").read_text()
-    assert f"{100 * result.mean('rand')[0]:.1f}" in page
-    assert "red square, as the oracle sees it" in page
-    assert page.count("<image") == 3
-
-
-def stub_training(monkeypatch):
-    """Put quick stand-ins for the experiment's training; returns the accuracies they will give."""
-    rng = np.random.default_rng(0)
-    biases = (0.98, 0.95, 0.9, 0.85, 0.8)
-    accuracy = {arm: rng.random((5, 5, 4)) for arm in ARMS}
-    result = RepairResult(biases, accuracy, dict.fromkeys(ARMS, 30))
-
-    def run_repair(qdgs_dir, rand_dir, settings, seed, progress):
-        run = RunFolder(Path("run"))
-        assert (qdgs_dir, rand_dir) == (run.data, run.baseline.data)
-        assert (settings.seeds, seed) == (5, 0)
-        progress("train", 1.0)
-        return result
-
-    def train_oracle(seed, image_size):
-        groups = {"red triangle": 0.5, "blue triangle": 0.2, "red square": 0.1, "blue square": 0.2}
-        seen = [
-            GROUPS.index(name) for name, share in groups.items() for _ in range(int(30 * share))
-        ]
-        config = types.SimpleNamespace(image_size=16)
-        return types.SimpleNamespace(cfg=config, accuracy=1.0, judge=lambda _: np.array(seen))
-
-    monkeypatch.setattr("qdgs_jax.train.shapes.repair.run_repair", run_repair)
-    monkeypatch.setattr("qdgs_jax.train.shapes.oracle.train_oracle", train_oracle)
-    return result
-
-
-def test_train_on_one_data_set_writes_a_classifier(tmp_path, capsys, monkeypatch):
-    def train_classifier(dataset_dir, *, epochs, seed):
-        assert (dataset_dir, epochs, seed) == (Path("data"), 3, 1)
-        return TrainedClassifier(
-            cfg=ShapeClassifierConfig(image_size=8),
-            params={"w": np.ones(2, np.float32)},
-            label_names=("triangle", "square"),
-            train_count=80,
-            train_accuracy=1.0,
-            test_count=20,
-            test_accuracy=(0.9, 0.8),
-        )
-
-    monkeypatch.setattr("qdgs_jax.train.classify.train_classifier", train_classifier)
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "manifest.json").touch()
-    assert qdgs("train", "data", "--epochs", 3, "--seed", 1) == 0
-    assert "square: 80.0 %" in capsys.readouterr().out
-    config, params = load_model(tmp_path / "classifier")
-    assert config["label_names"] == ["triangle", "square"]
-    np.testing.assert_array_equal(params["w"], [1.0, 1.0])
-    assert qdgs("train", "data", "--epochs", 3, "--seed", 1) == 2
-    assert "classifier" in capsys.readouterr().err
 
 
 def test_init_writes_a_run_file_and_overwrites_none(tmp_path, capsys):

@@ -215,7 +215,7 @@ def test_the_line_of_equal_shares_crosses_no_figure():
     series = [Series("run", "run", [0.2, 0.3, 0.5]), Series("b", "baseline", [0.9, 0.05, 0.05])]
     markup = charts.bars(Bars("Shares", ("a", "b", "c"), series))
     (line,) = map(float, re.findall(r'class="mark" d="M([\d.]+) ', markup))
-    figures = re.findall(r'x="([\d.]+)"[^>]*text-anchor="end">[\d.]+\S*%', markup)
+    figures = re.findall(r'x="([\d.]+)"[^>]*text-anchor="end">[\d.]+.%', markup)
     assert len(figures) == 6
     assert all(float(x) - 7 * svg.LETTER > line for x in figures)  # seven letters end there
 

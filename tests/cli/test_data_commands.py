@@ -1,0 +1,210 @@
+"""`qdgs generate`, `qdgs train` and `qdgs report` on a toy domain."""
+
+import json
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from run_text import RUN
+
+import qdgs_jax.domains
+from qdgs_jax.cli import app, console
+from qdgs_jax.datasets.manifest import MANIFEST, read_manifest
+from qdgs_jax.datasets.shards import ShardSource, read_rows
+from qdgs_jax.experiments import shapes_repair
+from qdgs_jax.problem import FunctionProblem
+from qdgs_jax.runs.folder import RunFolder
+from qdgs_jax.train.classify import load_classifier
+from qdgs_jax.train.shapes.repair import ARMS, GROUPS, RepairResult
+
+
+def qdgs(*arguments):
+    """Run a command in this process and return its exit code."""
+    return console.guarded(lambda: app([str(a) for a in arguments]))
+
+
+class Spread:
+    """A measure whose labels are noise within 0.02."""
+
+    margin = 0.02
+
+    def warning(self):
+        return "hardly moves over the generator's own images"
+
+
+class ToyDomain(FunctionProblem):
+    """Four latents drawn as an even colour; the measures are the first two of them."""
+
+    params = ()
+
+    def sample(self, params, key, count):
+        return 0.01 * jax.random.normal(key, (count, 4))
+
+    def sample_latents(self, key, count):
+        return self.sample((), key, count)
+
+    def start_latents(self, params, key):
+        return self.sample(params, key, 8)
+
+    def pictures(self, params, latents):
+        colour = jnp.round(255 * jnp.clip(0.5 + latents[:, :3], 0.0, 1.0)).astype(jnp.uint8)
+        return jnp.broadcast_to(colour[:, None, None], (len(latents), 16, 16, 3))
+
+    def spread(self, params, key):
+        return Spread(), Spread()
+
+
+def toy_domain(config):
+    return ToyDomain(
+        lambda x: (60.0 - jnp.sum(x**2, axis=-1), x[:, :2]), latent_dim=4, num_measures=2
+    )
+
+
+def write_run(path):
+    text = RUN
+    for old, new in {
+        "evaluations = 20000": "evaluations = 1400",
+        "chunk = 25": "chunk = 5",
+        "cells = 50": "cells = 10",
+        "images = 1000": "images = 30",
+        "bins = [4, 4]": "bins = [2, 2]",
+    }.items():
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    """A finished run with its baseline; the tests here add to it, in their order."""
+    folder = tmp_path_factory.mktemp("commands")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(qdgs_jax.domains, "load_domain", toy_domain)
+        run_file = write_run(folder / "my.toml")
+        assert qdgs("search", run_file, "--out", folder / "run", "--baseline") == 0
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def with_the_toy(searched, monkeypatch):
+    monkeypatch.chdir(searched)
+    monkeypatch.setattr(qdgs_jax.domains, "load_domain", toy_domain)
+
+
+def test_a_report_before_any_data_set_says_how_to_get_one():
+    assert qdgs("report", "run") == 0
+    page = Path("run/report/index.html").read_text()
+    assert page.count("<code>qdgs generate</code>") == 2
+    assert page.count("<image") == 2  # heat maps
+
+
+def test_strict_writes_nothing_where_groups_would_be_short(capsys):
+    assert qdgs("generate", "run", "--out", "strict", "--images", 90, "--strict") == 2
+    error = capsys.readouterr().err
+    assert re.search(r"\d of 4 groups are short \(.*: \d+ of 22", error)
+    assert not Path("strict").exists()
+
+
+def test_options_stand_before_the_run_file(capsys):
+    given = ("--out", "small", "--images", 8, "--margin", 0.03, "--strict")
+    assert qdgs("generate", "run", *given) == 0
+    shown = capsys.readouterr().out
+    assert "8 of 8 images; smallest to largest group 1.00" in shown
+    assert "short" not in shown
+    manifest = read_manifest("small", verify=True)
+    assert (manifest.count, manifest.source["margin"]) == (8, 0.03)
+    assert [group.got for group in manifest.balance.groups] == [2, 2, 2, 2]
+    assert np.abs(read_rows("small").elites.measures[:, 1]).min() >= 0.03
+    assert not Path("run/data").exists()
+
+
+def test_generate_says_what_was_asked_and_got_and_what_is_doubtful(capsys):
+    assert qdgs("generate", "run") == 0
+    shown = capsys.readouterr().out
+    folder = RunFolder(Path("run"))
+    own, baseline = (read_manifest(each.data) for each in (folder, folder.baseline))
+    assert (own.count, baseline.count) == (30, 30)
+    assert own.label_names[0] == "a triangle with 3 edges"
+    for manifest in (own, baseline):
+        assert f"smallest to largest group {manifest.balance.ratio:.2f}" in shown
+        assert manifest.balance.got == 30
+    assert "warning: the measure 'shape' hardly moves" in shown
+    assert "--margin 0.02 leaves them out" in shown
+    assert any("--margin 0.02" in note for note in baseline.notes)
+    assert json.loads((folder.data / MANIFEST).read_text())["balance"]["asked"] == 30
+    assert "\x1b" not in shown  # no terminal, no control characters
+    assert qdgs("generate", "run") == 2
+    assert "already holds a data set" in capsys.readouterr().err
+
+
+def test_experiments_of_a_run_show_their_tables(capsys, monkeypatch):
+    result = stub_training(monkeypatch)
+    assert qdgs("train", "run") == 0
+    shown = capsys.readouterr().out
+    assert f"{100 * result.mean('run')[0]:.1f}" in shown
+    assert re.search(r"red square\W+10\.0\W+10\.0", shown)
+
+
+def test_the_report_needs_neither_generator_nor_clip(capsys, monkeypatch):
+    def refuse(config):
+        raise AssertionError("the report loads a domain")
+
+    monkeypatch.setattr(qdgs_jax.domains, "load_domain", refuse)
+    assert qdgs("report", "run") == 0
+    assert capsys.readouterr().out.split() == ["report:", "run/report/index.html"]
+    page = Path("run/report/index.html").read_text()
+    assert "red square, as the oracle sees it" in page
+    assert "Are the data balanced now?" in page
+    assert page.count("<image") == 3  # and the atlas
+
+
+def stub_training(monkeypatch):
+    """Put quick stand-ins for the experiment's training; returns the accuracies they will give."""
+    rng = np.random.default_rng(0)
+    biases = (0.98, 0.95, 0.9, 0.85, 0.8)
+    accuracy = {arm: rng.random((5, 5, 4)) for arm in ARMS}
+    result = RepairResult(biases, accuracy, dict.fromkeys(ARMS, 30))
+
+    def run_repair(run_dir, baseline_dir, settings, seed, progress):
+        run = RunFolder(Path("run"))
+        assert (run_dir, baseline_dir) == (run.data, run.baseline.data)
+        assert (settings.seeds, seed) == (5, 0)
+        progress("train", 1.0)
+        return result
+
+    class Oracle:
+        accuracy = 1.0
+
+    class Judged:
+        def shares(self):
+            return dict(zip((*GROUPS, "unclear"), (0.5, 0.2, 0.1, 0.2, 0.0), strict=True))
+
+        def label_agreement(self):
+            return 1.0
+
+    monkeypatch.setattr(shapes_repair, "run_repair", run_repair)
+    monkeypatch.setattr(shapes_repair, "train_oracle", lambda seed, image_size: Oracle())
+    monkeypatch.setattr(shapes_repair, "judge_dataset", lambda data, oracle: Judged())
+    return result
+
+
+def test_train_on_one_data_set_writes_a_classifier_that_loads_again(capsys):
+    assert qdgs("train", "run/data", "--epochs", 2, "--out", "classifier") == 0
+    assert "-> classifier" in capsys.readouterr().out
+    read = load_classifier("classifier")
+    assert read.label_names == tuple(read_manifest("run/data").label_names)
+    picture = ShardSource("run/data")[0]["image"]
+    assert read.model.cfg.image_size == 16
+    assert read.classify(picture[None]).tolist() in ([0], [1])
+    assert qdgs("train", "run/data", "--epochs", 2, "--out", "classifier") == 2
+    assert "classifier" in capsys.readouterr().err
+
+
+def test_commands_that_need_a_finished_run_say_so(capsys):
+    for command in ("generate", "report", "train"):
+        assert qdgs(command, "nowhere") == 2
+        assert "nowhere holds no run" in capsys.readouterr().err
