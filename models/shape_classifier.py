@@ -1,9 +1,10 @@
 """The shape classifier of QDGS (Chang et al. 2024, arXiv:2312.14369, section 5.1).
 
 Three 3x3 convolutions, each followed by ReLU and 2x2 max pooling, then 128 hidden units and one
-logit. Many of these small networks are trained side by side, so a convolution is written as one
-matrix product over windows: under `vmap` it becomes a batched matrix product, where `lax.conv`
-would become a grouped convolution, which is slow on every backend and slowest on XLA's for CPUs.
+logit, or one per class where there are more than two. Many of these small networks are trained side
+by side, so a convolution is written as one matrix product over windows: under `vmap` it becomes a
+batched matrix product, where `lax.conv` would become a grouped convolution, which is slow on every
+backend and slowest on XLA's for CPUs.
 """
 
 from __future__ import annotations
@@ -26,13 +27,17 @@ class ShapeClassifierConfig:
         image_size: height and width of the images, a multiple of 8.
         channels: widths of the three convolutions.
         hidden: width of the hidden layer.
+        num_classes: classes that are told apart, at least 2.
     """
 
     image_size: int = 32
     channels: tuple[int, int, int] = (16, 32, 64)
     hidden: int = 128
+    num_classes: int = 2
 
     def __post_init__(self) -> None:
+        if self.num_classes < 2:
+            raise ValueError(f"num_classes is {self.num_classes}: give at least 2.")
         if self.image_size % 8 or self.image_size < 8:
             raise ValueError(f"image_size is {self.image_size}: give a multiple of 8, e.g. 32.")
         if len(self.channels) != 3 or min(*self.channels, self.hidden) < 1:
@@ -61,7 +66,10 @@ class ConvPool(nnx.Module):
 
 
 class ShapeClassifier(nnx.Module):
-    """Images Float[B, H, W, 3] in [0, 1] to logits Float[B]; a positive logit is class 1."""
+    """Images Float[B, H, W, 3] in [0, 1] to logits.
+
+    Of two classes Float[B], a positive logit is class 1; of K > 2 classes Float[B, K].
+    """
 
     def __init__(self, cfg: ShapeClassifierConfig, *, rngs: nnx.Rngs):
         c1, c2, c3 = cfg.channels
@@ -72,13 +80,14 @@ class ShapeClassifier(nnx.Module):
         self.conv2 = ConvPool(c1, c2, 1, rngs=rngs)
         self.conv3 = ConvPool(c2, c3, 1, rngs=rngs)
         self.fc1 = nnx.Linear(features, cfg.hidden, kernel_init=init, rngs=rngs)
-        self.fc2 = nnx.Linear(cfg.hidden, 1, rngs=rngs)
+        self.fc2 = nnx.Linear(cfg.hidden, 1 if cfg.num_classes == 2 else cfg.num_classes, rngs=rngs)
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Classify images."""
         x = self.conv3(self.conv2(self.conv1(images - 0.5)))
         x = nnx.relu(self.fc1(x.reshape(x.shape[0], -1)))
-        return self.fc2(x)[:, 0]
+        logits = self.fc2(x)
+        return logits[:, 0] if self.cfg.num_classes == 2 else logits
 
 
 def conv3x3(x: jax.Array, kernel: jax.Array, block: int = 1) -> jax.Array:

@@ -53,7 +53,7 @@ def save_model(
         OSError: if the disk is full or the place is not writable.
         In all cases, an interrupt included, nothing is left behind.
     """
-    from qdgs_jax.ports.orbax_groups import write_groups
+    from qdgs_jax.ports.orbax_groups import quiet, write_groups
 
     folder = Path(folder).absolute()
     leaves = {name: pending(leaf) for name, leaf in flatten(params)}
@@ -64,7 +64,8 @@ def save_model(
         if progress is not None:
             progress(len(entries), len(leaves))
 
-    with new_folder(folder) as inside:
+    with quiet(), new_folder(folder) as inside:
+        _check_room(folder, inside, sum(leaf.nbytes for leaf in leaves.values()))
         with _told_as(OSError, f"{folder} cannot be written"):
             groups = write_groups(inside, leaves, made)
         header = {
@@ -78,7 +79,11 @@ def save_model(
             for file in files:
                 shutil.copyfile(file, inside / file.name)
             (inside / "config.json").write_text(json.dumps(header, indent=1) + "\n")
-        return _verify(inside, folder)
+        try:
+            return _verify(inside, folder)
+        except CheckpointError as error:
+            error.path = folder  # which the message names: no fault of a checkpoint being read
+            raise
 
 
 def load_model(folder: str | Path) -> tuple[dict[str, Any], Params]:
@@ -122,6 +127,17 @@ def verify_model(folder: str | Path) -> int:
     """
     folder = Path(folder).absolute()
     return _verify(folder, folder)
+
+
+def _check_room(folder: Path, inside: Path, needed: int) -> None:
+    """Raise OSError before anything is written if the disk has no room for so many bytes."""
+    with naming_destination(folder):
+        free = shutil.disk_usage(inside).free
+    if needed > free:
+        raise OSError(
+            f"{folder} cannot be written: it takes {needed / 1e6:,.0f} MB, and its disk has "
+            f"{free / 1e6:,.0f} MB left."
+        )
 
 
 def _verify(place: Path, name: Path) -> int:
@@ -199,11 +215,8 @@ def _groups(name: Path, header: Mapping[str, Any], sizes: Mapping[str, int]) -> 
 @contextlib.contextmanager
 def _told_as(kind: type[Exception], what: str) -> Iterator[None]:
     """Turn what Orbax and TensorStore raise, which is of many kinds, into one."""
-    from qdgs_jax.ports.orbax_groups import quiet
-
     try:
-        with quiet():
-            yield
+        yield
     except CheckpointError:
         raise
     except Exception as error:

@@ -9,6 +9,8 @@ Only Orbax's public interface is used.
 from __future__ import annotations
 
 import contextlib
+import logging
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -95,13 +97,19 @@ def grouped(sizes: Mapping[str, int]) -> list[list[str]]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what Orbax would log about a failure out of the terminal: its error says it."""
-    import logging
+    """Keep off the terminal what is said of a failure beside its error.
 
-    logger = logging.getLogger("absl")
+    Orbax logs it, and TensorStore's threads complain that nobody waits for them any more.
+    """
+    logger, hook = logging.getLogger("absl"), sys.unraisablehook
     before = logger.disabled
-    logger.disabled = True
+
+    def told(unraisable: sys.UnraisableHookArgs) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            hook(unraisable)
+
+    logger.disabled, sys.unraisablehook = True, told
     try:
         yield
     finally:
-        logger.disabled = before
+        logger.disabled, sys.unraisablehook = before, hook

@@ -2,8 +2,12 @@
 
 import numpy as np
 
-from qdgs_jax.report.atlas import choose, sprite
-from qdgs_jax.report.contents import Accuracy, Arm, MeasureAxis, ReportData
+from qdgs_jax.datasets.balance import Balance, Group
+from qdgs_jax.datasets.selection import Labelled
+from qdgs_jax.elites import Elites
+from qdgs_jax.experiments.protocol import Bars, Card, Lines, Section, Series, Table
+from qdgs_jax.report.atlas import atlases
+from qdgs_jax.report.contents import Arm, MeasureAxis, ReportData
 
 GROUPS = ("red triangle", "red square", "blue triangle", "blue square")
 
@@ -16,6 +20,30 @@ def measures(count=2, cells=12):
     return tuple(MeasureAxis(names[i], -0.1, 0.1, cells, *texts[i]) for i in range(count))
 
 
+def elites(cells, objectives, points=None):
+    """Elites with these cells and objectives."""
+    cells = np.asarray(cells, int)
+    return Elites(
+        cells=cells,
+        objectives=np.asarray(objectives, float),
+        thresholds=np.zeros(len(cells)),
+        measures=np.zeros((len(cells), 2)) if points is None else points,
+        latents=np.zeros((len(cells), 1)),
+    )
+
+
+def bare(cells, objectives, name="cma_maega"):
+    """An arm with an archive and nothing else."""
+    none = np.zeros(0)
+    return Arm(name, elites(cells, objectives), none, none, none)
+
+
+def data_set(points):
+    """A data set with these measures, labelled by the second."""
+    rows = elites(np.zeros(len(points)), np.zeros(len(points)), np.asarray(points))
+    return Labelled(rows, (rows.measures[:, 1] >= 0).astype(int))
+
+
 def arm(name, spread, axes, seed):
     """An arm whose archive and images lie within `spread` of the middle."""
     rng = np.random.default_rng(seed)
@@ -25,45 +53,87 @@ def arm(name, spread, axes, seed):
         ((points[:, i] - m.low) / (m.high - m.low) * m.cells).astype(int)
         for i, m in enumerate(axes)
     ]
-    cells = np.unique(np.ravel_multi_index(at, dims))
+    cells, first = np.unique(np.ravel_multi_index(at, dims), return_index=True)
     steps = np.arange(1, 26)
     end = len(cells) / np.prod(dims)
+    objectives = 60 + 10 * rng.random(len(cells))
+    short = 40 * seed
     return Arm(
         name=name,
-        algorithm="cma_maega" if seed == 0 else "random",
-        cells=cells,
-        objectives=60 + 10 * rng.random(len(cells)),
+        elites=elites(cells, objectives, points[first]),
         evaluations=800 * steps,
         qd_scores=65 * len(cells) * np.sqrt(steps / 25),
         coverages=end * np.sqrt(steps / 25),
         seconds=81.4,
-        dataset_measures=points[:1000],
-        shares=dict(zip(GROUPS, rng.dirichlet(np.full(4, 100 * spread)), strict=True)),
+        data=data_set(points[:1000]),
+        balance=Balance(
+            1000,
+            (
+                Group("triangle", "a red shape", 250, 250 + short),
+                Group("triangle", "a blue shape", 250, 250 - short),
+                Group("<square>", "a red shape", 250, 250 - short),
+                Group("<square>", "a blue shape", 250, 250 + short),
+            ),
+        ),
+        notes=("no image is labelled '<circle>'.",) if seed else (),
+    )
+
+
+def section():
+    """What an experiment has to show."""
+    names = ("no repair", "random", "cma_maega")
+    roles = ("none", "baseline", "run")
+    means = np.array([[0.62, 0.90, 0.955], [0.71, 0.91, 0.96], [0.83, 0.93, 0.97]])
+    rows = [
+        [f"{bias}", *(f"{100 * m:.1f} ± 1.2" for m in row), f"{100 * (row[2] - row[0]):+.1f}"]
+        for bias, row in zip((0.98, 0.9, 0.8), means, strict=True)
+    ]
+    return Section(
+        title="Repaired classifiers",
+        words="How accurate <they> are.",
+        cards=[Card("Balanced accuracy at bias 0.98", "95.5 %", "before: 62.0 %")],
+        tables=[Table("Accuracy", ["bias", *names, "gain"], rows)],
+        lines=[
+            Lines(
+                "",
+                "colour bias",
+                "balanced accuracy",
+                (0.8, 0.9, 0.98),
+                [
+                    Series(name, role, means[::-1, i].tolist(), [0.012] * 3)
+                    for i, (name, role) in enumerate(zip(names, roles, strict=True))
+                ],
+            )
+        ],
+        bars=[
+            Bars(
+                "Groups",
+                GROUPS,
+                [
+                    Series("cma_maega", "run", [0.3, 0.2, 0.25, 0.25]),
+                    Series("random", "baseline", [0.5, 0.1, 0.1, 0.3]),
+                ],
+                "Judged by an oracle.",
+            )
+        ],
     )
 
 
 def run(count=2, cells=12):
     """A whole report's worth of data over `count` measures."""
     axes = measures(count, cells)
-    arms = (arm("QDGS", 0.06, axes, 0), arm("Random sampling", 0.02, axes, 1))
-    rows, places, size = choose(arms[0].cells, arms[0].objectives, [m.cells for m in axes], (0, 1))
-    colours = np.stack([1 - places[:, 0] / size[0], 0 * rows, places[:, 0] / size[0]], axis=-1)
-    images = np.full((len(rows), 16, 16, 3), 255, np.uint8)
-    images[:, 4:12, 4:12] = (255 * colours[:, None, None]).astype(np.uint8)
-    means = np.array([[0.62, 0.90, 0.955], [0.71, 0.91, 0.96], [0.83, 0.93, 0.97]])
-    accuracy = Accuracy(
-        biases=(0.98, 0.9, 0.8),
-        arms=("No repair", "Random sampling", "QDGS"),
-        mean=means,
-        standard_error=np.full((3, 3), 0.012),
-        seeds=5,
-    )
+    arms = (arm("cma_maega", 0.06, axes, 0), arm("random", 0.02, axes, 1))
+    pictures = {}
+    for cell in arms[0].elites.cells:
+        column = np.unravel_index(cell, [m.cells for m in axes])[0] / cells
+        pictures[int(cell)] = np.full((40, 40, 3), 255, np.uint8)
+        pictures[int(cell)][10:30, 10:30] = (255 * (1 - column), 0, 255 * column)
     return ReportData(
         name="made <up>",
         measures=axes,
         arms=arms,
         run_file='name = "made <up>"\n[search]\nalgorithm = "cma_maega"\n',
-        versions={"qdgs-jax": "0.1.0", "jax": "0.10.2"},
-        atlases=(sprite(images, places, size, (0, 1)),),
-        accuracy=accuracy,
+        provenance={"qdgs-jax": "0.1.0", "jax": "0.10.2", "device": "1 x <chip>"},
+        atlases=atlases(arms[0].elites, [m.cells for m in axes], pictures)[:1],
+        sections=(section(),),
     )

@@ -1,18 +1,27 @@
-"""One classifier from one data set: what `qdgs train` does."""
+"""One classifier from one data set: what `qdgs train DATA` does, and how it is used again."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx
 
-from qdgs_jax.models.shape_classifier import ShapeClassifierConfig
-from qdgs_jax.train.loader import load_images
-from qdgs_jax.train.loop import FitSettings, fit, init_models, predict
+from qdgs_jax import keys
+from qdgs_jax.datasets.manifest import read_manifest
+from qdgs_jax.models.shape_classifier import ShapeClassifier, ShapeClassifierConfig
+from qdgs_jax.ports.loading import load
+from qdgs_jax.ports.model_folder import load_model, save_model
+from qdgs_jax.train.loader import area_average, load_images
+from qdgs_jax.train.loop import FitSettings, classes_of, fit, init_models, predict
+
+KIND = "shape_classifier"  # in the `config.json` of its folder
+IMAGE_SIZE = 32  # pixels that a classifier sees at most, unless told otherwise
+MULTIPLE = 8  # the network halves an image three times
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +31,7 @@ class TrainedClassifier:
     Attributes:
         cfg: its sizes.
         params: its parameters as a nested dict of arrays, as checkpoints hold them.
-        label_names: names of the two classes, logit <= 0 and logit > 0.
+        label_names: name of each class.
         train_count: number of images it learnt from.
         train_accuracy: share of right answers on them.
         test_count: number of images held back.
@@ -31,76 +40,118 @@ class TrainedClassifier:
 
     cfg: ShapeClassifierConfig
     params: dict[str, Any]
-    label_names: tuple[str, str]
+    label_names: tuple[str, ...]
     train_count: int
     train_accuracy: float
     test_count: int
-    test_accuracy: tuple[float, float]
+    test_accuracy: tuple[float, ...]
 
     def config(self) -> dict[str, Any]:
-        """What a checkpoint's `config.json` needs to build the network again."""
+        """What a model folder's `config.json` needs to build the network again."""
         return {
-            "model": "shape-classifier",
+            "kind": KIND,
             **dataclasses.asdict(self.cfg),
             "label_names": list(self.label_names),
         }
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write a model folder, which `load_classifier` reads."""
+        save_model(Path(folder), self.config(), self.params)
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedClassifier:
+    """A classifier of a model folder.
+
+    Attributes:
+        model: the network.
+        label_names: name of each class.
+    """
+
+    model: ShapeClassifier
+    label_names: tuple[str, ...]
+
+    def classify(self, images: np.ndarray) -> np.ndarray:
+        """Classes Int[N] of pictures UInt8[N, H, W, 3] at least as large as it was trained on."""
+        cfg = self.model.cfg
+        small = area_average(images, cfg.image_size)
+        logits = self.model(np.asarray(small / np.float32(255), np.float32))
+        return np.asarray(classes_of(logits, cfg.num_classes))
+
+
+def load_classifier(folder: str | os.PathLike[str]) -> LoadedClassifier:
+    """Load what `TrainedClassifier.save` wrote.
+
+    Raises:
+        CheckpointError: the folder holds no classifier.
+    """
+    model = load(Path(folder), ShapeClassifier)
+    names = load_model(Path(folder))[0]["label_names"]
+    return LoadedClassifier(model, tuple(names))
 
 
 def train_classifier(
     dataset_dir: str | os.PathLike[str],
     *,
-    image_size: int = 32,
+    image_size: int | None = None,
     epochs: int = 30,
     seed: int = 0,
     holdout: float = 0.2,
 ) -> TrainedClassifier:
-    """Train a classifier on a data set of two classes; a part of it is held back to test on.
+    """Train a classifier on a data set; a part of it is held back to test on.
 
     Args:
         dataset_dir: a folder written by `qdgs generate`.
-        image_size: width and height of the images that the classifier sees, a multiple of 8.
+        image_size: width and height of the images that the classifier sees, a multiple of 8; None
+            takes 32, or the largest that the pictures fill.
         epochs: passes over the data.
         seed: of the split, the weights and the order.
         holdout: share of the images that is held back, in (0, 1).
 
     Raises:
         ShardError: the folder holds no complete data set.
-        ValueError: there are other than two classes, too few images, or settings out of range.
+        ValueError: there is a single class, there are too few images, or settings are out of range.
     """
     if not 0.0 < holdout < 1.0:
         raise ValueError(f"holdout is {holdout}: give a share between 0 and 1, e.g. 0.2.")
-    cfg = ShapeClassifierConfig(image_size=image_size)
+    manifest = read_manifest(dataset_dir)
+    if len(manifest.label_names) < 2:
+        raise ValueError(
+            f"{dataset_dir} has the only class {manifest.label_names}: a classifier needs two."
+        )
+    if image_size is None:
+        image_size = min(IMAGE_SIZE, MULTIPLE * max(1, min(manifest.image_size) // MULTIPLE))
+    cfg = ShapeClassifierConfig(image_size=image_size, num_classes=len(manifest.label_names))
     settings = FitSettings(epochs=epochs)
     data = load_images(dataset_dir, image_size)
-    if len(data.label_names) != 2:
-        raise ValueError(
-            f"{dataset_dir} has {len(data.label_names)} classes {data.label_names}: this "
-            "classifier tells two apart."
-        )
-    count = len(data.labels)
+    learn, test = _split(len(data.labels), holdout, seed)
+    init_key, order_key = jax.random.split(keys.stream(keys.root(seed), "train"))
+    params = init_models(cfg, init_key[None])
+    params = fit(cfg, settings, params, data.images[learn], data.labels[learn], order_key[None])
+    logits = predict(cfg, params, data.images)[0]
+    right = np.asarray(classes_of(logits, cfg.num_classes)) == data.labels
+    per_class = [right[test][data.labels[test] == c] for c in range(cfg.num_classes)]
+    pure = nnx.to_pure_dict(params)
+    return TrainedClassifier(
+        cfg=cfg,
+        params=jax.tree.map(lambda value: np.asarray(value)[0], pure),
+        label_names=data.label_names,
+        train_count=len(learn),
+        train_accuracy=float(right[learn].mean()),
+        test_count=len(test),
+        test_accuracy=tuple(
+            float(part.mean()) if len(part) else float("nan") for part in per_class
+        ),
+    )
+
+
+def _split(count: int, holdout: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to learn from and rows to test on."""
     test_count = round(holdout * count)
     if not 0 < test_count < count:
         raise ValueError(
             f"{count} images cannot be split into {count - test_count} to learn from and "
             f"{test_count} to test on: generate more images or change holdout ({holdout})."
         )
-    order = np.random.default_rng(seed).permutation(count)
-    test, learn = order[:test_count], order[test_count:]
-    init_key, order_key = jax.random.split(jax.random.key(seed))
-    params = init_models(cfg, init_key[None])
-    params = fit(cfg, settings, params, data.images[learn], data.labels[learn], order_key[None])
-    answers = np.asarray(predict(cfg, params, data.images))[0] > 0
-    right = answers == (data.labels == 1)
-    per_class = [right[test][data.labels[test] == c] for c in (0, 1)]
-    pure = nnx.to_pure_dict(params)
-    return TrainedClassifier(
-        cfg=cfg,
-        params=jax.tree.map(lambda value: np.asarray(value)[0], pure),
-        label_names=(data.label_names[0], data.label_names[1]),
-        train_count=len(learn),
-        train_accuracy=float(right[learn].mean()),
-        test_count=test_count,
-        test_accuracy=tuple(  # type: ignore[arg-type]
-            float(part.mean()) if len(part) else float("nan") for part in per_class
-        ),
-    )
+    order = keys.numpy_stream(seed, "train").permutation(count)
+    return order[test_count:], order[:test_count]

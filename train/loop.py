@@ -29,7 +29,7 @@ Params = Any  # nnx.State of one classifier, or of G with a leading axis
 
 @dataclasses.dataclass(frozen=True)
 class FitSettings:
-    """How a classifier is trained: Adam on the binary cross entropy.
+    """How a classifier is trained: Adam on the cross entropy.
 
     Attributes:
         epochs: passes over the data.
@@ -61,8 +61,13 @@ def init_models(cfg: ShapeClassifierConfig, keys: jax.Array) -> Params:
 
 
 def apply_model(cfg: ShapeClassifierConfig, params: Params, images: jax.Array) -> jax.Array:
-    """Logits Float[B] of images UInt8[B, S, S, 3]."""
+    """Logits Float[B] of images UInt8[B, S, S, 3], Float[B, K] for more than two classes."""
     return nnx.merge(_graph(cfg), params)(images.astype(jnp.float32) / 255.0)
+
+
+def classes_of(logits: jax.Array, num_classes: int) -> jax.Array:
+    """Class Int[...] of logits Float[...], or of Float[..., K] for more than two classes."""
+    return (logits > 0).astype(jnp.int32) if num_classes == 2 else jnp.argmax(logits, axis=-1)
 
 
 def mirror(images: jax.Array, key: jax.Array) -> jax.Array:
@@ -81,7 +86,7 @@ def _fit_one(
     labels: jax.Array,
     key: jax.Array,
 ) -> Params:
-    """Train one classifier on images UInt8[N, S, S, 3] with labels Int[N] of 0 and 1."""
+    """Train one classifier on images UInt8[N, S, S, 3] with labels Int[N]."""
     count = images.shape[0]
     batch = min(settings.batch_size, count)
     steps = count // batch
@@ -90,8 +95,10 @@ def _fit_one(
 
     def loss(params: Params, indices: jax.Array, key: jax.Array) -> jax.Array:
         shown = mirror(images[indices], key) if settings.mirrored else images[indices]
-        logits = apply_model(cfg, params, shown)
-        targets = labels[indices].astype(logits.dtype)
+        logits, targets = apply_model(cfg, params, shown), labels[indices]
+        if cfg.num_classes > 2:
+            return optax.softmax_cross_entropy_with_integer_labels(logits, targets).mean()
+        targets = targets.astype(logits.dtype)
         return optax.sigmoid_binary_cross_entropy(logits, targets).mean()
 
     def step(
@@ -141,7 +148,7 @@ def fit(
         settings: how to train.
         params: parameters with leading axis G.
         images: UInt8[N, S, S, 3] shared by all, or UInt8[G, N, S, S, 3].
-        labels: Int[N] shared by all, or Int[G, N]; 0 and 1.
+        labels: Int[N] shared by all, or Int[G, N]; classes from 0.
         keys: G keys, each the order of one model's data.
 
     Returns:
@@ -156,7 +163,10 @@ def fit(
 def predict(
     cfg: ShapeClassifierConfig, params: Params, images: jax.Array, batch: int = 250
 ) -> jax.Array:
-    """Logits Float[G, N] of G classifiers for shared images UInt8[N, S, S, 3]."""
+    """Logits of G classifiers for shared images UInt8[N, S, S, 3].
+
+    Float[G, N], or Float[G, N, K] for more than two classes.
+    """
     count = images.shape[0]
     batch = min(batch, count)
     images = jnp.pad(images, ((0, -count % batch), (0, 0), (0, 0), (0, 0)))
@@ -165,7 +175,7 @@ def predict(
     def one(params: Params, batches: jax.Array) -> jax.Array:
         # Batch by batch: the activations of all images at once would not fit into a cache.
         logits = jax.lax.map(functools.partial(apply_model, cfg, params), batches)
-        return logits.reshape(-1)[:count]
+        return logits.reshape(-1, *logits.shape[2:])[:count]
 
     models = jax.tree.leaves(params)[0].shape[0]
     return _side_by_side(one, (0, None), models)(params, batches)

@@ -1,7 +1,7 @@
 """AdaFace's face recognition backbones: Lightning checkpoints and bare state dicts.
 
-The backbone's tensors begin with `model.` in a Lightning checkpoint and with `net.` where the authors
-publish it by itself; the rest, such as the training head, counts as another part of the file.
+The backbone's tensors begin with `model.` in a Lightning checkpoint and with `net.` where its
+authors publish it by itself; the rest, such as the training head, is another part of the file.
 """
 
 from __future__ import annotations

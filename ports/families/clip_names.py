@@ -9,16 +9,17 @@ from __future__ import annotations
 from qdgs_jax.models.clip import CLIPConfig
 from qdgs_jax.ports.mapping import Regroup, Rule
 
-OPENAI_IGNORED = (r"input_resolution|context_length|vocab_size", r"attn_mask")
-HUGGING_FACE_IGNORED = (r"(text|vision)_model\.embeddings\.position_ids",)
+_BIAS = "logit_bias"  # of training in SigLIP's manner
+OPENAI_IGNORED = (r"input_resolution|context_length|vocab_size", r"attn_mask", _BIAS)
+HUGGING_FACE_IGNORED = (r"(text|vision)_model\.embeddings\.position_ids", _BIAS)
 
 _LEAVES = (("weight", "scale"), ("bias", "bias"))  # of a layer norm
 
 
-def openai_rules(cfg: CLIPConfig) -> tuple[Rule, ...]:
-    """List the rules for OpenAI's names."""
+def openai_rules(cfg: CLIPConfig, scale: tuple[int, ...] = ()) -> tuple[Rule, ...]:
+    """List the rules for OpenAI's names; `scale` is the shape that `logit_scale` has."""
     rules: list[Rule] = [
-        (r"logit_scale", "logit_scale", None),
+        (r"logit_scale", "logit_scale", Regroup((1,) * len(scale), (), ())),
         (r"token_embedding\.weight", "text.token", None),
         (r"positional_embedding", "text.position", None),
         (r"text_projection", "text.projection.kernel", None),
@@ -42,11 +43,11 @@ def openai_rules(cfg: CLIPConfig) -> tuple[Rule, ...]:
     return tuple(rules)
 
 
-def hugging_face_rules(cfg: CLIPConfig) -> tuple[Rule, ...]:
-    """List the rules for Hugging Face's names."""
+def hugging_face_rules(cfg: CLIPConfig, scale: tuple[int, ...] = ()) -> tuple[Rule, ...]:
+    """List the rules for Hugging Face's names; `scale` is the shape that `logit_scale` has."""
     text, vision = r"text_model\.embeddings\.", r"vision_model\.embeddings\."
     rules: list[Rule] = [
-        (r"logit_scale", "logit_scale", None),
+        (r"logit_scale", "logit_scale", Regroup((1,) * len(scale), (), ())),
         (rf"{text}token_embedding\.weight", "text.token", None),
         (rf"{text}position_embedding\.weight", "text.position", None),
         (r"text_projection\.weight", "text.projection.kernel", (1, 0)),

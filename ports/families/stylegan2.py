@@ -35,8 +35,7 @@ from qdgs_jax.ports.families.stylegan2_names import (
 )
 from qdgs_jax.ports.mapping import SHAPES_ONLY, fill_model
 from qdgs_jax.ports.readers.allowed import Record
-from qdgs_jax.ports.readers.region import Region
-from qdgs_jax.ports.readers.tensors import Storage, Tensor
+from qdgs_jax.ports.readers.tensors import Tensor
 from qdgs_jax.ports.readers.values import Data
 from qdgs_jax.ports.source import Content, Source, shape_of
 from qdgs_jax.ports.weights import Found, Tensors, find_weights
@@ -145,15 +144,9 @@ def _drawn_noise(cfg: StyleGAN2Config) -> Tensors:
     rng = np.random.default_rng(0)
     sides = [4, *(side for side in cfg.resolutions[1:] for _ in range(2))]
     return {
-        f"noises.noise_{n}": _in_memory(rng.standard_normal((1, 1, side, side), np.float32))
+        f"noises.noise_{n}": Tensor.of_array(rng.standard_normal((1, 1, side, side), np.float32))
         for n, side in enumerate(sides)
     }
-
-
-def _in_memory(array: np.ndarray) -> Tensor:
-    """Make a tensor beside those of the file."""
-    storage = Storage(array.dtype, array.size, Region.of_bytes(array.tobytes()))
-    return Tensor.contiguous(storage, array.shape)
 
 
 def _estimated_average(cfg: StyleGAN2Config, tensors: Tensors) -> Tensor:
@@ -173,7 +166,7 @@ def _estimated_average(cfg: StyleGAN2Config, tensors: Tensors) -> Tensor:
     network = fill_model(lambda: MappingNetwork(small, rngs=SHAPES_ONLY), params)
     z = np.random.default_rng(0).standard_normal((_SAMPLES, cfg.z_dim), dtype=np.float32)
     means = [network(jnp.asarray(part))[:, 0].mean(axis=0) for part in np.split(z, 10)]
-    return _in_memory(np.mean(means, axis=0, dtype=np.float32))
+    return Tensor.of_array(np.mean(means, axis=0, dtype=np.float32))
 
 
 def _numbers(tensors: Tensors, name: str, rank: int) -> np.ndarray:

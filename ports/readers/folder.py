@@ -15,6 +15,7 @@ from typing import Any
 from qdgs_jax.ports.errors import CheckpointError, naming, show
 from qdgs_jax.ports.readers.region import Region
 from qdgs_jax.ports.readers.safetensors_file import looks_like_safetensors, read_safetensors
+from qdgs_jax.ports.readers.stand_ins import stand_in
 from qdgs_jax.ports.readers.tensors import Tensor
 from qdgs_jax.ports.readers.torch_file import open_checkpoint
 from qdgs_jax.ports.readers.values import Data
@@ -71,7 +72,10 @@ def read_json(path: Path) -> dict[str, Any] | None:
         size = path.stat().st_size
         if size > _LARGEST_JSON:
             raise CheckpointError(f"The file has {size} bytes, far more than a config.", path)
-        table = json.loads(path.read_bytes())
+        data = path.read_bytes()
+        if (what := stand_in(data, len(data))) is not None:
+            raise CheckpointError(what, path)
+        table = json.loads(data)
     except OSError as error:
         raise CheckpointError(f"The file cannot be read: {error.strerror}.", path) from None
     except CheckpointError:
@@ -81,6 +85,21 @@ def read_json(path: Path) -> dict[str, Any] | None:
     if type(table) is not dict:
         raise CheckpointError("The file holds no JSON table.", path)
     return table
+
+
+def refuse_stand_in(path: Path) -> None:
+    """Raise if a file beside the weights is empty, a Git LFS pointer or a web page.
+
+    Raises:
+        CheckpointError: if it is, or cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            start, length = file.read(512), path.stat().st_size
+    except OSError as error:
+        raise CheckpointError(f"The file cannot be read: {error.strerror}.", path) from None
+    if (what := stand_in(start, length)) is not None:
+        raise CheckpointError(what, path)
 
 
 @contextlib.contextmanager

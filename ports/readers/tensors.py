@@ -168,6 +168,13 @@ class Tensor:
         strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
         return cls(storage, storage.dtype, 0, shape, tuple(strides))
 
+    @classmethod
+    def of_array(cls, array: np.ndarray | np.generic) -> Tensor:
+        """Take numbers that no file holds, as a tensor beside those of a file."""
+        data = np.asarray(array)
+        storage = Storage(data.dtype, data.size, Region.of_bytes(data.tobytes()))
+        return cls.contiguous(storage, data.shape)
+
     @property
     def size(self) -> int:
         """Number of elements."""

@@ -17,6 +17,7 @@ from typing import BinaryIO, NoReturn
 
 from qdgs_jax.ports.errors import CheckpointError, naming
 from qdgs_jax.ports.readers.region import Region
+from qdgs_jax.ports.readers.stand_ins import stand_in, told_text
 from qdgs_jax.ports.readers.torch_legacy import read_stream
 from qdgs_jax.ports.readers.torch_zip import read_archive
 from qdgs_jax.ports.readers.tree import Tally, materialise, named_tensors
@@ -80,4 +81,6 @@ def _refuse_unknown(region: Region) -> NoReturn:
         raise CheckpointError(
             "This is the tar format of PyTorch 0.1. Save it again with 0.4 or later."
         )
-    raise CheckpointError("This is not a PyTorch checkpoint, or it is cut off at its start.")
+    start = region.read(0, min(region.length, 512))
+    what = stand_in(start, region.length) or told_text(start) or "Or it is cut off at its start."
+    raise CheckpointError(f"This is not a PyTorch checkpoint. {what}")

@@ -135,7 +135,8 @@ def scatter(cls: type[A], elites: Elites, settings: Mapping[str, Any], *, alone:
         return archive
     _check_rows(archive, elites)
     if alone:
-        thresholds = archive.add(elites.latents, elites.measures, elites.objectives).thresholds
+        measures, objectives = jnp.asarray(elites.measures), jnp.asarray(elites.objectives)
+        thresholds = archive.add(elites.latents, measures, objectives).thresholds
         elites = dataclasses.replace(elites, thresholds=np.asarray(thresholds)[elites.cells])
     _check_row_thresholds(archive, elites)
     cells, rows = elites.cells.astype(np.int32), _rows_at_a_time(archive)
@@ -232,11 +233,10 @@ def _check_row_thresholds(archive: Archive, elites: Elites) -> None:
 
 def _check_rows(archive: Archive, elites: Elites) -> None:
     finite = np.isfinite(elites.objectives) & np.isfinite(elites.measures).all(1)
-    largest = np.float64(jnp.finfo(archive.dtype).max)
     rows = _rows_at_a_time(archive)
     for start in range(0, len(elites), rows):
         part = slice(start, start + rows)
-        finite[part] &= (np.abs(elites.latents[part]) <= largest).all(1)
+        finite[part] &= np.asarray(archive.storable(elites.latents[part]))
     if not finite.all():
         raise ValueError(
             f"row {int(np.argmin(finite))} has a number that is not finite in {archive.dtype}."

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from qdgs_jax.cli import data, demo, init, port, search
+from qdgs_jax.cli import demo, generate, init, port, report, search, train
 from qdgs_jax.cli.console import Commands, guarded, set_up_environment, show_any_text
 
 app = typer.Typer(
@@ -46,9 +46,9 @@ def _root(
 app.command()(demo.demo)
 app.command()(init.init)
 app.command()(search.search)
-app.command()(data.generate)
-app.command()(data.train)
-app.command()(data.report)
+app.command()(generate.generate)
+app.command()(train.train)
+app.command()(report.report)
 app.command()(port.port)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from qdgs_jax.cli import data, init, search
+from qdgs_jax.cli import generate, init, search, train
 from qdgs_jax.cli.console import say
 
 
@@ -39,13 +39,13 @@ def demo(
     stage(f"searching latents with {config.search.algorithm}, then at random")
     search.finish(folder, begin_run(folder, config, domain, baseline=True))
     stage("generating both data sets")
-    data.write_data_sets(folder, domain)
+    generate.write_data_sets(folder, domain)
     stage("training classifiers, and repairing them with each data set")
-    data.repair_classifiers(folder)
+    train.make_experiments(folder)
     stage("writing the report")
-    page = build_report(folder.path, domain)
+    page = build_report(folder.path)
     search.show_searches(folder)
-    data.show_results(folder)
+    train.show_results(folder)
     stage(f"report: {page}")
 
 

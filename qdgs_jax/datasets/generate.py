@@ -17,7 +17,7 @@ import numpy as np
 
 from qdgs_jax import keys
 from qdgs_jax.archive import GridArchive
-from qdgs_jax.datasets.balance import Balance, measure_balance
+from qdgs_jax.datasets.balance import measure_balance
 from qdgs_jax.datasets.labels import LabelRule, label_rule
 from qdgs_jax.datasets.manifest import Manifest, refuse_other_dataset
 from qdgs_jax.datasets.selection import Labelled, label, select_elites
@@ -83,13 +83,6 @@ def generate_dataset(
         decode = functools.partial(decoded, domain)
         write_thumbnails(folder.path / FILE, elites, config.dims, decode)
     return manifest
-
-
-def planned_balance(folder: RunFolder, changes: Mapping[str, Any] | None = None) -> Balance:
-    """What classes and bins of a run's data set would get, without decoding anything."""
-    config = _changed(folder.config(), changes or {})
-    rule = label_rule(config)
-    return measure_balance(config, rule, _elite_rows(folder.elites(), config, rule))
 
 
 def doubts(config: RunConfig, domain: Any, rule: LabelRule, rows: Labelled) -> list[str]:

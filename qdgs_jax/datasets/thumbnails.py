@@ -20,7 +20,7 @@ from qdgs_jax.elites import Elites
 from qdgs_jax.files import write_atomically
 
 FILE = "thumbnails.parquet"
-SIDE = 40  # pixels of the longer side
+SIDE = 40  # pixels of a thumbnail's longer side
 PLACES = 20  # along each measure of an atlas
 MAX_PAIRS = 6  # of measures that have an atlas
 Pair = tuple[int, int]
@@ -105,8 +105,8 @@ def read_thumbnails(path: Path) -> Mapping[int, np.ndarray] | None:
 
 
 def shrink(picture: np.ndarray) -> np.ndarray:
-    """A picture UInt8[H, W, 3] with a longer side of at most `SIDE` pixels, averaged."""
+    """A picture UInt8[H, W, 3] whose longer side becomes `SIDE` pixels, averaged."""
     height, width = picture.shape[:2]
-    scale = min(1.0, SIDE / max(height, width))
+    scale = SIDE / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX))

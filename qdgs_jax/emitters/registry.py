@@ -1,4 +1,4 @@
-"""The algorithms a run file can name, each a table entry that builds its emitter.
+"""The algorithms a run file can name: for each, what builds its emitter, and the archive it wants.
 
 docs/algorithms.md says what each is and when to use it. All algorithms spend the same number of
 evaluations per step, `emitters * (1 + branches)`: those with gradients use one per emitter for its
@@ -10,9 +10,8 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
-import jax
 from qdax.core.emitters.emitter import Emitter
 
 from qdgs_jax.emitters import (
@@ -29,10 +28,13 @@ from qdgs_jax.emitters import (
 from qdgs_jax.emitters.evojax_solver import SOLVERS
 from qdgs_jax.emitters.gradients import Normalization
 from qdgs_jax.emitters.optimizer import Optimizer
+from qdgs_jax.emitters.protocol import Prior
 from qdgs_jax.emitters.ranking import Ranking
 from qdgs_jax.emitters.restarts import RestartRule
 
-Prior = Callable[[jax.Array, int], jax.Array]  # (key, n) -> latents Float[n, D]
+# What an algorithm makes of the archive: thresholds that anneal, thresholds that are the elites'
+# fitnesses, or nothing: the archive looks on, and keeps what is best.
+ArchiveKind = Literal["annealed", "elitist", "looks on"]
 
 # Beyond this length of latents the full covariance matrices would outgrow the archive.
 _MAX_FULL_DIM = 1024
@@ -86,12 +88,11 @@ class Algorithm(NamedTuple):
 
     Attributes:
         build: Makes the emitter.
-        annealed: Whether the algorithm is meant for thresholds that anneal. The others follow the
-            elites: learning rate 1, threshold_min -inf.
+        archive: The archive the algorithm is meant for; see `archive_settings`.
     """
 
     build: Callable[[Task], Emitter]
-    annealed: bool = False
+    archive: ArchiveKind
 
 
 def _random(task: Task) -> Emitter:
@@ -170,19 +171,19 @@ def _evojax(solver: str) -> Callable[[Task], Emitter]:
 
 
 ALGORITHMS: dict[str, Algorithm] = {
-    "random": Algorithm(_random),
-    "map_elites": Algorithm(_map_elites),
-    "map_elites_line": Algorithm(_map_elites_line),
-    "cma_me": Algorithm(_cma_me("2imp")),
-    "cma_me_opt": Algorithm(_cma_me("obj")),
-    "cma_me_rd": Algorithm(_cma_me("2rd")),
-    "cma_mae": Algorithm(_cma_me("imp"), annealed=True),
-    "omg_mega": Algorithm(_omg_mega),
-    "cma_mega": Algorithm(_cma_mega("2imp")),
-    "cma_maega": Algorithm(_cma_mega("imp"), annealed=True),
-    "dns": Algorithm(_dns),
-    "squad": Algorithm(_squad),
-    **{f"evojax:{solver}": Algorithm(_evojax(solver)) for solver in SOLVERS},
+    "random": Algorithm(_random, "looks on"),
+    "map_elites": Algorithm(_map_elites, "elitist"),
+    "map_elites_line": Algorithm(_map_elites_line, "elitist"),
+    "cma_me": Algorithm(_cma_me("2imp"), "elitist"),
+    "cma_me_opt": Algorithm(_cma_me("obj"), "elitist"),
+    "cma_me_rd": Algorithm(_cma_me("2rd"), "elitist"),
+    "cma_mae": Algorithm(_cma_me("imp"), "annealed"),
+    "omg_mega": Algorithm(_omg_mega, "elitist"),
+    "cma_mega": Algorithm(_cma_mega("2imp"), "elitist"),
+    "cma_maega": Algorithm(_cma_mega("imp"), "annealed"),
+    "dns": Algorithm(_dns, "looks on"),
+    "squad": Algorithm(_squad, "looks on"),
+    **{f"evojax:{solver}": Algorithm(_evojax(solver), "looks on") for solver in SOLVERS},
 }
 
 
@@ -209,7 +210,8 @@ def build_emitter(
             which holds its defaults.
         latent_dim: Length D of a latent.
         num_measures: Number M of measures.
-        prior: The generator's prior, (key, n) -> Float[n, D]; the standard normal if None.
+        prior: The generator's prior, (params, key, n) -> Float[n, D], with the problem's weights as
+            `params`; the standard normal if None.
 
     Raises:
         ValueError: If the name is unknown or a setting is out of range.
@@ -228,7 +230,10 @@ def archive_settings(name: str, learning_rate: float, threshold_min: float) -> d
     Returns:
         "learning_rate" and "threshold_min" as given for algorithms that anneal, those of an elitist
         archive (1 and -inf) for the others.
+
+    Raises:
+        ValueError: If the name is unknown.
     """
-    if _find(name).annealed:
+    if _find(name).archive == "annealed":
         return {"learning_rate": learning_rate, "threshold_min": threshold_min}
     return {"learning_rate": 1.0, "threshold_min": -math.inf}

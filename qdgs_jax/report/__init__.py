@@ -1,20 +1,18 @@
 """The report of a run: one HTML file that needs nothing but a browser.
 
-`page.render` is a pure function of `data.ReportData`; `collect` fills that from a run folder.
+`page.render` is a pure function of `contents.ReportData`; `collect` fills that from a run folder.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 
-def build_report(run_dir: str | Path, domain: Any | None = None) -> Path:
+def build_report(run_dir: str | Path) -> Path:
     """Write `report/index.html` of a run folder and return its path.
 
     Args:
         run_dir: a run folder whose search is finished.
-        domain: its `PromptedDomain`, if it is loaded already.
 
     Raises:
         ValueError: the folder holds no finished run.
@@ -23,7 +21,7 @@ def build_report(run_dir: str | Path, domain: Any | None = None) -> Path:
     from qdgs_jax.report.collect import collect
     from qdgs_jax.report.page import render
 
-    page = render(collect(Path(run_dir), domain))
+    page = render(collect(Path(run_dir)))
     target = Path(run_dir) / "report" / "index.html"
     target.parent.mkdir(exist_ok=True)
     write_atomically(target, page.encode())

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 
+from qdgs_jax.experiments.protocol import Bars, Lines
 from qdgs_jax.report import svg
 from qdgs_jax.report.colours import data_uri, png, viridis
-from qdgs_jax.report.contents import Accuracy, Arm, Atlas, MeasureAxis
+from qdgs_jax.report.contents import Arm, Atlas, MeasureAxis
 from qdgs_jax.report.svg import Axis, Plot
 
 ARM_STYLES = ("a", "b")  # CSS classes of the run and of its baseline
+ROLE_STYLES = {"run": "a", "baseline": "b", "none": "none"}
 HISTOGRAM_BINS = 40
+ATLAS_WIDTH, ATLAS_HEIGHT = 384, 392  # that an atlas may fill
+ATLAS_LEAST = 96  # that it fills at least, along its shorter side
+NARROW = "\N{NARROW NO-BREAK SPACE}"
 
 
 def measure_axis(measure: MeasureAxis) -> Axis:
@@ -23,10 +29,16 @@ def measure_axis(measure: MeasureAxis) -> Axis:
 def best_per_cell(arm: Arm, measures: Sequence[MeasureAxis], pair: tuple[int, int]) -> np.ndarray:
     """Project the archive on two measures: the best objective Float[X, Y], NaN where empty."""
     dims = [m.cells for m in measures]
-    where = np.unravel_index(arm.cells, dims)
+    where = np.unravel_index(arm.elites.cells, dims)
     grid = np.full((dims[pair[0]], dims[pair[1]]), -np.inf)
-    np.maximum.at(grid, (where[pair[0]], where[pair[1]]), arm.objectives)
+    np.maximum.at(grid, (where[pair[0]], where[pair[1]]), arm.elites.objectives)
     return np.where(np.isneginf(grid), np.nan, grid)
+
+
+def filled_places(arm: Arm, measures: Sequence[MeasureAxis], pair: tuple[int, int]) -> str:
+    """How much of a heat map is filled, in a sentence; it counts the map's own cells."""
+    grid = best_per_cell(arm, measures, pair)
+    return f"{int(np.isfinite(grid).sum()):,} of {grid.size:,} cells hold an elite."
 
 
 def heat_map(
@@ -51,15 +63,22 @@ def heat_map(
     return plot.svg(
         body + plot.axes(grid=False),
         f"Archive of {arm.name} over {names}",
-        f"{int(filled.sum())} of {grid.size} cells hold an elite; brighter is a higher objective.",
+        f"{filled_places(arm, measures, pair)} Brighter is a higher objective.",
     )
 
 
 def atlas(picture: Atlas, measures: Sequence[MeasureAxis]) -> str:
-    """Draw the decoded elites in their places on the measure grid."""
+    """Draw the decoded elites in their places on the measure grid; places are square."""
     x, y = (measures[i] for i in picture.pair)
-    plot = Plot(measure_axis(x), measure_axis(y), width=480, height=448)
-    width, height = plot.inner
+    tile = min(ATLAS_WIDTH / picture.columns, ATLAS_HEIGHT / picture.rows)
+    tile = max(tile, ATLAS_LEAST / min(picture.columns, picture.rows))
+    frame = Plot(measure_axis(x), measure_axis(y))
+    plot = dataclasses.replace(
+        frame,
+        width=round(frame.left + frame.right + tile * picture.columns),
+        height=round(frame.top + frame.bottom + tile * picture.rows),
+    )
+    width, height = tile * picture.columns, tile * picture.rows
     body = svg.rectangle(plot.left, plot.top, width, height, "empty")
     uri = data_uri(picture.sprite)
     body += svg.embedded_image(plot.left, plot.top, width, height, uri, "smooth")
@@ -70,16 +89,9 @@ def atlas(picture: Atlas, measures: Sequence[MeasureAxis]) -> str:
     )
 
 
-def samples(arm: Arm, measures: Sequence[MeasureAxis]) -> np.ndarray:
-    """Measures Float[K, M] of the arm's data set, or of its elites (cell centres) without one."""
-    if arm.dataset_measures is not None:
-        return arm.dataset_measures
-    where = np.unravel_index(arm.cells, [m.cells for m in measures])
-    columns = [
-        m.low + (at + 0.5) * (m.high - m.low) / m.cells
-        for m, at in zip(measures, where, strict=True)
-    ]
-    return np.stack(columns, axis=-1)
+def samples(arm: Arm) -> np.ndarray:
+    """Measures Float[K, M] of the arm's data set, or of its elites without one."""
+    return arm.elites.measures if arm.data is None else arm.data.elites.measures
 
 
 def scatter(arms: Sequence[Arm], measures: Sequence[MeasureAxis], pair: tuple[int, int]) -> str:
@@ -88,7 +100,7 @@ def scatter(arms: Sequence[Arm], measures: Sequence[MeasureAxis], pair: tuple[in
     plot = Plot(measure_axis(x), measure_axis(y), height=340)
     body = ""
     for arm, style in zip(arms, ARM_STYLES, strict=False):
-        points = samples(arm, measures)
+        points = samples(arm)
         body += svg.dots(plot.px(points[:, pair[0]]), plot.py(points[:, pair[1]]), f"dots {style}")
     names = " and ".join(arm.name for arm in arms)
     return plot.svg(plot.axes() + body, f"Images of {names} over {x.name} and {y.name}")
@@ -101,7 +113,7 @@ def histogram(arms: Sequence[Arm], measures: Sequence[MeasureAxis], which: int) 
     shares = []
     for arm in arms:
         # In double precision, as the edges are: a float32 at an edge may lie beyond it.
-        values = np.clip(samples(arm, measures)[:, which].astype(float), measure.low, measure.high)
+        values = np.clip(samples(arm)[:, which].astype(float), measure.low, measure.high)
         counts, _ = np.histogram(values, edges)
         shares.append(counts / max(len(values), 1))
     top = max((float(share.max()) for share in shares), default=0.0) or 1.0
@@ -136,50 +148,58 @@ def curve(arms: Sequence[Arm], field: str, name: str, *, percent: bool = False) 
     return plot.svg(plot.axes() + body, f"{name} over evaluations, {names}")
 
 
-def group_shares(arms: Sequence[Arm]) -> str:
-    """Draw each group's share of the data sets as bars, with a line where all were equal."""
-    judged = [(arm, style) for arm, style in zip(arms, ARM_STYLES, strict=False) if arm.shares]
-    groups = list(dict.fromkeys(group for arm, _ in judged for group in arm.shares or {}))
-    bar, gap, left, width, top = 17, 18, 116, 420, 10
-    block = bar * len(judged) + gap
-    height = top + block * len(groups) + 26
-    room = width - left - 50
-    most = max(max((arm.shares or {}).values()) for arm, _ in judged) or 1.0
-    equal = left + room / len(groups) / most
-    bottom = top + block * len(groups)
-    body = f'<path class="mark" d="M{equal:.1f} {top - 4}V{bottom}"/>'
-    body += svg.label(equal, bottom + 14, "equal shares", "middle")
-    for row, group in enumerate(groups):
+def bars(chart: Bars) -> str:
+    """Draw each group's share as bars, with a line where all were equal; figures stand apart."""
+    bar, gap, width, top = 17, 18, 460, 10
+    left = min(190, 16 + round(svg.LETTER * max(map(len, chart.groups))))
+    block = bar * len(chart.series) + gap
+    bottom = top + block * len(chart.groups)
+    room = width - left - 64  # the rest is the column of figures
+    most = max(max(series.values) for series in chart.series) or 1.0
+    equal = 1 / len(chart.groups)
+    most = max(most, equal)
+    body = ""
+    for row, group in enumerate(chart.groups):
         y = top + row * block
-        body += svg.label(left - 8, y + bar * len(judged) / 2 + 4, group, "end", "name")
-        for line, (arm, style) in enumerate(judged):
-            share = (arm.shares or {}).get(group, 0.0)
-            text = f"{100 * share:.1f}\N{NARROW NO-BREAK SPACE}%"
+        name = svg.shorten(group, int((left - 12) / svg.LETTER))
+        body += svg.label(left - 8, y + bar * len(chart.series) / 2 + 4, name, "end", "name")
+        for line, series in enumerate(chart.series):
+            share = series.values[row]
+            text = f"{100 * share:.1f}{NARROW}%"
             at = y + line * bar
-            tip = f"{arm.name}: {group}, {text}"
-            body += svg.rectangle(left, at, room * share / most, bar - 2, f"bar {style}", tip)
-            body += svg.label(left + room * share / most + 5, at + bar - 4, text)
-    names = " and ".join(arm.name for arm, _ in judged)
-    return svg.picture(width, height, body, f"Share of each group in the data sets of {names}")
+            style = f"bar {ROLE_STYLES[series.role]}"
+            tip = f"{series.name}: {group}, {text}"
+            body += svg.rectangle(left, at, room * share / most, bar - 2, style, tip)
+            body += svg.label(width - 4, at + bar - 4, text, "end")
+    at = left + room * equal / most
+    body += f'<path class="mark" d="M{at:.1f} {top - 4}V{bottom}"/>'
+    body += svg.label(at, bottom + 14, "equal shares", "middle")
+    names = " and ".join(series.name for series in chart.series)
+    return svg.picture(width, bottom + 26, body, f"{chart.title}: {names}")
 
 
-def accuracy_chart(accuracy: Accuracy, styles: Sequence[str]) -> str:
-    """Draw accuracy over the training sets' bias, a line per arm with its standard errors."""
-    low = float(np.nanmin(accuracy.mean - accuracy.standard_error))
-    x_low, x_high = min(accuracy.biases), max(accuracy.biases)
+def lines(chart: Lines) -> str:
+    """Draw fractions over a number, a line per series with its standard errors."""
+    spans = [
+        (
+            np.asarray(s.values),
+            np.zeros(len(s.values)) if s.errors is None else np.asarray(s.errors),
+        )
+        for s in chart.series
+    ]
+    low = min(float((values - errors).min()) for values, errors in spans)
+    x_low, x_high = min(chart.at), max(chart.at)
     pad = 0.06 * (x_high - x_low) or 0.01
     plot = Plot(
-        Axis(x_low - pad, x_high + pad, "colour bias of the training set"),
-        Axis(max(0.0, min(low - 0.03, 0.9)), 1.0, "balanced accuracy", percent=True),
+        Axis(x_low - pad, x_high + pad, chart.x_name),
+        Axis(max(0.0, min(low - 0.03, 0.9)), 1.0, chart.y_name, percent=True),
     )
-    order = np.argsort(accuracy.biases)
-    x = plot.px(np.asarray(accuracy.biases)[order])
+    x = plot.px(np.asarray(chart.at))
     body = ""
-    for column, style in enumerate(styles):
-        mean, error = accuracy.mean[order, column], accuracy.standard_error[order, column]
-        y = plot.py(mean)
+    for series, (values, errors) in zip(chart.series, spans, strict=True):
+        style, y = ROLE_STYLES[series.role], plot.py(values)
         body += svg.polyline(x, y, f"line {style}") + svg.dots(x, y, f"dots big {style}")
-        ends = zip(x, plot.py(mean - error), plot.py(mean + error), strict=True)
-        bars = "".join(f"M{a:.1f} {b:.1f}V{c:.1f}" for a, b, c in ends)
-        body += f'<path class="line {style}" d="{bars}"/>'
-    return plot.svg(plot.axes() + body, "Balanced accuracy over colour bias")
+        ends = zip(x, plot.py(values - errors), plot.py(values + errors), strict=True)
+        path = "".join(f"M{a:.1f} {b:.1f}V{c:.1f}" for a, b, c in ends)
+        body += f'<path class="line {style}" d="{path}"/>'
+    return plot.svg(plot.axes() + body, f"{chart.y_name} over {chart.x_name}")

@@ -1,121 +1,99 @@
-"""From a run folder to what its report shows."""
+"""From a run folder to what its report shows. Nothing is computed again and no weights are read."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import itertools
-import platform
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from qdgs_jax.experiments.shapes_repair import Groups, load_groups, load_repair
-from qdgs_jax.report.atlas import choose, sprite
-from qdgs_jax.report.contents import Accuracy, Arm, Atlas, MeasureAxis, ReportData
+from qdgs_jax.datasets.labels import prompt_text
+from qdgs_jax.datasets.manifest import MANIFEST, read_manifest
+from qdgs_jax.datasets.shards import read_rows
+from qdgs_jax.datasets.thumbnails import FILE, read_thumbnails
+from qdgs_jax.experiments import experiments_of
+from qdgs_jax.experiments.protocol import Section, arm_names
+from qdgs_jax.report.atlas import atlases
+from qdgs_jax.report.contents import Arm, MeasureAxis, ReportData
 from qdgs_jax.runs.config import RunConfig
-from qdgs_jax.runs.folder import BASELINE, RunFolder
-
-PACKAGES = ("qdgs-jax", "jax", "jaxlib", "flax", "qdax", "numpy")
-ARM_NAMES = {"none": "No repair", "rand": "Random sampling", "qdgs": "QDGS"}
-MAX_ATLASES = 6  # of pairs of measures
+from qdgs_jax.runs.folder import RunFolder
+from qdgs_jax.runs.provenance import read_provenance
 
 
-def collect(run_dir: Path, domain: Any | None = None) -> ReportData:
-    """Read a finished run, and its baseline if there is one.
+def collect(run_dir: Path) -> ReportData:
+    """Read a finished run, and its baseline if that is finished too.
 
     Args:
         run_dir: the run folder.
-        domain: its `PromptedDomain`, if it is loaded already.
 
     Raises:
-        ValueError: the folder holds no finished run.
+        ValueError: the folder holds no finished run, or a file is damaged.
     """
     folder = RunFolder(run_dir)
     folder.check_finished()
     config = folder.config()
-    groups = load_groups(folder)
-    arms = [_arm("qdgs", folder, groups)]
+    names = arm_names(folder)
+    arms = [_arm(names["run"], folder)]
     if folder.baseline.finished:
-        arms.append(_arm("rand", folder.baseline, groups))
+        arms.append(_arm(names["baseline"], folder.baseline))
     return ReportData(
         name=config.name,
         measures=_measures(config),
         arms=tuple(arms),
         run_file=folder.run_file.read_text(encoding="utf-8"),
-        versions=_versions(),
-        atlases=_atlases(folder, config, domain),
-        accuracy=_accuracy(folder),
+        provenance=_provenance(folder),
+        atlases=atlases(arms[0].elites, config.dims, read_thumbnails(folder.path / FILE) or {}),
+        sections=_sections(folder, config, names),
     )
 
 
 def _measures(config: RunConfig) -> tuple[MeasureAxis, ...]:
     return tuple(
-        MeasureAxis(m.name, *m.range, m.cells, " | ".join(m.positive), " | ".join(m.negative))
+        MeasureAxis(m.name, *m.range, m.cells, prompt_text(m.positive), prompt_text(m.negative))
         for m in config.measures
     )
 
 
-def _arm(key: str, folder: RunFolder, groups: Groups | None) -> Arm:
-    from qdgs_jax.datasets.shards import MANIFEST, read_rows
-    from qdgs_jax.train.shapes.repair import GROUPS
-
-    seen = groups.shares.get(key, {}) if groups else {}
+def _arm(name: str, folder: RunFolder) -> Arm:
     rows = folder.read_metrics()
-    elites = folder.elites()
-    algorithm = folder.config().search.algorithm
+    generated = (folder.data / MANIFEST).is_file()
+    manifest = read_manifest(folder.data) if generated else None
     return Arm(
-        name=ARM_NAMES["rand" if algorithm == BASELINE else key],
-        algorithm=algorithm,
-        cells=elites.cells,
-        objectives=elites.objectives,
+        name=name,
+        elites=folder.elites(),
         evaluations=np.array([row["evaluations"] for row in rows]),
         qd_scores=np.array([row["qd_score"] for row in rows]),
         coverages=np.array([row["coverage"] for row in rows]),
         seconds=rows[-1]["seconds"] if rows else 0.0,
-        dataset_measures=(
-            read_rows(folder.data).measures if (folder.data / MANIFEST).is_file() else None
-        ),
-        shares={name: seen[name] for name in GROUPS} if seen else None,
-        unclear=seen.get("unclear", 0.0),
+        data=read_rows(folder.data) if generated else None,
+        balance=manifest.balance if manifest else None,
+        notes=manifest.notes if manifest else (),
     )
 
 
-def _atlases(folder: RunFolder, config: RunConfig, domain: Any | None) -> tuple[Atlas, ...]:
-    from qdgs_jax.datasets.generate import decoded
-
-    if domain is None:
-        from qdgs_jax.domains import load_domain
-
-        domain = load_domain(config)
-    elites = folder.elites()
-    pairs = itertools.combinations(range(len(config.measures)), 2)
-    made = []
-    for pair in itertools.islice(pairs, MAX_ATLASES):
-        rows, places, size = choose(elites.cells, elites.objectives, config.dims, pair)
-        images = np.concatenate(list(decoded(domain, elites.latents[rows])))
-        made.append(sprite(images, places, size, pair))
-    return tuple(made)
-
-
-def _accuracy(folder: RunFolder) -> Accuracy | None:
-    from qdgs_jax.train.shapes.repair import ARMS
-
-    result = load_repair(folder)
-    if result is None:
-        return None
-    return Accuracy(
-        biases=result.biases,
-        arms=tuple(ARM_NAMES[arm] for arm in ARMS),
-        mean=np.stack([result.mean(arm) for arm in ARMS], axis=1),
-        standard_error=np.stack([result.standard_error(arm) for arm in ARMS], axis=1),
-        seeds=result.accuracy[ARMS[0]].shape[1],
-    )
+def _provenance(folder: RunFolder) -> dict[str, str]:
+    """What the run was made with, as the run itself kept it."""
+    kept = read_provenance(folder.path)
+    if kept is None:
+        return {}
+    return {
+        **kept.versions,
+        "platform": kept.platform,
+        "device": f"{kept.device_count} x {kept.device}",
+        "seed": str(kept.seed),
+        "command": " ".join(kept.command),
+        "started": kept.started,
+        "finished": kept.finished or "",
+        "seconds": f"{kept.wall_seconds:,.0f}",
+    }
 
 
-def _versions() -> dict[str, str]:
-    import jax
-
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-    device = jax.devices()[0]
-    return {**versions, "Python": platform.python_version(), "device": device.device_kind}
+def _sections(
+    folder: RunFolder, config: RunConfig, names: Mapping[str, str]
+) -> tuple[Section, ...]:
+    found = []
+    for experiment in experiments_of(config):
+        result = experiment.results(folder)
+        if result is not None:
+            found.append(experiment.section(result, names))
+    return tuple(found)

@@ -1,4 +1,4 @@
-"""What a report shows, as plain arrays: the seam between run folders and the page."""
+"""What a report shows, as plain data: the seam between run folders and the page."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
+
+from qdgs_jax.datasets.balance import Balance
+from qdgs_jax.datasets.selection import Labelled
+from qdgs_jax.elites import Elites
+from qdgs_jax.experiments.protocol import Section
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,31 +27,27 @@ class MeasureAxis:
 
 @dataclasses.dataclass(frozen=True)
 class Arm:
-    """One way of choosing latents, for example QDGS or random sampling.
+    """A search: the run's own or its baseline's.
 
     Attributes:
-        name: how the page calls it.
-        algorithm: its name in the run file.
-        cells: Int[N], the archive's occupied cells (row-major over the measures).
-        objectives: Float[N], of those cells' elites.
+        name: how the page calls it, by its algorithm.
+        elites: of its archive; cells are row-major over the measures.
         evaluations, qd_scores, coverages: Float[T], over the search.
         seconds: how long the search took.
-        dataset_measures: Float[K, M], measures of the images of its data set, or None.
-        shares: share of the data set's images in each group, as judged by the oracle, or None.
-        unclear: share of those that the oracle puts into no group.
+        data: its data set, or None.
+        balance: what classes and bins of the data set were asked and got, or None.
+        notes: what is doubtful about the data set, in sentences.
     """
 
     name: str
-    algorithm: str
-    cells: np.ndarray
-    objectives: np.ndarray
+    elites: Elites
     evaluations: np.ndarray
     qd_scores: np.ndarray
     coverages: np.ndarray
     seconds: float = 0.0
-    dataset_measures: np.ndarray | None = None
-    shares: Mapping[str, float] | None = None
-    unclear: float = 0.0
+    data: Labelled | None = None
+    balance: Balance | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,31 +69,23 @@ class Atlas:
 
 
 @dataclasses.dataclass(frozen=True)
-class Accuracy:
-    """Balanced accuracy of classifiers before and after repair.
+class ReportData:
+    """Everything on the page.
 
     Attributes:
-        biases: colour bias of the training sets, one row each.
-        arms: name of each column, the first one without repair.
-        mean, standard_error: Float[biases, arms], fractions.
-        seeds: classifiers behind each number.
+        name: of the run.
+        measures: axes of diversity.
+        arms: the run's own search first, its baseline's second if there is one.
+        run_file: text of the run file.
+        provenance: what the run was made with, by name; empty where it was not kept.
+        atlases: one per pair of measures; none where no data set was generated.
+        sections: what experiments have to show.
     """
-
-    biases: tuple[float, ...]
-    arms: tuple[str, ...]
-    mean: np.ndarray
-    standard_error: np.ndarray
-    seeds: int
-
-
-@dataclasses.dataclass(frozen=True)
-class ReportData:
-    """Everything on the page. The first arm is the run's own, a second one its baseline."""
 
     name: str
     measures: tuple[MeasureAxis, ...]
     arms: tuple[Arm, ...]
     run_file: str
-    versions: Mapping[str, str]
+    provenance: Mapping[str, str]
     atlases: tuple[Atlas, ...] = ()
-    accuracy: Accuracy | None = None
+    sections: tuple[Section, ...] = ()

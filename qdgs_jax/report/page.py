@@ -1,254 +1,258 @@
-"""The page itself: sections of HTML around the charts, in one file without outside parts."""
+"""The page itself: what the templates need, in one file without outside parts.
+
+Jinja2 escapes every text; only the charts' SVG, which escape their own, come in as markup.
+"""
 
 from __future__ import annotations
 
 import importlib.resources
 import itertools
-import string
 from collections.abc import Sequence
-from html import escape
+from typing import Any
 
+import jinja2
 import numpy as np
+from markupsafe import Markup
 
+from qdgs_jax.datasets.balance import Group, least_to_most
+from qdgs_jax.experiments.protocol import Bars, Card, Section, Series
 from qdgs_jax.report import charts
 from qdgs_jax.report.colours import css_gradient
-from qdgs_jax.report.contents import Accuracy, Arm, ReportData
+from qdgs_jax.report.contents import Arm, ReportData
 from qdgs_jax.report.svg import MINUS, number
+
+ROLES = ("run", "baseline")  # of the arms, in order
+BALANCED = 0.9  # images of the smallest group for one of the largest, from which it is called even
 
 
 def render(data: ReportData) -> str:
     """Write the whole page."""
-    files = importlib.resources.files("qdgs_jax.report")
-    page = string.Template(files.joinpath("page.html").read_text(encoding="utf-8"))
-    sections = (
-        _headline(data),
-        _archives(data),
-        _atlases(data),
-        _spread(data),
-        _progress(data),
-        _accuracies(data),
-        _particulars(data),
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_template),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return page.substitute(
-        title=escape(f"QDGS run: {data.name}"),
-        style=files.joinpath("style.css").read_text(encoding="utf-8"),
-        lead=escape(_lead(data)),
-        main="\n".join(sections),
+    return environment.get_template("page.html").render(
+        title=f"QDGS run: {data.name}",
+        style=Markup(_template("style.css")),
+        gradient=css_gradient(),
+        lead=_lead(data),
+        cards=_cards(data),
+        key=_key(data),
+        balance=_balance(data),
+        archives=_archives(data),
+        atlases=_atlases(data),
+        spread=_spread(data),
+        curves=_curves(data),
+        sections=[_section(section) for section in data.sections],
+        run_file=data.run_file,
+        provenance=data.provenance,
     )
-
-
-def accuracy_styles(accuracy: Accuracy) -> list[str]:
-    """Choose a CSS class per column: none first, the run's own last, the baseline between."""
-    last = len(accuracy.arms) - 1
-    return ["none" if i == 0 else "a" if i == last else "b" for i in range(last + 1)]
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """Write a share in percent."""
-    return f"{100 * share:.{digits}f}\N{NARROW NO-BREAK SPACE}%"
+    """Write a share in per cent."""
+    return f"{100 * share:.{digits}f}{charts.NARROW}%"
+
+
+def _template(name: str) -> str:
+    files = importlib.resources.files("qdgs_jax.report").joinpath("templates")
+    return files.joinpath(name).read_text(encoding="utf-8")
 
 
 def _lead(data: ReportData) -> str:
     own = data.arms[0]
-    evaluations = int(own.evaluations[-1]) if own.evaluations.size else 0
     axes = " and ".join(f"{m.name} ({m.low_text} to {m.high_text})" for m in data.measures)
-    text = (
-        f"{own.algorithm} searched the generator's latents over {axes}, {evaluations:,} evaluations"
-    )
+    text = f"{own.name} searched the generator's latents over {axes}, {_spent(own):,} evaluations"
     text += f" in {own.seconds:,.0f} s." if own.seconds else "."
     if len(data.arms) > 1:
         other = data.arms[1]
-        spent = int(other.evaluations[-1]) if other.evaluations.size else 0
-        text += f" Beside it: {other.name.lower()}, {spent:,} evaluations."
+        text += f" Beside it: {other.name}, {_spent(other):,} evaluations."
     return text
 
 
-def _card(what: str, value: str, beside: str) -> str:
-    return (
-        f'<div class="card"><div class="what">{escape(what)}</div>'
-        f'<div class="value">{escape(value)}</div><div class="beside">{escape(beside)}</div></div>'
-    )
+def _spent(arm: Arm) -> int:
+    return int(arm.evaluations[-1]) if arm.evaluations.size else 0
 
 
-def _headline(data: ReportData) -> str:
+def _cards(data: ReportData) -> list[Card]:
     own, *others = data.arms
     other = others[0] if others else None
     cards = []
+    if own.balance is not None:
+        balance = own.balance
+        beside = f"images: {balance.got:,} of {balance.asked:,}"
+        if other is not None and other.balance is not None:
+            beside += f"; {other.name}: {other.balance.ratio:.2f}"
+        cards.append(Card("Smallest to largest group", f"{balance.ratio:.2f}", beside))
     for what, field, write in (
         ("QD-score", "qd_scores", lambda v: f"{v:,.0f}"),
         ("Coverage of the archive", "coverages", percent),
     ):
         if getattr(own, field).size:
-            beside = f"{other.name}: {write(getattr(other, field)[-1])}" if other else ""
-            cards.append(_card(what, write(getattr(own, field)[-1]), beside))
-    if own.shares:
-        group = min(own.shares, key=lambda g: own.shares[g])  # type: ignore[index]
-        beside = f"{group}, as the oracle sees it"
-        if other is not None and other.shares:
-            beside += f"; {other.name}: {percent(min(other.shares.values()))}"
-        cards.append(_card("Rarest group of the data set", percent(own.shares[group]), beside))
-    if data.accuracy is not None:
-        table = data.accuracy
-        row = int(np.argmax(table.biases))
-        cards.append(
-            _card(
-                f"Balanced accuracy at bias {table.biases[row]:g}",
-                percent(table.mean[row, -1]),
-                f"before: {percent(table.mean[row, 0])}",
-            )
-        )
-    return f'<div class="cards">{"".join(cards)}</div>'
+            compared = other is not None and getattr(other, field).size
+            beside = f"{other.name}: {write(getattr(other, field)[-1])}" if compared else ""
+            cards.append(Card(what, write(getattr(own, field)[-1]), beside))
+    return cards + [card for section in data.sections for card in section.cards]
 
 
-def _key(names: Sequence[str], styles: Sequence[str]) -> str:
-    items = "".join(
-        f'<li><i class="{style}"></i>{escape(name)}</li>'
-        for name, style in zip(names, styles, strict=False)
+def _key(data: ReportData) -> list[tuple[str, str]]:
+    """Name and CSS class of each arm."""
+    return list(zip([arm.name for arm in data.arms], charts.ARM_STYLES, strict=False))
+
+
+def _balance(data: ReportData) -> dict[str, Any] | None:
+    """Answers whether the data are balanced now; None where there is no data set."""
+    own = data.arms[0]
+    if own.balance is None:
+        return None
+    counted = [arm for arm in data.arms if arm.balance is not None]
+    short = own.balance.short
+    if short:
+        answer = f"No: {len(short)} of {len(own.balance.groups)} groups are short."
+    elif own.balance.ratio < BALANCED:
+        answer = "Not quite: every group has what was asked, but some have more."
+    else:
+        answer = "Yes: every class has its share in every bin."
+    rows = _balance_rows(data, "labels") + _balance_rows(data, "groups")
+    names = list(dict.fromkeys(g.label for g in own.balance.labels))
+    bars = Bars(
+        "Share of each class",
+        names,
+        [
+            Series(arm.name, role, _shares(arm, names))
+            for arm, role in zip(data.arms, ROLES, strict=False)
+            if arm.balance is not None
+        ],
     )
-    return f'<ul class="key">{items}</ul>'
+    return {
+        "answer": answer,
+        "header": ["class", "bin", "asked", *(arm.name for arm in counted)],
+        "rows": rows,
+        "notes": [(arm.name, note) for arm in counted for note in arm.notes],
+        "ratios": [
+            f"{arm.name}: {least_to_most(arm.balance.groups):.2f}"
+            for arm in counted
+            if arm.balance is not None
+        ],
+        "bars": Markup(charts.bars(bars)),
+    }
 
 
-def _section(title: str, words: str, *parts: str) -> str:
-    text = f"<p>{escape(words)}</p>" if words else ""
-    return f"<section>\n<h2>{escape(title)}</h2>\n{text}\n{''.join(parts)}\n</section>"
+def _balance_rows(data: ReportData, field: str) -> list[dict[str, Any]]:
+    tables: list[dict[tuple[str, str], Group]] = [
+        {(g.label, g.bin): g for g in getattr(arm.balance, field)}
+        for arm in data.arms
+        if arm.balance is not None
+    ]
+    rows = []
+    for place in dict.fromkeys(place for table in tables for place in table):
+        found = [table.get(place) for table in tables]
+        asked = next(group.asked for group in found if group is not None)
+        rows.append(
+            {
+                "label": place[0],
+                "bin": place[1] or "all",
+                "asked": f"{asked:,}",
+                "got": [
+                    (f"{group.got:,}", group.got < group.asked) if group else ("0", asked > 0)
+                    for group in found
+                ],
+            }
+        )
+    return rows
 
 
-def _figure(title: str, picture: str, caption: str = "") -> str:
-    above = f"<h3>{escape(title)}</h3>" if title else ""
-    below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    return f"<figure>{above}{picture}{below}</figure>"
-
-
-def _grid(figures: Sequence[str]) -> str:
-    return f'<div class="grid">{"".join(figures)}</div>'
+def _shares(arm: Arm, names: Sequence[str]) -> list[float]:
+    if arm.balance is None:
+        return [0.0] * len(names)
+    counts = {group.label: group.got for group in arm.balance.labels}
+    return [counts.get(name, 0) / max(arm.balance.got, 1) for name in names]
 
 
 def _pairs(data: ReportData) -> list[tuple[int, int]]:
     return list(itertools.combinations(range(len(data.measures)), 2))
 
 
-def _archives(data: ReportData) -> str:
-    found = np.concatenate([arm.objectives for arm in data.arms])
+def _archives(data: ReportData) -> dict[str, Any]:
+    found = np.concatenate([arm.elites.objectives for arm in data.arms])
     limits = (float(found.min()), float(found.max())) if found.size else (0.0, 1.0)
-    scale = (
-        f'<div class="scale"><span>{number(limits[0])}</span>'
-        f'<span class="bar" style="background:linear-gradient(90deg,{css_gradient()})"></span>'
-        f"<span>{number(limits[1])} objective</span></div>"
-    )
-    parts = []
-    for pair in _pairs(data):
-        figures = [
-            _figure(arm.name, charts.heat_map(arm, data.measures, pair, limits), _filled(arm, data))
+    rows = [
+        [
+            {
+                "title": arm.name,
+                "picture": Markup(charts.heat_map(arm, data.measures, pair, limits)),
+                "caption": charts.filled_places(arm, data.measures, pair),
+            }
             for arm in data.arms
         ]
-        parts.append(_grid(figures))
-    words = "Each cell shows the best objective found there; pale cells are empty."
-    if len(data.measures) > 2:
-        words += " Over a pair of measures, a cell shows the best along all the others."
-    return _section("Archives", words, scale, *parts)
-
-
-def _filled(arm: Arm, data: ReportData) -> str:
-    total = int(np.prod([m.cells for m in data.measures]))
-    return f"{len(arm.cells):,} of {total:,} cells hold an elite."
-
-
-def _atlases(data: ReportData) -> str:
-    if not data.atlases:
-        return ""
-    parts = [
-        f'<div class="atlas">{_figure("", charts.atlas(picture, data.measures))}</div>'
-        for picture in data.atlases
+        for pair in _pairs(data)
     ]
-    words = (
-        "What the generator draws at the archive's elites: in each place the elite with the "
-        "highest objective."
-    )
-    return _section("Atlas of elites", words, *parts)
+    return {
+        "rows": rows,
+        "low": number(limits[0]),
+        "high": number(limits[1]),
+        "projected": len(data.measures) > 2,
+    }
 
 
-def _spread(data: ReportData) -> str:
-    from_images = all(arm.dataset_measures is not None for arm in data.arms)
-    what = "images of the generated data sets" if from_images else "elites of the archives"
-    names = [arm.name for arm in data.arms]
+def _atlases(data: ReportData) -> list[Markup]:
+    return [Markup(charts.atlas(picture, data.measures)) for picture in data.atlases]
+
+
+def _spread(data: ReportData) -> dict[str, Any]:
     figures = [
-        _figure(
-            " and ".join(data.measures[i].name for i in pair),
-            charts.scatter(data.arms, data.measures, pair),
-        )
+        {
+            "title": " and ".join(data.measures[i].name for i in pair),
+            "picture": Markup(charts.scatter(data.arms, data.measures, pair)),
+        }
         for pair in _pairs(data)
     ]
     figures += [
-        _figure(m.name, charts.histogram(data.arms, data.measures, i))
+        {"title": m.name, "picture": Markup(charts.histogram(data.arms, data.measures, i))}
         for i, m in enumerate(data.measures)
     ]
-    if any(arm.shares for arm in data.arms):
-        unclear = ", ".join(f"{percent(a.unclear)} of {a.name}" for a in data.arms if a.shares)
-        caption = f"Judged by an oracle that does not use CLIP; in no group: {unclear}."
-        figures.append(_figure("Groups", charts.group_shares(data.arms), caption))
-    words = f"How the {what} spread over the measures."
-    return _section("Balance", words, _key(names, charts.ARM_STYLES), _grid(figures))
+    generated = all(arm.data is not None for arm in data.arms)
+    return {"figures": figures, "generated": generated}
 
 
-def _progress(data: ReportData) -> str:
+def _curves(data: ReportData) -> list[dict[str, Any]]:
     if not any(arm.evaluations.size for arm in data.arms):
-        return ""
-    figures = [
-        _figure("QD-score", charts.curve(data.arms, "qd_scores", "QD-score")),
-        _figure("Coverage", charts.curve(data.arms, "coverages", "coverage", percent=True)),
+        return []
+    return [
+        {"title": title, "picture": Markup(charts.curve(data.arms, field, name, percent=share))}
+        for title, field, name, share in (
+            ("QD-score", "qd_scores", "QD-score", False),
+            ("Coverage", "coverages", "coverage", True),
+        )
     ]
-    names = [arm.name for arm in data.arms]
-    return _section("Search", "", _key(names, charts.ARM_STYLES), _grid(figures))
 
 
-def _accuracies(data: ReportData) -> str:
-    table = data.accuracy
-    if table is None:
-        return ""
-    styles = accuracy_styles(table)
-    words = (
-        "Balanced accuracy on drawn test images of classifiers trained on colour-biased drawings, "
-        "before and after they were fine-tuned on a generated data set: mean ± standard error of "
-        f"{table.seeds} seeds, in percent."
+def _section(section: Section) -> dict[str, Any]:
+    series = dict.fromkeys(
+        (s.name, charts.ROLE_STYLES[s.role])
+        for chart in (*section.lines, *section.bars)
+        for s in chart.series
     )
-    chart = _figure("", charts.accuracy_chart(table, styles))
-    body = f'<div class="grid wide"><div class="table">{_accuracy_table(table)}</div>{chart}</div>'
-    return _section("Classifiers", words, _key(table.arms, styles), body)
-
-
-def _accuracy_table(table: Accuracy) -> str:
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in table.arms)
-    rows = []
-    for row in np.argsort(table.biases)[::-1]:
-        styles = [
-            'class="best"' if mean == table.mean[row].max() else "" for mean in table.mean[row]
-        ]
-        cells = "".join(
-            f"<td {style}>{100 * mean:.1f} <small>± {100 * error:.1f}</small></td>"
-            for style, mean, error in zip(
-                styles, table.mean[row], table.standard_error[row], strict=True
-            )
-        )
-        gain = f"{100 * (table.mean[row, -1] - table.mean[row, 0]):+.1f}"
-        rows.append(
-            f'<tr><th scope="row">{table.biases[row]:g}</th>{cells}'
-            f"<td>{gain.replace('-', MINUS)}</td></tr>"
-        )
-    return (
-        f'<table><thead><tr><th scope="col">Colour bias</th>{head}<th scope="col">Gain</th></tr>'
-        f"</thead><tbody>{''.join(rows)}</tbody></table>"
-    )
-
-
-def _particulars(data: ReportData) -> str:
-    rows = "".join(
-        f'<tr><th scope="row">{escape(name)}</th><td>{escape(version)}</td></tr>'
-        for name, version in data.versions.items()
-    )
-    return _section(
-        "This run",
-        "",
-        f"<details><summary>Run file</summary><pre>{escape(data.run_file)}</pre></details>",
-        "<details><summary>Versions</summary>"
-        f'<div class="table"><table><tbody>{rows}</tbody></table></div></details>',
-    )
+    figures = [{"title": c.title, "picture": Markup(charts.lines(c))} for c in section.lines]
+    figures += [
+        {"title": c.title, "picture": Markup(charts.bars(c)), "caption": c.caption}
+        for c in section.bars
+    ]
+    tables = [
+        {
+            "title": table.title,
+            "header": table.header,
+            "rows": [[cell.replace("-", MINUS) for cell in row] for row in table.rows],
+        }
+        for table in section.tables
+    ]
+    return {
+        "title": section.title,
+        "words": section.words,
+        "key": list(series),
+        "tables": tables,
+        "figures": figures,
+    }

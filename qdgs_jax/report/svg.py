@@ -114,18 +114,19 @@ def _axis_name(axis: Axis, start: float, room: float, y: float) -> str:
     """Name an axis, by what its two ends mean if it says so."""
     if axis.ends is None:
         return label(start + room / 2, y, axis.label, "middle", "name")
-    letters = int(room / LETTER) - 6
+    letters = max(int(room / LETTER) - 6, 8)
     low, high = axis.ends
     half = letters // 2  # what one text leaves of its half is the other's
     low, high = (
-        _shorten(low, letters - min(len(high), half)),
-        _shorten(high, letters - min(len(low), half)),
+        shorten(low, letters - min(len(high), half)),
+        shorten(high, letters - min(len(low), half)),
     )
     low, high = f"\N{LEFTWARDS ARROW} {low}", f"{high} \N{RIGHTWARDS ARROW}"
     return label(start, y, low, "start", "name") + label(start + room, y, high, "end", "name")
 
 
-def _shorten(text: str, letters: int) -> str:
+def shorten(text: str, letters: int) -> str:
+    """Cut a text to a number of letters, with dots where something is missing."""
     return text if len(text) <= letters else text[: letters - 1].rstrip() + "…"
 
 

@@ -144,6 +144,12 @@ def take_snapshot(state: Any, pool: HostPool | None = None) -> Snapshot:
     return Snapshot(columns)
 
 
+def rows_nbytes(state: Any, elites: int) -> int:
+    """Bytes that so many rows of a state's archives take."""
+    tables = (leaf.array for leaf in _leaves(state) if leaf.fill is not None)
+    return sum(elites * (table.nbytes // table.shape[0]) for table in tables)
+
+
 def save_state(path: str | Path, state: Any, about: Mapping[str, Any] | None = None) -> None:
     """Write a checkpoint; see `take_snapshot` and `Snapshot.write`."""
     take_snapshot(state).write(path, about)

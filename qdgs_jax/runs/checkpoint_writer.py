@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from qdgs_jax.runs.checkpoint import take_snapshot
+from qdgs_jax.runs.checkpoint import rows_nbytes, take_snapshot
 from qdgs_jax.runs.host_pool import HostPool
 
 KEPT = 2  # checkpoints: the newest, and one more should that be damaged later
-_ROOM = 1.05  # memory made ready, per byte of the last snapshot: more cells will be occupied
+_ROOM = 1.1  # memory made ready, per byte of the rows so far: more cells will be occupied
 
 
 def find_checkpoints(folder: Path) -> list[tuple[int, Path]]:
@@ -61,19 +61,39 @@ class CheckpointWriter:
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self._last = time.monotonic()
+        self._ready = False
         self.stood_still = 0.0
         self.written = written
 
-    def offer(self, step: int, state: Any) -> None:
+    def offer(self, step: int, state: Any, elites: int) -> None:
         """Begin a checkpoint if it is time and the one before is done; `state` may be donated then.
+
+        Half the time before, memory is made ready for it in the background.
+
+        Args:
+            step: that the state is of.
+            state: of the search.
+            elites: how many its archive has.
 
         Raises:
             OSError: the one before could not be written.
         """
-        busy = self._thread is not None and self._thread.is_alive()
-        if not busy and time.monotonic() - self._last >= self._seconds:
+        if self.busy:
+            return
+        passed = time.monotonic() - self._last
+        if passed >= self._seconds:
             self.wait()
             self._begin(step, state)
+        elif passed >= self._seconds / 2 and not self._ready:
+            self.wait()
+            self._ready = True
+            wanted = int(_ROOM * rows_nbytes(state, elites))
+            self._start(lambda: self._pool.prepare(wanted))
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is being done in the background."""
+        return self._thread is not None and self._thread.is_alive()
 
     def finish(self, step: int, state: Any) -> None:
         """Leave with a checkpoint of this state, whole on the disk when this returns.
@@ -103,20 +123,25 @@ class CheckpointWriter:
         began = time.monotonic()
         snapshot = take_snapshot(state, self._pool)
         self._last = time.monotonic()
+        self._ready = False
         self.stood_still += self._last - began
 
         def write() -> None:
-            nonlocal snapshot
+            self._before()
+            snapshot.write(self._folder / f"step-{step:09d}", self._about)
+            self.written = step
+            for _, old in find_checkpoints(self._folder)[KEPT:]:
+                shutil.rmtree(old, ignore_errors=True)
+            snapshot.give_back(self._pool)
+
+        self._start(write)
+
+    def _start(self, work: Callable[[], None]) -> None:
+        def guarded() -> None:
             try:
-                self._before()
-                snapshot.write(self._folder / f"step-{step:09d}", self._about)
-                self.written = step
-                for _, old in find_checkpoints(self._folder)[KEPT:]:
-                    shutil.rmtree(old, ignore_errors=True)
-                snapshot.give_back(self._pool)
-                self._pool.prepare(int(_ROOM * snapshot.nbytes))
+                work()
             except BaseException as error:  # raised where the search can see it
                 self._error = error
 
-        self._thread = threading.Thread(target=write, name="checkpoint", daemon=True)
+        self._thread = threading.Thread(target=guarded, name="checkpoint", daemon=True)
         self._thread.start()

@@ -209,7 +209,8 @@ def baseline_of(config: RunConfig) -> RunConfig:
 
 def _folders(config: RunConfig) -> dict[str, str]:
     """The fields of the domain that name a folder of weights, and what they say."""
-    fields = ("clip",) if isinstance(config.domain, ExternalDomain) else ("generator", "clip")
+    external = isinstance(config.domain, ExternalDomain)
+    fields = ("folder", "clip") if external else ("generator", "clip")
     named = {field: str(getattr(config.domain, field)) for field in fields}
     return {field: name for field, name in named.items() if not name.startswith(EMBEDDED)}
 

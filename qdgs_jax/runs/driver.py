@@ -162,11 +162,12 @@ def _search(
             folder.append_metrics(row)
             on_chunk(row)
             if done < task.steps:
-                writer.offer(done, state)
+                writer.offer(done, state, int(row["num_elites"]))
         writer.finish(done, state)
-    finally:
+    except Exception:
         with contextlib.suppress(OSError):
             writer.wait()
+        raise
     if done >= task.steps:
         state.archive.to_parquet(folder.archive_file)
     end_session(folder.path, session, time.monotonic() - began)
@@ -188,8 +189,8 @@ def _take_up(folder: RunFolder, task: SearchTask, tell: Callable[[str], None]) -
         except DamagedCheckpointError as error:
             damaged.append((path, error))
             continue
-        for broken, error in damaged:
-            tell(f"{error} Going on from step {step} instead.")
+        for broken, problem in damaged:
+            tell(f"{problem} Going on from step {step} instead.")
             shutil.rmtree(broken)
         return _Place(state, step, folder.drop_metrics_after(step), written=True)
     if damaged:

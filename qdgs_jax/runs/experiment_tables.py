@@ -45,7 +45,5 @@ class ExperimentTables(Table):
 
 
 EXPERIMENT_TABLES: dict[str, type[Table]] = {
-    name: field.annotation
-    for name, field in ExperimentTables.model_fields.items()
-    if field.annotation is not None
+    name: type(getattr(ExperimentTables(), name)) for name in ExperimentTables.model_fields
 }

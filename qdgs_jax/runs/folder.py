@@ -83,21 +83,6 @@ class RunFolder:
         return self.path / "data"
 
     @property
-    def results(self) -> Path:
-        """Folder of what the repair experiment found."""
-        return self.path / "classifiers"
-
-    @property
-    def repair_file(self) -> Path:
-        """Accuracies of the classifiers."""
-        return self.results / "repair.json"
-
-    @property
-    def groups_file(self) -> Path:
-        """What the oracle sees in the data sets."""
-        return self.results / "groups.json"
-
-    @property
     def baseline(self) -> RunFolder:
         """The run folder of random sampling with the same budget."""
         return RunFolder(self.path / BASELINE)

@@ -81,6 +81,7 @@ class ExternalDomain(Table):
         kind: "external".
         generator: `module:factory`; calling the factory gives the generator.
         arguments: the factory's keyword arguments.
+        folder: where its module lies, if Python does not find it otherwise; beside the run file.
         clip: `embedded:NAME`, or the folder of a ported CLIP.
         cutouts: random cutouts scored per image; 0 scores the whole image.
     """
@@ -88,6 +89,7 @@ class ExternalDomain(Table):
     kind: Literal["external"]
     generator: str = Field(description='"module:factory"')
     arguments: dict[str, Any] = Field(default_factory=dict)
+    folder: str = Field(default=".", min_length=1, description="a folder")
     clip: Weights
     cutouts: Index = 0
 

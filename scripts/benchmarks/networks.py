@@ -22,11 +22,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from benchmark import VIT_B32
 from flax import nnx
+from shapes import VIT_B32
 
 from qdgs_jax.domains.cutouts import random_cutouts
-from qdgs_jax.domains.scoring import PromptPair
+from qdgs_jax.domains.scoring import PromptAxis
 from qdgs_jax.models.clip import VisionTower
 from qdgs_jax.models.stylegan2 import Generator, StyleGAN2Config
 from qdgs_jax.models.stylegan2.resample import UPSAMPLERS
@@ -59,9 +59,9 @@ def build_synthesis(**settings: Any) -> tuple[Any, Any]:
     return nnx.split(generator.synthesis)
 
 
-def build_tower() -> tuple[Any, Any]:
+def build_tower(**settings: Any) -> tuple[Any, Any]:
     """Graph and weights of ViT-B/32's image tower."""
-    return nnx.split(VisionTower(VIT_B32, rngs=nnx.Rngs(1)))
+    return nnx.split(VisionTower(VIT_B32, rngs=nnx.Rngs(1), **settings))
 
 
 def scores_of(images: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -150,9 +150,9 @@ def upsampling(repeats: int) -> None:
 
 
 def embedder(dtype: Any) -> tuple[Callable[..., jax.Array], Any]:
-    """From codes to CLIP embeddings, the generator in a precision; and all weights."""
+    """From codes to CLIP embeddings, both networks in a type; and all weights."""
     gan_graph, gan = build_synthesis(dtype=dtype)
-    tower_graph, tower = build_tower()
+    tower_graph, tower = build_tower(dtype=dtype)
 
     def embed(weights: Any, ws: jax.Array) -> jax.Array:
         images = nnx.merge(gan_graph, weights[0])(ws)
@@ -187,9 +187,9 @@ def compile_time() -> None:
 
 
 def bfloat16_shift(count: int) -> None:
-    """Print how far synthesis in bfloat16 moves four measures of random prompts."""
+    """Print how far both networks in bfloat16 move four measures of random prompts."""
     texts = jax.random.normal(jax.random.key(5), (8, 1, VIT_B32.embed_dim))
-    pairs = [PromptPair(texts[i], texts[i + 1]) for i in range(0, 8, 2)]
+    axes = [PromptAxis(texts[i], texts[i + 1]) for i in range(0, 8, 2)]
 
     def measures(dtype: Any) -> np.ndarray:
         embed, weights = embedder(dtype)
@@ -197,7 +197,7 @@ def bfloat16_shift(count: int) -> None:
         @jax.jit
         def score(weights: Any, ws: jax.Array) -> jax.Array:
             embeds = embed(weights, ws)
-            return jnp.stack([pair.distance(embeds) for pair in pairs], axis=-1)
+            return jnp.stack([axis.distance(embeds) for axis in axes], axis=-1)
 
         rows = []
         for key in jax.random.split(jax.random.key(6), count // GAN_BATCH):
@@ -208,7 +208,7 @@ def bfloat16_shift(count: int) -> None:
     moved = np.abs(measures(jnp.bfloat16) - measures(jnp.float32))
     inside = 100 * (moved < CELL / 4).mean(axis=0)
     print(
-        f"bfloat16 synthesis moves four measures of {len(moved)} latents by {np.median(moved):.2g} "
+        f"bfloat16 moves four measures of {len(moved)} latents by {np.median(moved):.2g} "
         f"(median) and {np.quantile(moved, 0.95):.2g} (95 %), by less than a quarter of a cell of "
         f"width {CELL} for {inside.min():.1f} % of the latents (measure moved most)\n"
     )

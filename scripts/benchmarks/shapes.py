@@ -22,13 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from qdgs_jax.domains.cutouts import random_cutouts
-from qdgs_jax.domains.prompted import DomainParams, PromptedDomain, embed_images
-from qdgs_jax.domains.scoring import PromptPair, Targets
-from qdgs_jax.domains.shapes import VAEGenerator, load_clip, load_vae_decoder
+from qdgs_jax.domains.prompted import PromptedDomain, embed_images
+from qdgs_jax.domains.protocol import DomainParams, LatentStatistics
+from qdgs_jax.domains.scoring import PromptAxis, Targets
+from qdgs_jax.domains.shapes import VAEGenerator, load_vae_decoder
+from qdgs_jax.domains.weights import load_clip
 from qdgs_jax.emitters.registry import build_emitter
 from qdgs_jax.models.clip import CLIP, CLIPConfig, TowerConfig
 from qdgs_jax.models.vae import Decoder, VAEConfig
@@ -57,12 +58,12 @@ def build_domain(clip_folder: str | None, generator_folder: str | None) -> Promp
     clip = load_clip(clip_folder)[0] if clip_folder else CLIP(VIT_B32, rngs=nnx.Rngs(0))
     clip_graph, tower = nnx.split(clip.visual)
     texts = jax.random.normal(jax.random.key(1), (6, 1, clip.cfg.embed_dim))
-    pairs = [PromptPair(texts[i], texts[i + 1]) for i in (0, 2, 4)]
+    axes = [PromptAxis(texts[i], texts[i + 1]) for i in (0, 2, 4)]
     params = DomainParams(
         generator=weights,
         clip=tower,
-        targets=Targets(pairs[0], tuple(pairs[1:])),
-        norm_bound=jnp.asarray(1.0),
+        targets=Targets(axes[0], tuple(axes[1:])),
+        statistics=LatentStatistics.standard(generator.latent_dim),
     )
     return PromptedDomain(generator, clip_graph, clip.cfg, params)
 
@@ -122,14 +123,14 @@ def measure(domain: PromptedDomain, emitters: int, repeats: int) -> dict[str, An
     search = Search(
         domain, emitter, dims=(50, 50), ranges=ranges, learning_rate=0.02, threshold_min=0.0
     )
-    latents = domain.sample_latents(jax.random.key(0), emitters)
+    latents = domain.sample(params, jax.random.key(0), emitters)
     state = search.init(params, latents, jax.random.key(1))
     start = time.perf_counter()
     state, _ = jax.block_until_ready(search.run(params, state, 1))
     compile_s = time.perf_counter() - start
 
     embed, pull_back = networks(domain)
-    many = domain.sample_latents(jax.random.key(2), branches * emitters)
+    many = domain.sample(params, jax.random.key(2), branches * emitters)
     cotangents = jax.random.normal(
         jax.random.key(3), (1 + domain.num_measures, emitters, domain.clip_config.embed_dim)
     )
@@ -165,7 +166,7 @@ def measure(domain: PromptedDomain, emitters: int, repeats: int) -> dict[str, An
         "gflop_per_evaluation": flops / 1e9,
         "gflop_per_jacobian": jacobian_flops / 1e9,
         "compile_s": compile_s,
-        "programs_compiled_for_the_loop": search._run._cache_size(),
+        "programs_compiled_for_the_loop": search._one_step._cache_size(),
     }
 
 

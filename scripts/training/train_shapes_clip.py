@@ -39,7 +39,6 @@ from shapes_captions import HELD_OUT_FRAMES, SIZES, caption_bank
 from tokenizers.trainers import BpeTrainer
 from transformers import CLIPTokenizerFast
 
-from qdgs_jax.domains.shapes import load_clip
 from qdgs_jax.domains.shapes_drawing import (
     COLOURS,
     KINDS,
@@ -49,6 +48,7 @@ from qdgs_jax.domains.shapes_drawing import (
     random_pose,
     render,
 )
+from qdgs_jax.domains.weights import load_clip
 from qdgs_jax.models.clip import CLIP, CLIPConfig, TowerConfig, VisionTower
 from qdgs_jax.ports.model_folder import save_model
 

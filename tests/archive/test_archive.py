@@ -282,6 +282,11 @@ def test_a_donated_insertion_works_in_place(dims):
         ({"ranges": ((-1, 1), (1, 1))}, r"\(1.0, 1.0\).*low < high"),
         ({"ranges": ((-1, 1), (1e9, 1e9 + 1))}, "low < high"),
         ({"ranges": ((-1, 1), (0, np.nan))}, "two finite numbers"),
+        (
+            {"dims": (2, 100), "ranges": ((-1, 1), (1e8, 1e8 + 10))},
+            "measure 1 has 100 cells.*float32 can tell 2 apart",
+        ),
+        ({"dims": (2, 2**24 + 1)}, "float32 can tell 16777216 apart"),
         ({"learning_rate": 1.5, "threshold_min": 0}, "learning_rate is 1.5"),
         ({"learning_rate": 0.5}, "threshold_min is -inf"),
         ({"threshold_min": np.nan}, "threshold_min is nan"),

@@ -91,6 +91,10 @@ def test_cells_spread_evenly_over_the_box():
     [
         ({"centroids": np.zeros((4, 2)), "ranges": BOX}, r"shape \(4, 2\) but there are 3 ranges"),
         ({"centroids": np.zeros((0, 3)), "ranges": BOX}, r"shape \(0, 3\)"),
+        (
+            {"centroids": 1e8 + np.arange(10.0)[:, None], "ranges": ((1e8, 1e8 + 10),)},
+            "of 10 centroids float32 can tell 3 apart",
+        ),
         ({"centroids": np.zeros((4, 1)), "ranges": ((1, 0),)}, "low < high"),
         ({"centroids": np.zeros((4, 1)), "ranges": (0, 1)}, r"one \(low, high\) pair"),
     ],

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import types
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +18,11 @@ from run_text import RUN
 
 import qdgs_jax.domains
 from qdgs_jax.cli import app, console
-from qdgs_jax.cli.search import packaged_run
+from qdgs_jax.cli.init import packaged_run
 from qdgs_jax.models.shape_classifier import ShapeClassifierConfig
 from qdgs_jax.ports.model_folder import load_model
 from qdgs_jax.problem import FunctionProblem
+from qdgs_jax.runs.checkpoint_writer import find_checkpoints
 from qdgs_jax.runs.folder import RunFolder
 from qdgs_jax.train.classify import TrainedClassifier
 from qdgs_jax.train.shapes.repair import ARMS, GROUPS, RepairResult
@@ -36,11 +38,14 @@ class ToyDomain(FunctionProblem):
 
     params = ()
 
-    def sample_latents(self, key, count):
+    def sample(self, params, key, count):
         return 0.01 * jax.random.normal(key, (count, 4))
 
+    def sample_latents(self, key, count):
+        return self.sample((), key, count)
+
     def start_latents(self, params, key):
-        return self.sample_latents(key, 8)
+        return self.sample((), key, 8)
 
     def decode(self, params, latents):
         colour = jnp.clip(0.5 + latents[:, :3], 0.0, 1.0)
@@ -230,7 +235,8 @@ def test_ctrl_c_keeps_a_checkpoint_and_says_how_to_continue(tmp_path, capsys, mo
         assert qdgs("search", run_file, "--out", "run") == 130
     assert "qdgs search --resume run" in capsys.readouterr().out
     folder = RunFolder(tmp_path / "run")
-    assert (folder.newest_checkpoint()[0], folder.finished) == (10, False)
+    assert find_checkpoints(folder.checkpoints)[0][0] == 10
+    assert not folder.finished
     assert qdgs("report", "run") == 2
     assert "is not finished" in capsys.readouterr().err
     assert qdgs("search", "--resume", "run") == 0
@@ -257,3 +263,162 @@ def test_the_compilation_cache_is_on_unless_told_otherwise(tmp_path, monkeypatch
     monkeypatch.setattr(os, "environ", {"JAX_COMPILATION_CACHE_DIR": "elsewhere"})
     console.set_up_environment()
     assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "elsewhere"
+
+
+def test_without_a_home_the_compilation_cache_is_off(monkeypatch):
+    def nobody():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(os, "environ", {})
+    monkeypatch.setattr(Path, "home", nobody)
+    console.set_up_environment()
+    assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
+
+
+def test_a_user_without_an_entry_can_run_commands():
+    code = """
+import pwd, sys
+def nobody(number):
+    raise KeyError(number)
+pwd.getpwuid = nobody
+from qdgs_jax.cli import main
+main(sys.argv[1:])
+"""
+    environment = {k: v for k, v in os.environ.items() if k != "HOME" and "CACHE" not in k}
+    shown = subprocess.run(
+        [sys.executable, "-c", code, "--version"], capture_output=True, text=True, env=environment
+    )
+    assert shown.stdout.startswith("qdgs-jax "), shown.stderr
+
+
+@pytest.fixture
+def begun(tmp_path, capsys):
+    """A finished run of 1,400 evaluations without a baseline."""
+    run_file = write_run(tmp_path / "my.toml")
+    assert qdgs("search", run_file, "--out", "run") == 0
+    capsys.readouterr()
+    return RunFolder(tmp_path / "run")
+
+
+def test_a_finished_run_is_extended_and_gets_a_baseline(begun, capsys):
+    assert qdgs("search", "--resume", "run") == 0
+    assert "run is finished" in capsys.readouterr().out
+    before = begun.last_step
+    assert qdgs("search", "--resume", "run", "--evaluations", 2400, "--baseline") == 0
+    shown = capsys.readouterr().out
+    assert "random: QD-score" in shown
+    assert begun.last_step > before
+    assert begun.config().search.evaluations == 2400
+    rows = [each.read_metrics()[-1] for each in (begun, begun.baseline)]
+    assert rows[0]["evaluations"] == rows[1]["evaluations"]
+    assert len(begun.elites()) == rows[0]["num_elites"]
+    assert qdgs("search", "--resume", "run", "--evaluations", 1400) == 2
+    assert "less than what was spent already" in capsys.readouterr().err
+
+
+def test_a_larger_budget_in_the_run_file_of_the_folder_counts(begun):
+    before = begun.last_step
+    text = begun.run_file.read_text()
+    begun.run_file.write_text(text.replace("evaluations = 1400", "evaluations = 1600"))
+    assert qdgs("search", "--resume", "run") == 0
+    assert begun.last_step > before
+
+
+def test_another_change_is_refused_by_name(begun, capsys):
+    text = begun.run_file.read_text()
+    changed = text.replace("sigma0 = 0.5", "sigma0 = 0.6").replace("seed = 0", "seed = 1")
+    begun.run_file.write_text(changed.replace("images = 30", "images = 31"))
+    assert qdgs("search", "--resume", "run") == 2
+    error = capsys.readouterr().err
+    assert "seed was 0 and is 1; search.sigma0 was 0.5 and is 0.6" in error
+    assert "images" not in error
+
+
+def test_a_seed_on_the_command_line_is_kept_in_the_run_folder(tmp_path, capsys):
+    run_file = write_run(tmp_path / "my.toml", **{'"cma_maega"': '"random"'})
+    assert qdgs("search", run_file, "--seed", 3) == 0
+    assert qdgs("search", run_file, "--seed", 4) == 0
+    folders = [RunFolder(tmp_path / "runs" / f"shapes-seed-{seed}") for seed in (3, 4)]
+    assert [folder.config().seed for folder in folders] == [3, 4]
+    found = [set(map(tuple, folder.elites().latents)) for folder in folders]
+    assert not found[0] & found[1]
+    assert qdgs("search", "--resume", folders[0].path, "--seed", 4) == 2
+    assert "leave out --out and --seed" in capsys.readouterr().err
+
+
+def test_progress_begins_at_once_where_there_is_no_terminal(tmp_path, capsys):
+    run_file = write_run(tmp_path / "my.toml", **{'"cma_maega"': '"random"'})
+    assert qdgs("search", run_file, "--out", "run") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "shapes: loading the generator and CLIP"
+    assert lines[1] == "random: looking for start latents"
+    assert lines[2].startswith("random: 8/1,")
+    assert lines[3] == "random: compiling the search"
+
+
+class Spread(NamedTuple):
+    text: str | None
+
+    def warning(self):
+        return self.text
+
+
+def test_a_measure_that_hardly_moves_is_told_of(tmp_path, capsys, monkeypatch):
+    spreads = (Spread("hardly moves"), Spread(None))
+    monkeypatch.setattr(ToyDomain, "spread", lambda self, params, key: spreads, raising=False)
+    run_file = write_run(tmp_path / "my.toml", **{'"cma_maega"': '"random"'})
+    assert qdgs("search", run_file, "--out", "run") == 0
+    shown = capsys.readouterr().out
+    assert "warning: the measure 'colour' hardly moves" in shown
+    assert "'shape'" not in shown
+
+
+SLOW = """
+import os, signal, sys, threading
+import qdgs_jax.domains
+from qdgs_jax.cli import main
+def load(config):
+    print("loading for long", flush=True)
+    os.kill(os.getpid(), signal.SIGINT)
+    threading.Event().wait(60)
+qdgs_jax.domains.load_domain = load
+main(sys.argv[1:])
+"""
+
+
+def run_program(code, *arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        env={**os.environ, **environment},
+        timeout=120,
+    )
+
+
+def test_ctrl_c_says_stopped_wherever_it_comes(tmp_path):
+    shown = run_program(SLOW, "search", write_run(tmp_path / "my.toml"))
+    assert (shown.returncode, shown.stderr.strip()) == (130, b"stopped")
+
+
+def test_a_second_ctrl_c_says_how_to_go_on(tmp_path, capsys, monkeypatch):
+    run_file = write_run(tmp_path / "my.toml", **{'"cma_maega"': '"random"'})
+
+    def twice(progress, row):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(console.SearchProgress, "show", twice)
+    assert qdgs("search", run_file, "--out", "a folder") == 130
+    assert "stopped; go on with `qdgs search --resume 'a folder'`" in capsys.readouterr().out
+
+
+def test_text_that_the_output_cannot_show_ends_no_command(tmp_path):
+    code = "import sys; from qdgs_jax.cli import main; main(sys.argv[1:])"
+    text = RUN.replace('label = "shape"', 'label = "größe ☃"')
+    (tmp_path / "my.toml").write_text(text, encoding="utf-8")
+    shown = run_program(code, "search", tmp_path / "my.toml", PYTHONIOENCODING="ascii")
+    assert shown.returncode == 2
+    assert b'dataset.label = "gr\\xf6\\xdfe \\u2603" names no measure' in shown.stderr
+    shown = run_program(code, "init", "shapes", tmp_path / "ü.toml", PYTHONIOENCODING="ascii")
+    assert shown.returncode == 0, shown.stderr
+    assert b"\\xfc.toml" in shown.stdout

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from labelled_rows import labelled, sign_of
 
 from qdgs_jax.datasets.selection import Labelled, balance, bins_of, select_elites

@@ -13,7 +13,6 @@ import pandas as pd
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
-
 from labelled_rows import labelled
 
 from qdgs_jax import files

@@ -59,6 +59,6 @@ def test_thumbnails_come_back_by_cell(tmp_path: Path) -> None:
         read_thumbnails(path)
 
 
-@pytest.mark.parametrize(("size", "small"), [((8, 8), (8, 8)), ((80, 160), (20, 40))])
+@pytest.mark.parametrize(("size", "small"), [((8, 8), (40, 40)), ((80, 160), (20, 40))])
 def test_pictures_keep_their_proportions(size: tuple[int, int], small: tuple[int, int]) -> None:
     assert shrink(np.zeros((*size, 3), np.uint8)).shape == (*small, 3)

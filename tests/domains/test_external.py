@@ -42,7 +42,7 @@ def make(**changes):
 
 @pytest.fixture(scope="module")
 def example():
-    return load_domain(settings(RUN, domain={"folder": EXAMPLES}))
+    return load_domain(settings(RUN, domain={"folder": str(EXAMPLES)}))
 
 
 def test_the_documented_example_is_searched(example):
@@ -72,7 +72,7 @@ def test_the_example_is_measured_by_what_it_draws(example):
 def external(folder: Path, text: str = GENERATOR, name: str = "plain", **changes):
     """The settings of a run whose generator is written beside it."""
     (folder / f"{name}.py").write_text(text)
-    domain = {"generator": f"{name}:make", "folder": folder, "arguments": changes}
+    domain = {"generator": f"{name}:make", "folder": str(folder), "arguments": changes}
     return settings(RUN, domain=domain)
 
 

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from domain_settings import settings
 
-from qdgs_jax.cli.search import packaged_run
 from qdgs_jax.domains import load_domain
 from qdgs_jax.domains.prompted import PromptedDomain
 from qdgs_jax.domains.prompts import PromptPair, embed_prompts
@@ -29,10 +28,12 @@ from qdgs_jax.domains.weights import ASSETS, load_clip
 from qdgs_jax.ports.errors import CheckpointError
 from qdgs_jax.ports.model_folder import load_model
 
+RUN = (ASSETS / "shapes.toml").read_text()
+
 
 @pytest.fixture(scope="module")
 def config():
-    return settings(packaged_run("shapes"))
+    return settings(RUN)
 
 
 def text_tables():
@@ -146,7 +147,7 @@ def test_penalties_lower_the_objective_and_feed_the_memory(config, domain):
     latents = 3.0 * domain.sample(domain.params, jax.random.key(5), 6)
     plain = domain.evaluate(domain.params, (), latents, jax.random.key(0)).fitnesses
     penalties = {"norm_penalty": 0.5, "uniqueness": 0.2}
-    other = load_domain(settings(packaged_run("shapes"), objective=penalties))
+    other = load_domain(settings(RUN, objective=penalties))
     state = other.init_state()
     evaluation = other.evaluate(other.params, state, latents, jax.random.key(0))
     assert np.all(evaluation.fitnesses < plain)
@@ -231,3 +232,40 @@ def test_embedded_weights_say_where_they_come_from(name):
         assert word in card
     json.loads((ASSETS / name / "config.json").read_text())
     assert sum(f.stat().st_size for f in ASSETS.rglob("*") if f.is_file()) < 8_000_000
+
+
+@pytest.mark.parametrize(
+    ("positive", "negative", "moves"),
+    [
+        ("a red shape", "a blue shape", True),
+        ("a regular triangle", "a regular square", True),
+        ("a small shape", "a large shape", True),
+        ("a green shape", "a yellow shape", False),
+        ("a yellow shape", "an orange shape", False),
+        ("a dog", "a cat", False),
+    ],
+)
+def test_a_measure_that_the_generator_cannot_draw_hardly_moves(
+    domain, clip, positive, negative, moves
+):
+    axes = embed_prompts(*clip, [PromptPair((positive,), (negative,))] * 2)
+    targets = domain.params.targets.replace(measures=axes)
+    params = domain.params.replace(targets=targets)
+    spread, other = domain.spread(params, jax.random.key(21))
+    assert spread == other
+    assert spread.hardly_moves != moves
+    assert spread.low < spread.high
+    if moves:
+        assert spread.warning() is None
+        assert 0 < spread.margin < spread.std
+    else:
+        assert spread.warning().startswith("hardly moves over the generator's own images (")
+
+
+def test_a_measure_that_never_reaches_one_of_its_prompts_is_one_sided(domain, clip):
+    pairs = [("a red shape", "a green shape"), ("a green shape", "a red shape")]
+    axes = embed_prompts(*clip, [PromptPair((one,), (two,)) for one, two in pairs])
+    params = domain.params.replace(targets=domain.params.targets.replace(measures=axes))
+    first, second = domain.spread(params, jax.random.key(21))
+    assert first.warning().startswith("is near its first prompt for nearly all")
+    assert second.warning().startswith("is near its second prompt for nearly all")

@@ -2,7 +2,6 @@
 
 import functools
 import math
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 from jax.extend.core import jaxprs_in_params
 from qdax.core.emitters.emitter import Emitter
+from small_search import SETTINGS, objective_and_measures
 
 from qdgs_jax.emitters.registry import ALGORITHMS, archive_settings, build_emitter
 from qdgs_jax.runs.checkpoint import restore_state, save_state
@@ -17,9 +17,6 @@ from qdgs_jax.search import Search
 
 HIGHEST = jax.lax.Precision.HIGHEST
 WITHOUT_PRODUCTS = ("random", "map_elites", "map_elites_line", "dns")
-SETTINGS = SimpleNamespace(
-    emitters=3, branches=3, sigma0=0.5, step_size=0.2, restart=7, normalization="unit"
-)
 # How each paper ranks: by value alone where thresholds anneal, else by status first.
 RANKINGS = {
     "cma_me": "2imp",
@@ -29,10 +26,6 @@ RANKINGS = {
     "cma_mega": "2imp",
     "cma_maega": "imp",
 }
-
-
-def objective_and_measures(latents):
-    return 10 - jnp.sum((latents - 1) ** 2, axis=-1), jnp.tanh(latents[:, :2])
 
 
 @functools.cache

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from checkpoint_formats import safetensors
 
+from qdgs_jax.ports.conversion import recognise
 from qdgs_jax.ports.errors import CheckpointError, naming, printable, show
+from qdgs_jax.ports.readers.tree import named_tensors
 from qdgs_jax.ports.source import open_content
 
 SHARDS = {f"part{i}.safetensors": safetensors({f"w{i}": np.full(2, i)}) for i in range(3)}
@@ -28,7 +30,7 @@ def write_index(folder, names):
 
 def test_the_tensors_of_all_files_are_found(folder):
     with open_content(folder) as content:
-        found = {name: tensor.numpy().tolist() for name, tensor in content.state_dict().items()}
+        found = {name: tensor.numpy().tolist() for name, tensor in named_tensors(content.root)}
     assert found == {"w0": [0, 0], "w1": [1, 1], "w2": [2, 2]}
 
 
@@ -41,8 +43,9 @@ def test_an_error_of_the_reader_names_its_file_alone(folder):
 
 def test_an_error_about_the_content_names_the_folder_once(folder):
     with pytest.raises(CheckpointError) as caught, open_content(folder) as content:
-        content.state_dict("model")
-    assert str(caught.value) == f"{folder}: The file holds no state dict under model."
+        recognise("vae", content)
+    assert str(caught.value).startswith(f"{folder}: This is not a shapes VAE: there is no ")
+    assert str(caught.value).endswith(". The file holds w0, w1, w2.")
 
 
 @pytest.mark.parametrize(

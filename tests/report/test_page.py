@@ -4,18 +4,23 @@ import base64
 import dataclasses
 import io
 import re
+import subprocess
 from html.parser import HTMLParser
+from pathlib import Path
 
 import made_up_run as made_up
 import numpy as np
 import pytest
 from PIL import Image
 
+from qdgs_jax.datasets.thumbnails import SIDE
+from qdgs_jax.experiments.protocol import Bars, Series
 from qdgs_jax.report import charts, svg
-from qdgs_jax.report.atlas import TILE, choose, sprite
+from qdgs_jax.report.atlas import atlases, sprite
 from qdgs_jax.report.colours import viridis
-from qdgs_jax.report.contents import Arm
 from qdgs_jax.report.page import render
+
+CHROMIUM = Path("/usr/bin/chromium")
 
 VOID = {"meta", "path", "rect", "image", "polyline", "br"}
 
@@ -73,9 +78,10 @@ def test_the_page_has_every_section_and_its_figures(page):
         "Atlas of elites",
         "Balance",
         "Search",
-        "Classifiers",
+        "Are the data balanced now?",
+        "Repaired classifiers",
         "Run file",
-        "Versions",
+        "Made with",
         "95.5",
         "+33.5",
         "0.10.2",
@@ -86,41 +92,70 @@ def test_the_page_has_every_section_and_its_figures(page):
 
 def test_every_picture_tells_what_it_shows(page):
     pictures = [attributes for tag, attributes in page.tags if tag == "svg"]
-    assert len(pictures) == 10  # 2 heat maps, atlas, scatter, 2 histograms, groups, 2 curves, lines
+    # Classes, 2 heat maps, atlas, scatter, 2 histograms, 2 curves, lines, groups.
+    assert len(pictures) == 11
     assert all(attributes["role"] == "img" and attributes["aria-label"] for attributes in pictures)
 
 
 def test_texts_of_the_run_file_cannot_become_markup(page):
-    assert not [tag for tag, _ in page.tags if tag in {"up", "square"}]
-    assert "made <up>" in " ".join(page.text)
+    invented = {"up", "square", "they", "circle", "chip"}
+    assert not [tag for tag, _ in page.tags if tag in invented]
+    for text in ("made <up>", "How accurate <they> are.", "labelled '<circle>'", "1 x <chip>"):
+        assert text in " ".join(page.text)
 
 
 def test_a_bare_run_makes_a_page_too():
     data = made_up.run()
-    arm = dataclasses.replace(data.arms[0], dataset_measures=None, shares=None)
-    bare = outline(dataclasses.replace(data, arms=(arm,), atlases=(), accuracy=None))
-    assert "elites of the archives" in " ".join(bare.text)
-    assert "Classifiers" not in " ".join(bare.text)
+    arm = dataclasses.replace(data.arms[0], data=None, balance=None)
+    bare = outline(dataclasses.replace(data, arms=(arm,), atlases=(), sections=(), provenance={}))
+    text = " ".join(bare.text)
+    assert "elites of the archives" in text
+    assert "There is no data set yet:" in text
+    assert "No images were kept of this run:" in text
+    assert "The run did not keep what it was made with." in text
+    assert "classifiers" not in text.lower()
 
 
 def test_an_empty_archive_makes_a_page_too():
     data = made_up.run()
-    none = np.zeros(0)
-    arm = Arm("QDGS", "random", none.astype(int), none, none, none, none)
-    assert outline(dataclasses.replace(data, arms=(arm,), atlases=(), accuracy=None))
+    arm = made_up.bare([], [], "random")
+    assert outline(dataclasses.replace(data, arms=(arm,), atlases=(), sections=()))
+
+
+def test_only_this_runs_own_names_are_shown():
+    """Neither the package nor the report knows what the run was about."""
+    data = made_up.run()
+    text = render(dataclasses.replace(data, sections=()))
+    assert not re.search(r"oracle|classifier|Random sampling|>QDGS<", text)
+    assert "cma_maega searched the generator" in text
+
+
+def test_the_page_says_whether_the_data_are_balanced(page):
+    text = " ".join(" ".join(page.text).split())
+    assert "Yes: every class has its share in every bin." in text
+    assert "cma_maega: 1.00; random: 0.72" in text
+    assert "triangle a red shape 250 250 290" in text
+    assert "<square> a red shape 250 250 210" in text
+
+
+def test_short_groups_are_counted_and_marked():
+    data = made_up.run()
+    swapped = outline(dataclasses.replace(data, arms=data.arms[::-1]))
+    assert "No: 2 of 4 groups are short." in " ".join(swapped.text)
+    marked = [a for tag, a in swapped.tags if tag == "td" and a.get("class") == "short"]
+    assert len(marked) == 2
 
 
 def test_with_more_measures_there_is_a_heat_map_per_pair():
     data = outline(made_up.run(count=3, cells=5))
     titles = [a["aria-label"] for tag, a in data.tags if tag == "svg"]
-    assert sum(title.startswith("Archive of QDGS") for title in titles) == 3
+    assert sum(title.startswith("Archive of cma_maega") for title in titles) == 3
 
 
 def test_a_heat_map_has_each_elite_in_its_place_and_leaves_the_rest_clear():
     axes = made_up.measures(cells=4)
-    none = np.zeros(0)
     cells = np.array([0, 3, 4 * 2 + 1])  # (colour, shape) = (0, 0), (0, 3), (2, 1)
-    arm = Arm("QDGS", "random", cells, np.array([0.0, 1.0, 0.5]), none, none, none)
+    arm = made_up.bare(cells, [0.0, 1.0, 0.5])
     (image,) = images_of(charts.heat_map(arm, axes, (0, 1), (0.0, 1.0)))
     pixels = np.asarray(image)
     assert pixels.shape == (4, 4, 4)
@@ -135,25 +170,54 @@ def test_a_heat_map_has_each_elite_in_its_place_and_leaves_the_rest_clear():
 
 def test_over_a_pair_of_measures_a_cell_shows_the_best_along_the_others():
     axes = made_up.measures(count=3, cells=2)
-    none = np.zeros(0)
-    arm = Arm("a", "random", np.array([0, 1, 7]), np.array([1.0, 5.0, 2.0]), none, none, none)
+    arm = made_up.bare([0, 1, 7], [1.0, 5.0, 2.0])
     grid = charts.best_per_cell(arm, axes, (0, 1))
     np.testing.assert_array_equal(grid, [[5.0, np.nan], [np.nan, 2.0]])
+    assert charts.filled_places(arm, axes, (0, 1)) == "2 of 4 cells hold an elite."
+    assert charts.filled_places(arm, axes, (1, 2)) == "3 of 4 cells hold an elite."
 
 
-def test_the_atlas_shows_the_best_elite_of_each_place_where_it_belongs():
-    cells = np.array([0, 1, 40 * 39 + 39])  # the first two share a place of 20 x 20
-    rows, places, size = choose(cells, np.array([1.0, 2.0, 0.5]), (40, 40), (0, 1))
-    assert size == (20, 20)
-    assert rows.tolist() == [1, 2]
-    assert places.tolist() == [[0, 0], [19, 19]]
-    images = np.zeros((2, 8, 8, 3), np.uint8)
+def test_the_atlas_shows_each_elite_where_it_belongs():
+    places = np.array([[0, 0], [19, 19]])
+    images = np.zeros((2, SIDE, SIDE, 3), np.uint8)
     images[0, ..., 0], images[1, ..., 2] = 255, 255
-    pixels = np.asarray(Image.open(io.BytesIO(sprite(images, places, size, (0, 1)).sprite)))
-    assert pixels.shape == (20 * TILE, 20 * TILE, 4)
+    pixels = np.asarray(Image.open(io.BytesIO(sprite(images, places, (20, 20), (0, 1)).sprite)))
+    assert pixels.shape == (20 * SIDE, 20 * SIDE, 4)
     assert pixels[-1, 0].tolist() == [255, 0, 0, 255]
     assert pixels[0, -1].tolist() == [0, 0, 255, 255]
     assert pixels[0, 0, 3] == 0
+
+
+@pytest.mark.parametrize("size", [(20, 20), (20, 5), (3, 20), (1, 1)])
+def test_places_of_an_atlas_are_square(size):
+    picture = sprite([np.zeros((SIDE, SIDE, 3), np.uint8)], np.array([[0, 0]]), size, (0, 1))
+    markup = charts.atlas(picture, made_up.measures())
+    (image,) = re.findall(r'<image[^>]*width="([\d.]+)" height="([\d.]+)"', markup)
+    width, height = map(float, image)
+    assert width / size[0] == pytest.approx(height / size[1], rel=2e-3)
+
+
+def test_pictures_that_are_not_square_keep_their_proportions():
+    picture = sprite([np.full((SIDE, 20, 3), 7, np.uint8)], np.array([[0, 0]]), (1, 1), (0, 1))
+    pixels = np.asarray(Image.open(io.BytesIO(picture.sprite)))
+    assert pixels[0, :, 3].tolist() == [0] * 10 + [255] * 20 + [0] * 10
+
+
+def test_an_atlas_shows_only_elites_that_have_a_thumbnail():
+    cells = made_up.elites([0, 3], [2.0, 1.0])
+    picture = np.zeros((SIDE, SIDE, 3), np.uint8)
+    (made,) = atlases(cells, (2, 2), {3: picture})
+    assert made.shown == 1
+    assert atlases(cells, (2, 2), {}) == ()
+
+
+def test_the_line_of_equal_shares_crosses_no_figure():
+    series = [Series("run", "run", [0.2, 0.3, 0.5]), Series("b", "baseline", [0.9, 0.05, 0.05])]
+    markup = charts.bars(Bars("Shares", ("a", "b", "c"), series))
+    (line,) = map(float, re.findall(r'class="mark" d="M([\d.]+) ', markup))
+    figures = re.findall(r'x="([\d.]+)"[^>]*text-anchor="end">[\d.]+\S*%', markup)
+    assert len(figures) == 6
+    assert all(float(x) - 7 * svg.LETTER > line for x in figures)  # seven letters end there
 
 
 def test_viridis_runs_evenly_from_dark_to_bright():
@@ -182,7 +246,7 @@ def test_a_histogram_counts_images_beyond_the_range_at_its_edges():
     axes = made_up.measures()
     data = dataclasses.replace(
         made_up.run().arms[0],
-        dataset_measures=np.array([[-0.5, 0.0], [-0.1, 0.0], [0.3, 0.0], [0.0, 0.0]], np.float32),
+        data=made_up.data_set(np.array([[-0.5, 0], [-0.1, 0], [0.3, 0], [0, 0]], np.float32)),
     )
     (points,) = re.findall(r'points="([^"]*)"', charts.histogram([data], axes, 0))
     x, y = np.array([point.split(",") for point in points.split()], float).T
@@ -210,3 +274,17 @@ def test_points_beyond_an_axis_stay_in_the_frame():
     plot = svg.Plot(svg.Axis(0.0, 1.0, "x"), svg.Axis(0.0, 1.0, "y"))
     assert plot.px(-5.0) == plot.left
     assert plot.py(9.0) == plot.top
+
+
+@pytest.mark.skipif(not CHROMIUM.is_file(), reason="needs Chromium")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_draws_the_page(tmp_path, width):
+    page = tmp_path / "index.html"
+    page.write_text(render(made_up.run()), encoding="utf-8")
+    shot = tmp_path / "shot.png"
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+    command += [f"--screenshot={shot}", f"--window-size={width},3000", page.as_uri()]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    pixels = np.asarray(Image.open(shot).convert("L"))
+    assert pixels.shape == (3000, width)
+    assert np.unique(pixels).size > 50

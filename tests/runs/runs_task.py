@@ -1,6 +1,5 @@
 """A tiny search for the tests of run folders; as a program, a process for them to kill."""
 
-import os
 import sys
 import time
 from pathlib import Path
@@ -48,15 +47,5 @@ def task(steps=STEPS, algorithm="cma_maega"):
     )
 
 
-def child(folder, steps):
-    """Search in a process of its own, slowly and with a checkpoint after each chunk."""
-    number = os.fork()
-    if number == 0:
-        run_search(RunFolder(folder), task(steps), on_chunk=lambda row: time.sleep(0.03))
-        os._exit(0)
-    return number
-
-
-if __name__ == "__main__":  # per line of the input, one process more; none before JAX has threads
-    for line in sys.stdin:
-        print(child(Path(sys.argv[1]), int(line)), flush=True)
+if __name__ == "__main__":  # slowly, so that there is time to disturb it
+    run_search(RunFolder(Path(sys.argv[1])), task(int(sys.argv[2])), lambda row: time.sleep(0.02))

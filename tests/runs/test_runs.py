@@ -96,44 +96,49 @@ def test_the_two_newest_checkpoints_are_kept(unbroken):
     assert len(steps) == len(list(unbroken.checkpoints.iterdir())) == 2
 
 
-def test_a_search_killed_again_and_again_equals_one_never_stopped(folder, tmp_path, search_task):
-    """One process after the other is killed at a random moment of its work."""
-    steps = 5 * STEPS
+def test_a_search_killed_at_any_moment_equals_one_never_stopped(folder, tmp_path, search_task):
+    """A stopped process leaves what a killed one leaves: so one process is killed many times."""
+    steps = 10 * STEPS
     longer = dataclasses.replace(search_task, steps=steps, checkpoint_seconds=3600.0)
     unbroken = RunFolder(tmp_path / "unbroken")
     unbroken.create(CONFIG)
     assert run_search(unbroken, longer)
 
+    killed = []
     chance = random.Random(0)
-    command = [sys.executable, Path(__file__).with_name("runs_task.py"), folder.path]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as mother:
-        for _ in range(KILLS):
-            before = modified(folder.metrics_file)
-            print(steps, file=mother.stdin, flush=True)
-            child = int(mother.stdout.readline())
-            deadline = time.monotonic() + 300
-            while modified(folder.metrics_file) == before and time.monotonic() < deadline:
-                time.sleep(0.003)
-            time.sleep(chance.uniform(0.0, 0.2))
-            os.kill(child, signal.SIGKILL)
-            while is_running(child):
-                time.sleep(0.003)
-            assert not folder.finished
-    assert CHUNK < folder.last_step < steps
-    assert run_search(folder, longer)
-    assert_same_run(folder, unbroken, longer)
-    assert not list(folder.path.rglob("*.tmp"))
+    program = Path(__file__).with_name("runs_task.py")
+    child = subprocess.Popen(
+        [sys.executable, program, folder.path, str(steps)], stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 500
+    while not folder.read_metrics() and time.monotonic() < deadline and child.poll() is None:
+        time.sleep(0.003)
+    for number in range(KILLS):
+        time.sleep(chance.uniform(0.0, 0.2))
+        os.kill(child.pid, signal.SIGSTOP if number < KILLS - 1 else signal.SIGKILL)
+        if number < KILLS - 1:
+            wait_until_stopped(child.pid)
+            killed.append(RunFolder(tmp_path / f"killed-{number}"))
+            shutil.copytree(folder.path, killed[-1].path)
+            os.kill(child.pid, signal.SIGCONT)
+    _, errors = child.communicate()
+    assert child.returncode == -signal.SIGKILL, errors
+
+    for each in (*killed, folder):
+        assert not each.finished
+        assert run_search(each, longer)
+        assert_same_run(each, unbroken, longer)
+        assert not list(each.path.rglob("*.tmp"))
 
 
-def modified(file):
-    return file.stat().st_mtime_ns if file.exists() else 0
-
-
-def is_running(number):
-    """Whether a process still runs; the dead one that nobody waited for does not."""
-    return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+def wait_until_stopped(number):
+    """Wait until all threads of a process stand still."""
+    threads = Path(f"/proc/{number}/task")
+    while any(
+        (thread / "stat").read_text().rpartition(")")[2].split()[0] != "T"
+        for thread in threads.iterdir()
+    ):
+        time.sleep(0.001)
 
 
 def test_what_a_kill_can_leave_behind_is_cleared_away(folder, unbroken, search_task):

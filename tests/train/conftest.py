@@ -6,20 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from labelled_rows import labelled
 
-from qdgs_jax.datasets.selection import Rows
 from qdgs_jax.datasets.shards import write_shards
 from qdgs_jax.domains.shapes_drawing import biased_dataset
 
 
 def write_drawings(folder: Path, images: np.ndarray, labels: np.ndarray) -> Path:
     count = len(labels)
-    rows = Rows(
-        cells=np.arange(count),
-        labels=labels,
-        objectives=np.zeros(count, np.float32),
-        measures=np.zeros((count, 1), np.float32),
-    )
+    rows = labelled(labels, np.zeros((count, 1), np.float32))
     names = {"label_names": ("triangle", "square"), "measure_names": ("shape",)}
     write_shards(folder, rows, [images], **names, shard_size=60)
     return folder

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from flax import nnx
+from labelled_rows import labelled
 
+from qdgs_jax.datasets.shards import write_shards
 from qdgs_jax.models.shape_classifier import ShapeClassifier
-from qdgs_jax.train.classify import TrainedClassifier, train_classifier
+from qdgs_jax.train.classify import TrainedClassifier, load_classifier, train_classifier
 from qdgs_jax.train.loader import load_images
 
 
@@ -28,7 +30,7 @@ def test_it_learns_and_is_tested_on_images_held_back(trained: TrainedClassifier)
 def test_its_parameters_make_the_network_again(
     trained: TrainedClassifier, biased_drawings: Path
 ) -> None:
-    assert trained.config()["model"] == "shape-classifier"
+    assert trained.config()["kind"] == "shape_classifier"
     model = ShapeClassifier(trained.cfg, rngs=nnx.Rngs(0))
     state = nnx.state(model)
     nnx.replace_by_pure_dict(state, trained.params)
@@ -56,3 +58,40 @@ def test_impossible_settings_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         train_classifier(biased_drawings, **settings)  # type: ignore[arg-type]
+
+
+def test_it_is_written_and_read_back_and_answers_the_same(
+    trained: TrainedClassifier, biased_drawings: Path, tmp_path: Path
+) -> None:
+    trained.save(tmp_path / "classifier")
+    read = load_classifier(tmp_path / "classifier")
+    assert read.label_names == ("triangle", "square")
+    data = load_images(biased_drawings, 32)
+    right = read.classify(data.images) == data.labels
+    expected = 120 * trained.train_accuracy + 40 * np.mean(trained.test_accuracy)
+    assert right.sum() == pytest.approx(expected, abs=1.5)
+
+
+def test_any_number_of_classes_and_any_size(tmp_path: Path) -> None:
+    """Three classes that differ in their colour, on small pictures that are not square."""
+    labels = np.arange(90) % 3
+    pictures = np.zeros((90, 20, 24, 3), np.uint8)
+    pictures[np.arange(90), :, :, labels] = 255
+    names = ("red", "green", "blue")
+    rows = labelled(labels, np.zeros((90, 1)))
+    write_shards(tmp_path / "set", rows, [pictures], label_names=names, measure_names=("hue",))
+    trained = train_classifier(tmp_path / "set", epochs=30)
+    assert (trained.cfg.image_size, trained.cfg.num_classes) == (16, 3)
+    assert trained.test_accuracy == (1.0, 1.0, 1.0)
+    trained.save(tmp_path / "classifier")
+    read = load_classifier(tmp_path / "classifier")
+    assert read.label_names == names
+    np.testing.assert_array_equal(read.classify(pictures), labels)
+
+
+def test_a_single_class_is_refused(tmp_path: Path) -> None:
+    rows = labelled(np.zeros(4), np.zeros((4, 1)))
+    pictures = [np.zeros((4, 8, 8, 3), np.uint8)]
+    write_shards(tmp_path / "set", rows, pictures, label_names=("one",), measure_names=("hue",))
+    with pytest.raises(ValueError, match="the only class"):
+        train_classifier(tmp_path / "set")

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qdgs_jax.datasets.shards import ShardError, ShardSource
+from qdgs_jax.datasets.manifest import ShardError
+from qdgs_jax.datasets.shards import ShardSource
 from qdgs_jax.train.loader import area_average, area_weights, load_images
 
 

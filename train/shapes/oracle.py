@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qdgs_jax import keys
 from qdgs_jax.domains.shapes_drawing import red_blue_scene, render
 from qdgs_jax.models.shape_classifier import ShapeClassifierConfig
 from qdgs_jax.train.loader import area_average, load_images
@@ -103,7 +104,9 @@ def train_oracle(
         epochs: passes over them.
     """
     cfg = ShapeClassifierConfig(image_size=image_size)
-    draw_key, test_key, init_key, order_key = jax.random.split(jax.random.key(seed), 4)
+    draw_key, test_key, init_key, order_key = jax.random.split(
+        keys.stream(keys.root(seed), "oracle"), 4
+    )
     drawn = [
         _rough_drawings(key, CHUNK, image_size)
         for key in jax.random.split(draw_key, -(-images // CHUNK))

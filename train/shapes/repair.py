@@ -2,7 +2,7 @@
 
 Classifiers learn triangle against square from drawings in which triangles are mostly red and
 squares mostly blue, for several strengths of that bias, and then see a generated data set: one from
-a search (QDGS), one of random samples of the same generator labelled the same way (Rand), or none.
+a search, one of random samples of the same generator labelled the same way (its baseline), or none.
 A balanced set of drawings shows what each has learnt, group by group. (Chang et al. 2024,
 arXiv:2312.14369.)
 """
@@ -14,24 +14,24 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
 
+from qdgs_jax import keys
 from qdgs_jax.domains.shapes_drawing import balanced_dataset, biased_dataset
 from qdgs_jax.models.shape_classifier import ShapeClassifierConfig
 from qdgs_jax.train.loader import LabelledImages, load_images
 from qdgs_jax.train.loop import FitSettings, Params, fit, in_groups, init_models, predict
 
-ARMS = ("none", "rand", "qdgs")
-ARM_TITLES = {"none": "no repair", "rand": "Rand", "qdgs": "QDGS"}
+ARMS = ("none", "baseline", "run")
 GROUPS = ("red triangle", "blue triangle", "red square", "blue square")  # 2 * shape + colour
 Progress = Callable[[str, float], None]  # (what is being done, finished share of it in [0, 1])
 
 
 class RepairSettings(Protocol):
-    """What the experiment reads of a run file's [classifier] table."""
+    """What the experiment reads of a run file's [repair] table."""
 
     @property
     def image_size(self) -> int:
@@ -96,10 +96,6 @@ class RepairResult:
         """Float[J]: by how much the arm's balanced accuracy exceeds that of no repair."""
         return self.mean(arm) - self.mean("none")
 
-    def table_header(self) -> list[str]:
-        """Titles of the columns of `table_rows`."""
-        return ["bias", *(ARM_TITLES[arm] for arm in ARMS), "gain of QDGS"]
-
     def table_rows(self) -> list[list[str]]:
         """Balanced accuracy in per cent, mean ± standard error over the seeds, a row per bias."""
         rows = []
@@ -109,7 +105,7 @@ class RepairResult:
                 error = self.standard_error(arm)[j]
                 spread = "" if math.isnan(error) else f" ± {100 * error:.1f}"
                 cells.append(f"{100 * self.mean(arm)[j]:.1f}{spread}")
-            rows.append([f"{bias:.2f}", *cells, f"{100 * self.gain('qdgs')[j]:+.1f}"])
+            rows.append([f"{bias:.2f}", *cells, f"{100 * self.gain('run')[j]:+.1f}"])
         return rows
 
     def to_json(self) -> str:
@@ -142,8 +138,8 @@ class RepairResult:
 
 
 def run_repair(
-    qdgs_dir: str | os.PathLike[str],
-    rand_dir: str | os.PathLike[str],
+    run_dir: str | os.PathLike[str],
+    baseline_dir: str | os.PathLike[str],
     settings: RepairSettings,
     seed: int,
     progress: Progress | None = None,
@@ -153,8 +149,8 @@ def run_repair(
     """Train biased classifiers, repair them with each data set, and test them.
 
     Args:
-        qdgs_dir: data set of a search, with classes triangle and square in this order.
-        rand_dir: data set of random samples, labelled the same way.
+        run_dir: data set of a search, with classes triangle and square in this order.
+        baseline_dir: data set of random samples, labelled the same way.
         settings: sizes of the experiment.
         seed: of drawings, initial weights and orders. Equal arguments give equal results.
         progress: told what is being done and how much of it is finished.
@@ -167,14 +163,19 @@ def run_repair(
     cfg = ShapeClassifierConfig(image_size=settings.image_size)
     data = {
         arm: _binary(load_images(folder, settings.image_size), folder)
-        for arm, folder in (("rand", rand_dir), ("qdgs", qdgs_dir))
+        for arm, folder in (("baseline", baseline_dir), ("run", run_dir))
     }
     report = progress or (lambda _what, _share: None)
-    test = balanced_dataset(seed + 1, settings.test_images, settings.image_size)
-    params = {"none": _train_biased(cfg, settings, seed, report, group)}
+    count = len(settings.biases) * settings.seeds
+    train_seeds, test_seed = _drawing_seeds(seed, count)
+    model_keys = _model_keys(seed, count)
+    test = balanced_dataset(test_seed, settings.test_images, settings.image_size)
+    params = {"none": _train_biased(cfg, settings, train_seeds, model_keys, report, group)}
     for arm, images in data.items():
-        title = f"repair with {ARM_TITLES[arm]}"
-        params[arm] = _repair(cfg, settings, params["none"], images, seed, title, report, group)
+        title = f"repair with the data set of the {arm}"
+        params[arm] = _repair(
+            cfg, settings, params["none"], images, model_keys, title, report, group
+        )
     shape = (len(settings.biases), settings.seeds)
     accuracy = {}
     for number, arm in enumerate(ARMS):
@@ -194,24 +195,36 @@ def _binary(data: LabelledImages, folder: str | os.PathLike[str]) -> LabelledIma
     return data
 
 
-def _model_keys(seed: int, count: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Keys [count] for the initial weights, the order in training and the order in repair."""
-    init, train, repair = jax.random.split(jax.random.key(seed), 3)
-    return tuple(jax.random.split(key, count) for key in (init, train, repair))  # type: ignore[return-value]
+def _drawing_seeds(seed: int, count: int) -> tuple[np.ndarray, int]:
+    """Seeds of the drawings that each classifier learns from, Int[count], and of the test's."""
+    seeds = keys.numpy_stream(seed, "repair").integers(0, 2**31, count + 1)
+    return seeds[:count], int(seeds[count])
+
+
+class _ModelKeys(NamedTuple):
+    """Keys [count]: for initial weights, the order in training and the order in repair."""
+
+    init: jax.Array
+    train: jax.Array
+    repair: jax.Array
+
+
+def _model_keys(seed: int, count: int) -> _ModelKeys:
+    parts = jax.random.split(keys.stream(keys.root(seed), "repair"), 3)
+    return _ModelKeys(*(jax.random.split(key, count) for key in parts))
 
 
 def _train_biased(
     cfg: ShapeClassifierConfig,
     settings: RepairSettings,
-    seed: int,
+    seeds: np.ndarray,
+    model_keys: _ModelKeys,
     report: Progress,
     group: int | None,
 ) -> Params:
     """Parameters of the biased classifiers; model number = bias index * seeds + seed index."""
     count = len(settings.biases) * settings.seeds
-    init_keys, order_keys, _ = _model_keys(seed, count)
     fitting = FitSettings(epochs=settings.train_epochs)
-    seeds = np.random.SeedSequence(seed).generate_state(count)
 
     def train(models: slice) -> Params:
         drawn = [
@@ -224,8 +237,8 @@ def _train_biased(
             for m in range(models.start, models.stop)
         ]
         images, labels = (np.stack([data[i] for data in drawn]) for i in (0, 1))
-        params = init_models(cfg, init_keys[models])
-        return fit(cfg, fitting, params, images, labels, order_keys[models])
+        params = init_models(cfg, model_keys.init[models])
+        return fit(cfg, fitting, params, images, labels, model_keys.train[models])
 
     return in_groups(
         train, count, group=group, progress=lambda share: report("train on biased drawings", share)
@@ -237,7 +250,7 @@ def _repair(
     settings: RepairSettings,
     params: Params,
     data: LabelledImages,
-    seed: int,
+    model_keys: _ModelKeys,
     title: str,
     report: Progress,
     group: int | None,
@@ -249,7 +262,6 @@ def _repair(
     taught.
     """
     count = len(settings.biases) * settings.seeds
-    _, _, keys = _model_keys(seed, count)
     fitting = FitSettings(
         epochs=settings.repair_epochs, batch_size=10, learning_rate=5e-3, mirrored=True
     )
@@ -257,7 +269,7 @@ def _repair(
 
     def repair(models: slice) -> Params:
         start = jax.tree.map(lambda value: value[models], params)
-        return fit(cfg, fitting, start, images, labels, keys[models])
+        return fit(cfg, fitting, start, images, labels, model_keys.repair[models])
 
     return in_groups(repair, count, group=group, progress=lambda share: report(title, share))
 

@@ -1,0 +1,51 @@
+"""Files that stand in for a checkpoint: what a download or a clone left instead of it."""
+
+from __future__ import annotations
+
+from qdgs_jax.ports.errors import show
+
+_LONGEST = 512  # bytes that are looked at
+_PAGES = (b"<!doctype", b"<html", b"<?xml")
+_STARTS = (
+    (b"\x1f\x8b", "This is a gzip archive: unpack it first."),
+    (b"\xfd7zXZ", "This is an xz archive: unpack it first."),
+    (b"\x89HDF", "This is an HDF5 file, such as Keras writes, which is not read."),
+    (b"GGUF", "This is a GGUF file of quantised weights, which is not read."),
+)
+
+
+def stand_in(start: bytes, length: int) -> str | None:
+    """Say what a file is, if it is one that stands in for another; None if it may be sound.
+
+    Args:
+        start: its first bytes.
+        length: its size in bytes.
+    """
+    if not length:
+        return "The file is empty: download it again."
+    text = start[:_LONGEST].lstrip(b"\xef\xbb\xbf \t\r\n")
+    if text.startswith(b"version https://git-lfs"):
+        return (
+            "This is a Git LFS pointer, not the file that it stands for: run `git lfs pull` in its "
+            "repository, or download the file itself."
+        )
+    if text[:1] == b"<" and any(tag in text.lower() for tag in _PAGES):
+        return (
+            "This is a web page, not the file that it was meant to be: its site may want a login, "
+            "a licence accepted, or the link of the raw file."
+        )
+    for magic, what in _STARTS:
+        if start.startswith(magic):
+            return what
+    return None
+
+
+def told_text(start: bytes) -> str | None:
+    """Quote the start of a file that is a text, such as a server's refusal; None if it is none."""
+    try:
+        text = start[:_LONGEST].decode()
+    except UnicodeDecodeError:
+        return None
+    if not all(letter.isprintable() or letter in "\t\r\n" for letter in text):
+        return None
+    return f"It is a text that begins with {show(text)}."

@@ -1,0 +1,130 @@
+"""`qdgs generate`: from a finished search to labelled data sets."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from qdgs_jax.cli.console import console, say
+
+if TYPE_CHECKING:
+    from qdgs_jax.datasets.balance import Balance
+    from qdgs_jax.datasets.manifest import Manifest
+    from qdgs_jax.runs.folder import RunFolder
+
+
+def generate(
+    run: Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the run's data set alone.", show_default="RUN/data"),
+    ] = None,
+    images: Annotated[
+        int | None, typer.Option(min=1, help="Instead of the run file's number of images.")
+    ] = None,
+    margin: Annotated[
+        float | None, typer.Option(min=0.0, help="Instead of the run file's margin.")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Write nothing where a class or bin would be short.")
+    ] = False,
+) -> None:
+    """Decode a finished run's elites into a labelled, balanced data set."""
+    from qdgs_jax.datasets.manifest import refuse_other_dataset
+    from qdgs_jax.domains import load_domain
+    from qdgs_jax.runs.folder import RunFolder
+
+    folder = RunFolder(run)
+    folder.check_finished()
+    refuse_other_dataset(out or folder.data)
+    given = {"images": images, "margin": margin}
+    changes = {name: value for name, value in given.items() if value is not None}
+    domain = load_domain(folder.config())
+    write_data_sets(folder, domain, out=out, changes=changes, strict=strict)
+
+
+def write_data_sets(
+    folder: RunFolder,
+    domain: Any,
+    *,
+    out: Path | None = None,
+    changes: Mapping[str, Any] | None = None,
+    strict: bool = False,
+) -> None:
+    """Write the data sets of a run and of its baseline, and say whether they are balanced.
+
+    Args:
+        folder: the run.
+        domain: its `Domain`.
+        out: folder for the run's data set; its baseline's is left out then.
+        changes: fields of the table [dataset] to change.
+        strict: refuse a run's data set with short groups. A baseline's may have them: what the
+            generator draws by itself is what it is compared by.
+    """
+    from qdgs_jax.datasets.generate import generate_dataset
+    from qdgs_jax.datasets.manifest import refuse_other_dataset
+
+    finished = [folder] if out else [f for f in (folder, folder.baseline) if f.finished]
+    for each in finished:
+        refuse_other_dataset(out or each.data)
+    for each in finished:
+        algorithm = each.config().search.algorithm
+        target = out or each.data
+        with counting(f"images of {algorithm}") as progress:
+            manifest = generate_dataset(
+                each,
+                domain,
+                progress,
+                out=target,
+                changes=changes,
+                strict=strict and each is folder,
+            )
+        show_manifest(target, algorithm, manifest)
+
+
+def show_manifest(target: Path, algorithm: str, manifest: Manifest) -> None:
+    """Print what a data set holds, whether it is balanced, and what is doubtful about it."""
+    say(f"{target}: {manifest.count} images of {algorithm}")
+    if manifest.balance is not None:
+        show_balance(manifest.balance, f"{algorithm}: images by class and bin")
+    for note in manifest.notes:
+        say(f"warning: {note}", "yellow")
+
+
+def show_balance(balance: Balance, title: str) -> None:
+    """Print what was asked of each class and bin, and what it got."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title), title_justify="left")
+    for name in ("class", "bin"):
+        table.add_column(name)
+    for name in ("asked", "got"):
+        table.add_column(name, justify="right")
+    for group in balance.labels:
+        table.add_row(Text(group.label), "all", str(group.asked), str(group.got))
+    table.add_section()
+    for group in balance.groups:
+        table.add_row(Text(group.label), Text(group.bin), str(group.asked), str(group.got))
+    console().print(table)
+    say(f"{balance.got} of {balance.asked} images; smallest to largest group {balance.ratio:.2f}")
+    if balance.short:
+        say(f"{len(balance.short)} of {len(balance.groups)} groups are short", "yellow")
+
+
+@contextlib.contextmanager
+def counting(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how much is done: a bar on a terminal, nothing elsewhere."""
+    screen = console()
+    if not screen.is_terminal:
+        yield lambda done, total: None
+        return
+    from rich.progress import Progress
+
+    with Progress(console=screen, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,151 @@
+"""The repair experiment as a plug-in: what it needs, what it says, what is read back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from labelled_rows import labelled
+from run_text import RUN
+
+from qdgs_jax.datasets.shards import write_shards
+from qdgs_jax.experiments import experiments_of, run_experiments
+from qdgs_jax.experiments import shapes_repair as module
+from qdgs_jax.experiments.protocol import ExperimentError, arm_names
+from qdgs_jax.experiments.shapes_repair import ShapesRepair, names_in_order
+from qdgs_jax.runs.config import parse_run
+from qdgs_jax.runs.config import baseline_of
+from qdgs_jax.runs.folder import RunFolder
+from qdgs_jax.train.shapes.repair import ARMS, GROUPS, RepairResult
+
+TRIANGLE, SQUARE = "a triangle with 3 edges", "a square or diamond with 4 edges"
+
+
+def make_run(
+    path: Path, text: str = RUN, classes: tuple[str, ...] = (TRIANGLE, SQUARE)
+) -> RunFolder:
+    folder = RunFolder(path)
+    config = parse_run(text)
+    folder.create(config)
+    folder.baseline.create(baseline_of(config))
+    for each in (folder, folder.baseline):
+        rows = labelled(np.arange(4) % len(classes), np.zeros((4, 2)))
+        pictures = [np.zeros((4, 8, 8, 3), np.uint8)]
+        names = {"label_names": classes, "measure_names": ("colour", "shape")}
+        write_shards(each.data, rows, pictures, **names)
+    return folder
+
+
+def test_the_run_it_was_made_for_is_let_through(tmp_path: Path) -> None:
+    ShapesRepair().check(make_run(tmp_path / "run"))
+
+
+def test_exchanged_prompts_are_refused_by_name(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", classes=(SQUARE, TRIANGLE))
+    message = r"classes are triangle and square in this order, but .* are 'a square or diamond"
+    with pytest.raises(ExperimentError, match=message):
+        ShapesRepair().check(folder)
+
+
+@pytest.mark.parametrize(
+    ("positive", "negative"),
+    [("a green shape", "a yellow shape"), ("a blue shape", "a red shape")],
+)
+def test_other_colours_are_refused_by_name(tmp_path: Path, positive: str, negative: str) -> None:
+    text = RUN.replace('"a red shape"', f'"{positive}"').replace(
+        'negative = "a blue shape"', f'negative = "{negative}"'
+    )
+    with pytest.raises(ExperimentError, match=f"from red to blue.*'{positive}' to '{negative}'"):
+        ShapesRepair().check(make_run(tmp_path / "run", text))
+
+
+def test_other_numbers_of_classes_are_refused(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", classes=("triangle", "square", "circle"))
+    with pytest.raises(ExperimentError, match="'circle'"):
+        ShapesRepair().check(folder)
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.create(parse_run(RUN))
+    with pytest.raises(ExperimentError, match="has no baseline to compare with"):
+        run_experiments(folder, lambda done, total: None)
+    folder.baseline.create(baseline_of(folder.config()))
+    with pytest.raises(ExperimentError, match="data holds no data set"):
+        run_experiments(folder, lambda done, total: None)
+
+
+@pytest.mark.parametrize(
+    ("texts", "fits"),
+    [
+        (("a regular triangle", "Squares."), True),
+        (("a square", "a triangle"), False),
+        (("a triangle or a square", "a square"), False),
+        (("a rectangle", "a circle"), False),
+        (("a triangle",), False),
+    ],
+)
+def test_texts_name_their_own_word_alone(texts: tuple[str, ...], fits: bool) -> None:
+    assert names_in_order(texts, ("triangle", "square")) is fits
+
+
+def test_results_are_kept_in_a_folder_of_its_own_and_read_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_run(tmp_path / "run")
+    experiment = ShapesRepair()
+    assert experiment.results(folder) is None
+    accuracy = {arm: np.full((5, 5, 4), 0.5 + 0.1 * i) for i, arm in enumerate(ARMS)}
+    made = RepairResult((0.98, 0.95, 0.9, 0.85, 0.8), accuracy, dict.fromkeys(ARMS, 4))
+    shares = {**dict.fromkeys(GROUPS, 0.2), "red square": 0.1, "unclear": 0.3}
+
+    class Judged:
+        def shares(self) -> dict[str, float]:
+            return shares
+
+        def label_agreement(self) -> float:
+            return 0.9
+
+    class Oracle:
+        accuracy = 0.97
+
+    monkeypatch.setattr(module, "train_oracle", lambda seed, image_size: Oracle())
+    monkeypatch.setattr(module, "judge_dataset", lambda path, oracle: Judged())
+    monkeypatch.setattr(module, "run_repair", lambda *arguments: made)
+    run_experiments(folder, lambda done, total: None)
+    written = sorted(path.name for path in (folder.path / "repair").iterdir())
+    assert written == ["accuracy.json", "groups.json"]
+    result = experiment.results(folder)
+    assert result is not None
+    np.testing.assert_array_equal(result.accuracy.accuracy["run"], accuracy["run"])
+    names = arm_names(folder)
+    assert names == {"run": "cma_maega", "baseline": "random"}
+    first, second = experiment.tables(result, names)
+    assert first.header == ["bias", "no repair", "random", "cma_maega", "gain"]
+    assert first.rows[0] == ["0.98", "50.0 ± 0.0", "60.0 ± 0.0", "70.0 ± 0.0", "+20.0"]
+    assert ["red square", "10.0", "10.0"] in second.rows
+    section = experiment.section(result, names)
+    assert [card.value.strip("%").strip() for card in section.cards] == ["70.0", "10.0"]
+    assert "red square, as the oracle sees it" in section.cards[1].beside
+
+
+def test_a_run_without_the_table_has_no_experiment(tmp_path: Path) -> None:
+    text = RUN[: RUN.index("[repair]")]
+    config = parse_run(text)
+    assert experiments_of(config) == []
+    folder = RunFolder(tmp_path / "run")
+    folder.create(config)
+    with pytest.raises(ExperimentError, match="has no table of an experiment"):
+        run_experiments(folder, lambda done, total: None)
+
+
+def test_damaged_results_are_refused(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    (folder.path / "repair").mkdir(parents=True)
+    accuracy = {arm: np.zeros((1, 1, 4)) for arm in ARMS}
+    result = RepairResult((0.9,), accuracy, dict.fromkeys(ARMS, 4))
+    (folder.path / "repair" / "accuracy.json").write_text(result.to_json())
+    (folder.path / "repair" / "groups.json").write_text('{"shares": {}}')
+    with pytest.raises(ValueError, match="not what the oracle saw"):
+        ShapesRepair().results(folder)
