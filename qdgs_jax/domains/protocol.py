@@ -21,10 +21,11 @@ from qdgs_jax.domains.spread import MeasureSpread
 from qdgs_jax.problem import Problem
 
 P = TypeVar("P")  # pytree of a generator's weights
+Taken = TypeVar("Taken", contravariant=True)  # the same, where it is only taken
 W = TypeVar("W")  # pytree of a domain's weights
 
 
-class Generator(Protocol[P]):
+class Generator(Protocol[Taken]):
     """A frozen image generator as pure functions of its weights.
 
     A generator that truncates holds the factor as a setting and applies it in `sample`.
@@ -34,10 +35,10 @@ class Generator(Protocol[P]):
     def latent_dim(self) -> int:
         """Length D of a latent."""
 
-    def decode(self, params: P, latents: jax.Array) -> jax.Array:
+    def decode(self, params: Taken, latents: jax.Array) -> jax.Array:
         """Images Float[B, H, W, 3] in [0, 1] of latents Float[B, D]."""
 
-    def sample(self, params: P, key: jax.Array, count: int) -> jax.Array:
+    def sample(self, params: Taken, key: jax.Array, count: int) -> jax.Array:
         """Latents Float[count, D] from the generator's prior."""
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 W = TypeVar("W")
 
 
-class StartSettings(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class StartSettings:
     """How much is sampled, and how much of it is kept.
 
     Attributes:

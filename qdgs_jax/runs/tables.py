@@ -102,7 +102,7 @@ class ExternalDomain(Table):
 
 
 class EvaluationConfig(Table):
-    """How latents are evaluated; docs/runs.md says what "auto" means.
+    """How latents are evaluated; docs/evaluation.md says what "auto" means.
 
     Attributes:
         batch: candidates evaluated at a time; 0 evaluates all of a step at once.
