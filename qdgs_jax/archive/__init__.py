@@ -1,7 +1,8 @@
 """Archives: what a search found, the best latent of each cell."""
 
-from qdgs_jax.archive.base import Archive, Genotypes
+from qdgs_jax.archive.base import Genotypes
 from qdgs_jax.archive.cvt import CVTArchive, cvt_centroids
+from qdgs_jax.archive.exchange import Archive
 from qdgs_jax.archive.grid import GridArchive
 from qdgs_jax.archive.insertion import AddInfo, judge
 

@@ -19,7 +19,6 @@ import numpy as np
 from qdax.core.containers.mapelites_repertoire import MapElitesRepertoire
 
 from qdgs_jax.archive.checks import check_thresholds
-from qdgs_jax.archive.exchange import Exchange
 from qdgs_jax.archive.insertion import (
     MAX_BATCH,
     AddInfo,
@@ -39,8 +38,10 @@ Genotypes = Any
 STATIC = {"pytree_node": False}
 
 
-class Archive(Statistics, Exchange, MapElitesRepertoire):
-    """QDax repertoire with thresholds; subclasses say which cell a descriptor belongs to.
+class Cells(Statistics, MapElitesRepertoire):
+    """QDax repertoire with thresholds: an archive, but for its way to the host (`exchange`).
+
+    Subclasses say which cell a descriptor belongs to.
 
     Every array has the cells as its leading axis, which QDax's selectors rely on.
 

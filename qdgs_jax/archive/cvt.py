@@ -16,8 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qdgs_jax.archive.base import STATIC, Archive, Genotypes
+from qdgs_jax.archive.base import STATIC, Genotypes
 from qdgs_jax.archive.checks import Box, checked_ranges
+from qdgs_jax.archive.exchange import Archive
 from qdgs_jax.kmeans import lloyd, nearest
 
 

@@ -8,27 +8,26 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qdgs_jax.archive.base import Cells
 from qdgs_jax.archive.storage import decode, encode
 from qdgs_jax.elites import Elite, Elites
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from qdgs_jax.archive.base import Archive
-
-A = TypeVar("A", bound="Archive")
+A = TypeVar("A", bound=Cells)
 
 _CHUNK_NUMBERS = 2**23  # of latents that are moved at a time
 
 
-class Exchange:
-    """The part of an archive that trades elites with the host."""
+class Archive(Cells):
+    """An archive whose elites come to the host as a table of columns, and back."""
 
     def elites(self) -> Elites:
         """The elites as columns, in the order of their discovery.
@@ -37,7 +36,7 @@ class Exchange:
             ValueError: If the genotypes are not a single array Float[C, D], or there are extra
                 scores.
         """
-        return gather(cast("Archive", self))
+        return gather(self)
 
     @property
     def best_elite(self) -> Elite | None:
@@ -58,7 +57,7 @@ class Exchange:
                 precision of the archive, a threshold is not between threshold_min and the
                 objective, cells repeat or are not those of their measures.
         """
-        return cast("Self", scatter(cast("type[Archive]", cls), elites, settings))
+        return scatter(cls, elites, settings)
 
     def to_frame(self) -> pd.DataFrame:
         """Elites as a table; see `Elites.to_frame`."""
@@ -76,7 +75,7 @@ class Exchange:
         """
         alone = "threshold" not in frame.columns
         elites = Elites.from_frame(frame)
-        return cast("Self", scatter(cast("type[Archive]", cls), elites, settings, alone=alone))
+        return scatter(cls, elites, settings, alone=alone)
 
     def to_parquet(self, path: str | Path) -> None:
         """Write elites and settings to a file; see `Elites.to_parquet`."""
@@ -92,7 +91,7 @@ class Exchange:
         return cls.from_elites(Elites.from_parquet(path))
 
 
-def gather(archive: Archive) -> Elites:
+def gather(archive: Cells) -> Elites:
     """Fetch the elites; see `Archive.elites`."""
     _check_columns(archive)
     count, rows = int(archive.num_elites), _rows_at_a_time(archive)
@@ -107,7 +106,7 @@ def gather(archive: Archive) -> Elites:
 
 
 @functools.partial(jax.jit, static_argnames="rows")
-def _gather_rows(archive: Archive, start: int, rows: int) -> dict[str, jax.Array]:
+def _gather_rows(archive: Cells, start: int, rows: int) -> dict[str, jax.Array]:
     """The elites from number `start` on; the rows after the last are anything."""
     position = jnp.minimum(start + jnp.arange(rows), archive.num_cells - 1)
     cells = jnp.maximum(archive.occupied_cells[position], 0)
@@ -182,7 +181,7 @@ def _filled_up(column: np.ndarray, rows: int) -> np.ndarray:
     return np.pad(column, ((0, missing), *((0, 0),) * (column.ndim - 1))) if missing else column
 
 
-def _rows_at_a_time(archive: Archive) -> int:
+def _rows_at_a_time(archive: Cells) -> int:
     return min(archive.num_cells, max(1, _CHUNK_NUMBERS // max(1, archive.genotypes.shape[1])))
 
 
@@ -204,7 +203,7 @@ def _empty_for(cls: type[A], elites: Elites, settings: Mapping[str, Any]) -> A:
     return archive
 
 
-def _check_columns(archive: Archive) -> None:
+def _check_columns(archive: Cells) -> None:
     shapes = jax.tree.map(jnp.shape, archive.genotypes)
     if not isinstance(shapes, tuple) or len(shapes) != 2 or hasattr(shapes[0], "shape"):
         raise ValueError(
@@ -218,7 +217,7 @@ def _check_columns(archive: Archive) -> None:
         )
 
 
-def _check_row_thresholds(archive: Archive, elites: Elites) -> None:
+def _check_row_thresholds(archive: Cells, elites: Elites) -> None:
     lowest = np.float32(archive.threshold_min)
     thresholds = elites.thresholds
     sound = (thresholds >= lowest) & (thresholds <= np.maximum(elites.objectives, lowest))
@@ -231,7 +230,7 @@ def _check_row_thresholds(archive: Archive, elites: Elites) -> None:
         )
 
 
-def _check_rows(archive: Archive, elites: Elites) -> None:
+def _check_rows(archive: Cells, elites: Elites) -> None:
     finite = np.isfinite(elites.objectives) & np.isfinite(elites.measures).all(1)
     rows = _rows_at_a_time(archive)
     for start in range(0, len(elites), rows):

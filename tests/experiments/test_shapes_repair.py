@@ -14,8 +14,7 @@ from qdgs_jax.experiments import experiments_of, run_experiments
 from qdgs_jax.experiments import shapes_repair as module
 from qdgs_jax.experiments.protocol import ExperimentError, arm_names
 from qdgs_jax.experiments.shapes_repair import ShapesRepair, names_in_order
-from qdgs_jax.runs.config import parse_run
-from qdgs_jax.runs.config import baseline_of
+from qdgs_jax.runs.config import baseline_of, parse_run
 from qdgs_jax.runs.folder import RunFolder
 from qdgs_jax.train.shapes.repair import ARMS, GROUPS, RepairResult
 
