@@ -155,7 +155,7 @@ def prepare_search(config: RunConfig, domain: Any) -> SearchTask:
         settings,
         domain.latent_dim,
         len(config.measures),
-        domain.sample_latents,
+        lambda params, key, count: domain.sample_latents(key, count),
     )
     search = Search(
         domain,
