@@ -384,7 +384,7 @@ def should_stop(config: CMAConfig, state: CMAState) -> jax.Array:
     is bounded by 1 / eps. Those of a separable C are its entries, each as precise as any other:
     there the scales themselves may differ by 1 / eps, in single precision Hansen's 1e14.
     """
-    eps = float(jnp.finfo(state.C.dtype).eps)
+    eps = float(np.finfo(state.C.dtype).eps)
     apart = 1 / math.sqrt(eps) if config.form == "full" else 1 / eps
     largest, smallest = state.scale.max(-1), state.scale.min(-1)
     ill = ~(largest <= apart * smallest) | ~(smallest > 0)  # also true for NaN

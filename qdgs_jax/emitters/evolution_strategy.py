@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from qdax.core.emitters.emitter import Emitter, EmitterState
 
 from qdgs_jax.emitters import checks, cma_es, qdax_driver, ranking, restarts, space
+from qdgs_jax.emitters.ranking import ParentRule, Ranking, Verdict
 
 
 class EvolutionStrategyState(EmitterState):
@@ -58,8 +59,8 @@ class EvolutionStrategyEmitter(Emitter):
     num_emitters: int
     batch: int
     sigma0: float = 0.5
-    ranking: ranking.Ranking = "imp"
-    parent_rule: ranking.ParentRule = "mu"
+    ranking: Ranking = "imp"
+    parent_rule: ParentRule = "mu"
     restart: restarts.RestartRule = "basic"
     bounds: space.Bounds = None
     form: Literal["full", "separable"] = "full"
@@ -161,7 +162,7 @@ class EvolutionStrategyEmitter(Emitter):
         return refreshed
 
     def _project(
-        self, state: EvolutionStrategyState, descriptors: jax.Array, verdict: ranking.Verdict
+        self, state: EvolutionStrategyState, descriptors: jax.Array, verdict: Verdict
     ) -> jax.Array:
         """Progress Float[E, B] along each emitter's direction; -inf for what is not finite."""
         scaled = (descriptors / state.extent).reshape(*verdict.fitnesses.shape, -1)

@@ -28,6 +28,7 @@ from qdgs_jax.emitters import (
     space,
 )
 from qdgs_jax.emitters.optimizer import Optimizer, OptimizerState
+from qdgs_jax.emitters.ranking import ParentRule, Ranking
 
 
 class GradientArborescenceState(EmitterState):
@@ -84,8 +85,8 @@ class GradientArborescenceEmitter(Emitter):
     num_measures: int
     sigma0: float = 0.5
     optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
-    ranking: ranking.Ranking = "imp"
-    parent_rule: ranking.ParentRule = "mu"
+    ranking: Ranking = "imp"
+    parent_rule: ParentRule = "mu"
     restart: restarts.RestartRule = "basic"
     objective_coefficient: Literal["signed", "nonnegative"] = "signed"
     normalization: gradients.Normalization = "unit"
