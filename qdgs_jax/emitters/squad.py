@@ -244,14 +244,16 @@ class SquadEmitter(Emitter):
         key, carried = qdax_driver.step_key(state.key, extra_scores)
         elites = restarts.random_elites(repertoire, key, state.genotypes[members])
         lost = jnp.zeros(self.population, bool).at[members].set(~sound)
+
+        def write(stored: jax.Array, told: jax.Array, otherwise: jax.Array | float) -> jax.Array:
+            where = sound.reshape(-1, *[1] * (told.ndim - 1))
+            rows = jnp.where(where, told, otherwise).astype(stored.dtype)
+            return stored.at[members].set(rows)
+
         moved: SquadState = state.replace(
-            genotypes=state.genotypes.at[members].set(
-                jnp.where(sound[:, None], genotypes.astype(elites.dtype), elites)
-            ),
-            fitnesses=state.fitnesses.at[members].set(jnp.where(sound, fitnesses, 0)),
-            descriptors=state.descriptors.at[members].set(
-                jnp.where(sound[:, None], descriptors / state.extent, 0)
-            ),
+            genotypes=write(state.genotypes, genotypes, elites),
+            fitnesses=write(state.fitnesses, fitnesses, 0.0),
+            descriptors=write(state.descriptors, descriptors / state.extent, 0.0),
             evaluated=state.evaluated.at[members].set(sound),
             optimizer=self.optimizer.reset(optimizer, lost),
             first=(state.first + self.num_emitters) % self.population,

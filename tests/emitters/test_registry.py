@@ -146,11 +146,27 @@ def test_seeds_run_side_by_side():
 
 
 # Normalised QD-scores between those after 15 and after 30 steps: an algorithm of which half the
-# steps are lost does not reach its floor.
-FLOORS: dict = {}
+# steps are lost does not reach its floor. EvoJAX's CMA-ES has none: on a sphere so small it has
+# found all that it will find.
+FLOORS = {
+    "random": 4.1,
+    "map_elites": 4.8,
+    "map_elites_line": 1.2,
+    "cma_me": 4.9,
+    "cma_me_opt": 4.6,
+    "cma_me_rd": 3.9,
+    "cma_mae": 5.0,
+    "omg_mega": 5.0,
+    "cma_mega": 5.0,
+    "cma_maega": 4.7,
+    "dns": 0.62,
+    "squad": 3.2,
+    "evojax:PGPE": 4.4,
+    "evojax:SimpleGA": 4.2,
+}
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", FLOORS)
 def test_every_algorithm_reaches_a_qd_score_that_half_its_steps_do_not_reach(name):
     halves, wholes = [], []
     for seed in range(4):
