@@ -54,6 +54,7 @@ def make(name):
         build_emitter(name, SETTINGS, 4, 2),
         dims=(10, 10),
         ranges=((-1, 1), (-1, 1)),
+        chunk=5,  # divides the numbers of steps below, so that one program serves all
         **archive_settings(name, 0.1, 0.0),
     )
 

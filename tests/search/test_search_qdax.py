@@ -57,7 +57,7 @@ EMITTERS = {
 def test_qdax_emitters_run_in_our_search(name):
     emitter = EMITTERS[name]()
     search = Search.from_function(
-        score, DIM, emitter, **GRID, candidate_gradients=name == "omg_mega"
+        score, DIM, emitter, **GRID, candidate_gradients=name == "omg_mega", chunk=30
     )
     state = search.init((), jnp.full((2, DIM), 0.1), jax.random.key(0))
     state, metrics = search.run((), state, 30)
