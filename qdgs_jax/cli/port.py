@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import enum
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -17,13 +16,20 @@ from qdgs_jax.ports.registry import PORTED
 _LISTED = 8  # parts of a summary
 
 
-Kind = enum.StrEnum("Kind", {name.upper(): name for name in PORTED})
+def _known(kind: str) -> str:
+    if kind not in PORTED:
+        raise typer.BadParameter(f"{kind!r} is not one of {', '.join(map(repr, PORTED))}.")
+    return kind
 
 
 def port(
     kind: Annotated[
-        Kind,
-        typer.Argument(help="Which model it is: stylegan2, clip, adaface or vae.", metavar="KIND"),
+        str,
+        typer.Argument(
+            help=f"Which model it is: {', '.join(PORTED[:-1])} or {PORTED[-1]}.",
+            metavar="KIND",
+            callback=_known,
+        ),
     ],
     source: Annotated[Path, typer.Argument(help="The checkpoint, a file or a folder.")],
     destination: Annotated[
@@ -50,10 +56,10 @@ def port(
     if screen.is_terminal:
         with screen.status("porting") as status:  # Text, for names of files may hold brackets
             summary = convert(
-                kind.value, source, destination, dtype, lambda line: status.update(Text(line))
+                kind, source, destination, dtype, lambda line: status.update(Text(line))
             )
     else:
-        summary = convert(kind.value, source, destination, dtype, say)
+        summary = convert(kind, source, destination, dtype, say)
     say(f"{summary.layout}: {summary.parameters:,} parameters of {summary.dtype}")
     for name, value in summary.details.items():
         say(f"{name}: {printable(str(value))}")
