@@ -167,4 +167,9 @@ def _tags(kind: Any) -> dict[str, type[BaseModel]]:
 
 
 def _unwrapped(kind: Any) -> Any:
-    return typing.get_args(kind)[0] if typing.get_origin(kind) is typing.Annotated else kind
+    """The type itself, where it is annotated or may be None."""
+    if typing.get_origin(kind) is typing.Annotated:
+        return _unwrapped(typing.get_args(kind)[0])
+    members = [member for member in typing.get_args(kind) if member is not type(None)]
+    optional = type(None) in typing.get_args(kind) and len(members) == 1
+    return _unwrapped(members[0]) if optional else kind

@@ -124,6 +124,12 @@ def test_a_minimal_file_gets_defaults_and_odd_texts_survive():
             id="out of range in a list",
         ),
         pytest.param(
+            "test_images = 5000",
+            "test_image = 5000",
+            'my.toml: repair.test_image: unknown field; did you mean "test_images"?',
+            id="unknown field of an experiment",
+        ),
+        pytest.param(
             "qd_score_offset = 0.0",
             "qd_score_offset = nan",
             "my.toml: archive.qd_score_offset = nan: must be a finite number",
