@@ -117,13 +117,7 @@ def doubts(config: RunConfig, domain: Domain[Any], rule: LabelRule, rows: Labell
 def decoded(domain: Domain[Any], latents: np.ndarray) -> Iterator[np.ndarray]:
     """Decode latents Float[N, D] to pictures UInt8[B, H, W, 3], batch by batch."""
     for batch, count in _batches(latents):
-        yield np.asarray(_decoder(domain)(domain.params, batch))[:count]
-
-
-@functools.lru_cache(maxsize=1)
-def _decoder(domain: Domain[Any]) -> Callable[..., jax.Array]:
-    """Compile the generator once for data sets and thumbnails; rounded images leave the device."""
-    return jax.jit(domain.pictures)
+        yield np.asarray(domain.pictures(domain.params, batch))[:count]
 
 
 def _changed(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
