@@ -1,6 +1,5 @@
 """A data set in the folder that the page names; what is cached of it stays in the test's folder."""
 
-# ruff: noqa: F401
 from pathlib import Path
 
 import datasets
