@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraint
 CANDIDATES := $(PYTHON) python3 python3.13 python3.12 python3.11
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full test-fuzz check format clean
+.PHONY: help demo test test-full test-fuzz check docs format clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -31,6 +31,11 @@ check: $(VENV)/dev.stamp ## lint, format, layers and types (these two of an inst
 	$(PIP) --no-deps --target .make/installed .
 	cd .make/installed && PYTHONPATH=. ../../$(BIN)/lint-imports --no-cache --no-logo ../../pyproject.toml
 	cd .make/installed && ../../$(BIN)/mypy --config-file ../../pyproject.toml --cache-dir ../mypy -p qdgs_jax
+
+docs: $(VENV)/docs.stamp ## the pages, into .make/site; no warning is let through
+	rm -rf .make/installed build
+	$(PIP) --no-deps --target .make/installed .
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 format: $(VENV)/dev.stamp ## bring the code into its format
 	$(BIN)/ruff check --fix .
@@ -56,3 +61,7 @@ $(VENV)/run.stamp: $(VENV)/made.stamp pyproject.toml constraints.txt
 $(VENV)/dev.stamp: $(VENV)/made.stamp pyproject.toml constraints.txt
 	$(PIP) -e '.[dev]'
 	@touch $@ $(VENV)/run.stamp
+
+$(VENV)/docs.stamp: $(VENV)/dev.stamp
+	$(PIP) -e '.[dev,docs]'
+	@touch $@

@@ -83,8 +83,8 @@ def convert(
     Raises:
         CheckpointError: if the checkpoint is broken, hostile, incomplete or another model, or the
             destination is taken.
-        OSError: if the disk is full or the place is not writable.
-        In all cases, an interrupt included, nothing is left at the destination.
+        OSError: if the disk is full or the place is not writable. In all cases, an interrupt
+            included, nothing is left at the destination.
     """
     say = progress or (lambda line: None)
     dtype = dtype or "float32"

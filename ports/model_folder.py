@@ -50,8 +50,8 @@ def save_model(
 
     Raises:
         CheckpointError: if the folder already holds something, or what was written cannot be read.
-        OSError: if the disk is full or the place is not writable.
-        In all cases, an interrupt included, nothing is left behind.
+        OSError: if the disk is full or the place is not writable. In all cases, an interrupt
+            included, nothing is left behind.
     """
     from qdgs_jax.ports.orbax_groups import quiet, write_groups
 

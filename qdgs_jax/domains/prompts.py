@@ -52,6 +52,7 @@ def embed_prompts(
     Raises:
         ValueError: if a text has more tokens than the model takes.
     """
+    import jax
     import jax.numpy as jnp
     import numpy as np
 
@@ -66,7 +67,8 @@ def embed_prompts(
                 f"the prompt {text!r} has {len(tokens)} tokens, this CLIP takes {length}: shorten "
                 "it."
             )
-    embeds = clip.embed_texts(jnp.asarray(np.asarray(encoded, np.int32)))
+    with jax.default_matmul_precision("highest"):  # once a run: all measures hang on it
+        embeds = clip.embed_texts(jnp.asarray(np.asarray(encoded, np.int32)))
     row = {text: number for number, text in enumerate(texts)}
 
     def side(members: tuple[str, ...]) -> jnp.ndarray:

@@ -52,10 +52,13 @@ class RunFolder:
     """The files of a run.
 
     Attributes:
-        path: the folder; it may not exist yet.
+        path: the folder, also given as text; it may not exist yet.
     """
 
     path: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))
 
     @property
     def run_file(self) -> Path:
