@@ -151,7 +151,9 @@ def _without_tags(model: type[BaseModel], location: Sequence[int | str]) -> list
 
 def _fields(model: type[BaseModel], location: Sequence[int | str]) -> Mapping[str, FieldInfo]:
     """Find the fields of the table at a location; none where there is no table."""
-    fields: Mapping[str, FieldInfo] = getattr(_kind_at(model, location), "model_fields", {})
+    fields: Mapping[str, FieldInfo] = getattr(
+        _unwrapped(_kind_at(model, location)), "model_fields", {}
+    )
     return fields
 
 

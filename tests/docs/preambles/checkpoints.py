@@ -13,7 +13,7 @@ from qdgs_jax.ports import save_model
 
 
 def write(kind, cfg, model):
-    params = nnx.to_pure_dict(nnx.state(model(cfg, rngs=nnx.Rngs(0)), nnx.Param))
+    params = nnx.to_pure_dict(nnx.state(model(cfg, rngs=nnx.Rngs(0))))
     folder = {"stylegan2": "ffhq-256", "clip": "vit-b-32", "adaface": "ir50", "vae": "vae"}[kind]
     save_model(Path("weights") / folder, {"kind": kind, **dataclasses.asdict(cfg)}, params)
 
