@@ -15,6 +15,7 @@ from qdgs_jax.runs.checkpoint import rows_nbytes, take_snapshot
 from qdgs_jax.runs.host_pool import HostPool
 
 KEPT = 2  # checkpoints: the newest, and one more should that be damaged later
+REST = 20.0  # times as long as a checkpoint took to write, until the next: slow disks cost no more
 _ROOM = 1.1  # memory made ready, per byte of the rows so far: more cells will be occupied
 
 
@@ -43,15 +44,18 @@ class CheckpointWriter:
         about: Mapping[str, Any],
         before: Callable[[], None] = lambda: None,
         written: int | None = None,
+        rest: float = REST,
     ) -> None:
         """Begin to count the time; nothing is written yet.
 
         Args:
             folder: where the checkpoints are.
-            seconds: from one to the next.
+            seconds: from one to the next; 0 is as often as possible.
             about: what each says of itself.
             before: called by the thread before a checkpoint appears.
             written: step of the checkpoint that the search was taken up from.
+            rest: from one to the next pass at least so many times the seconds that it took to
+                write, unless `seconds` is 0.
         """
         self._folder = folder
         self._seconds = seconds
@@ -62,6 +66,8 @@ class CheckpointWriter:
         self._error: BaseException | None = None
         self._last = time.monotonic()
         self._ready = False
+        self._rest = rest
+        self._took = 0.0
         self.stood_still = 0.0
         self.written = written
 
@@ -81,14 +87,19 @@ class CheckpointWriter:
         if self.busy:
             return
         passed = time.monotonic() - self._last
-        if passed >= self._seconds:
+        if passed >= self.interval:
             self.wait()
             self._begin(step, state)
-        elif passed >= self._seconds / 2 and not self._ready:
+        elif passed >= self.interval / 2 and not self._ready:
             self.wait()
             self._ready = True
             wanted = int(_ROOM * rows_nbytes(state, elites))
             self._start(lambda: self._pool.prepare(wanted))
+
+    @property
+    def interval(self) -> float:
+        """Seconds from the last checkpoint to the next."""
+        return max(self._seconds, self._rest * self._took) if self._seconds else 0.0
 
     @property
     def busy(self) -> bool:
@@ -133,6 +144,7 @@ class CheckpointWriter:
             for _, old in find_checkpoints(self._folder)[KEPT:]:
                 shutil.rmtree(old, ignore_errors=True)
             snapshot.give_back(self._pool)
+            self._took = time.monotonic() - self._last
 
         self._start(write)
 

@@ -2,8 +2,8 @@
 
 A search in an archive of 156,250 cells x 7,168 floats, 30 % of them occupied, goes on while its
 state is written. Printed are the seconds that it stands still, how much slower its steps are
-meanwhile, the host's memory beyond the state, and what all this makes of a search's time with a
-checkpoint every two minutes.
+meanwhile, the host's memory beyond the state, and what all this makes of a search's time with the
+default settings: a checkpoint every two minutes, or every 20 times as long as one takes.
 
     python scripts/benchmarks/checkpoints.py  # needs 8 GB of memory and 4 GB of disk
 """
@@ -25,7 +25,7 @@ import numpy as np
 from qdgs_jax.archive import GridArchive
 from qdgs_jax.emitters.registry import build_emitter
 from qdgs_jax.runs.checkpoint import restore_state, rows_nbytes
-from qdgs_jax.runs.checkpoint_writer import CheckpointWriter, find_checkpoints
+from qdgs_jax.runs.checkpoint_writer import REST, CheckpointWriter, find_checkpoints
 from qdgs_jax.runs.tables import SearchConfig
 from qdgs_jax.search import Search, SearchState
 
@@ -123,7 +123,7 @@ def main() -> None:
         until = time.perf_counter() + 5
         state, alone = steps_while(lambda: time.perf_counter() < until, search, state)
         memory = PeakMemory()
-        writer = CheckpointWriter(folder, args.pause, {})
+        writer = CheckpointWriter(folder, args.pause, {}, rest=0)
         costs = []
         for number in range(args.rounds):
             before = writer.stood_still
@@ -134,7 +134,7 @@ def main() -> None:
             state, beside = steps_while(lambda: writer.busy, search, state)
             seconds = time.perf_counter() - began
             still = writer.stood_still - before
-            costs.append((still, max(0.0, seconds * (1 - alone / beside))))
+            costs.append((still, max(0.0, seconds * (1 - alone / beside)), seconds))
             print(
                 f"stood still {still:.3f} s; written, synced and read back in {seconds:.2f} s, "
                 f"a chunk taking {1000 * beside:.0f} ms instead of {1000 * alone:.0f}"
@@ -145,10 +145,11 @@ def main() -> None:
         written = sum(file.stat().st_size for file in newest.rglob("*"))
         print(f"bytes written: {written / 1e9:.3f} GB, {written / rows:.3f} x the occupied rows")
         print(f"peak memory beyond the state: {extra / 1e9:.3f} GB, {extra / rows:.2f} x the rows")
-        still, slowed = np.mean(costs, axis=0)
+        still, slowed, wrote = np.mean(costs, axis=0)
+        interval = max(args.interval, REST * wrote)
         print(
-            f"share of a search's time with one every {args.interval:.0f} s: "
-            f"{100 * (still + slowed) / args.interval:.2f} %"
+            f"share of a search's time with one every {interval:.0f} s: "
+            f"{100 * (still + slowed) / interval:.2f} %"
         )
         like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), state)
         del state

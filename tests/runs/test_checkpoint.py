@@ -1,5 +1,7 @@
 """Checkpoints of any state: rows of occupied cells in, the whole archive out, to the bit."""
 
+import time
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +16,7 @@ from qdgs_jax.runs.checkpoint import (
     save_state,
     take_snapshot,
 )
+from qdgs_jax.runs.checkpoint_writer import CheckpointWriter
 from qdgs_jax.runs.host_pool import HostPool
 
 DIM = 700
@@ -180,3 +183,13 @@ def test_nothing_is_left_of_a_checkpoint_that_fails(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         save_state(tmp_path / "one", {"a": jnp.ones(2)})
     assert not list(tmp_path.iterdir())
+
+
+def test_a_slow_disk_has_checkpoints_less_often(tmp_path):
+    def slow():
+        time.sleep(0.05)
+
+    writer = CheckpointWriter(tmp_path, 0.01, {}, slow)
+    assert writer.interval == 0.01
+    writer.finish(3, {"archive": fill(grid())})
+    assert 20 * 0.05 <= writer.interval < 20 * 5
