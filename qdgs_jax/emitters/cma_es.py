@@ -186,12 +186,14 @@ def init(config: CMAConfig, mean: jax.Array) -> CMAState:
 def reset(config: CMAConfig, state: CMAState, where: jax.Array, mean: jax.Array) -> CMAState:
     """Restart the strategies in `where` Bool[E] around `mean` Float[E, N].
 
-    Their factors follow with the next `refresh`, which is due now: selecting them here would move
-    all factors of a large covariance through memory in every step.
+    Large covariances and their factors follow with the next `refresh`, which is due now: selecting
+    them here would move all of them through memory in every step.
     """
     restarted = _select(where, init(config, mean), state)
-    due = jnp.where(where, _NEVER, state.refreshed_at)
-    return restarted.replace(factor=state.factor, refreshed_at=due)
+    if config.form == "full" and not config.always_fresh:
+        due = jnp.where(where, _NEVER, state.refreshed_at)
+        restarted = restarted.replace(C=state.C, factor=state.factor, refreshed_at=due)
+    return restarted
 
 
 def _select(where: jax.Array, new: CMAState, old: CMAState) -> CMAState:
@@ -335,16 +337,21 @@ def refresh(config: CMAConfig, state: CMAState) -> CMAState:
 
     @_join_emitters
     def branch(
-        due: jax.Array, C: jax.Array, factor: jax.Array, scale: jax.Array
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        any_due = jnp.any(due)
-        new_factor, new_scale = jax.lax.cond(
-            any_due, lambda: factorise(C, factor), lambda: (factor, scale)
-        )
-        return new_factor, new_scale, jnp.broadcast_to(any_due, due.shape)
+        due: jax.Array, restarted: jax.Array, C: jax.Array, factor: jax.Array, scale: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+        def anew() -> tuple[jax.Array, jax.Array, jax.Array]:
+            eye = jnp.eye(C.shape[-1], dtype=C.dtype)
+            sound = jnp.where(restarted[:, None, None], eye, C)
+            return sound, *factorise(sound, factor)
 
-    factor, scale, refreshed = branch(due, state.C, state.factor, state.scale)
+        any_due = jnp.any(due)
+        renewed = jax.lax.cond(any_due, anew, lambda: (C, factor, scale))
+        return *renewed, jnp.broadcast_to(any_due, due.shape)
+
+    restarted = state.refreshed_at == _NEVER
+    C, factor, scale, refreshed = branch(due, restarted, state.C, state.factor, state.scale)
     return state.replace(
+        C=C,
         factor=factor,
         scale=scale,
         refreshed_at=jnp.where(refreshed, state.evaluations, state.refreshed_at),
