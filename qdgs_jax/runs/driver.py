@@ -133,9 +133,9 @@ def _search(
 ) -> bool:
     """The loop; the folder is locked."""
     from qdgs_jax.runs.checkpoint_writer import CheckpointWriter
-    from qdgs_jax.runs.provenance import begin_session, end_session
+    from qdgs_jax.runs.provenance import begin_stint, end_stint
 
-    session = begin_session(folder.path, task.seed)
+    stint = begin_stint(folder.path, task.seed)
     began = time.monotonic()
     if place is None:
         tell("looking for start latents")
@@ -170,7 +170,7 @@ def _search(
         raise
     if done >= task.steps:
         state.archive.to_parquet(folder.archive_file)
-    end_session(folder.path, session, time.monotonic() - began)
+    end_stint(folder.path, stint, time.monotonic() - began)
     return done >= task.steps
 
 

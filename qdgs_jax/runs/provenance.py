@@ -1,6 +1,6 @@
 """What a run was made with: kept in its folder by the process that did the work.
 
-A run that was stopped and taken up again has a session for each time, possibly on other machines.
+A run that was stopped and taken up again has a stint for each time, possibly on other machines.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FORMAT, _VERSION = "qdgs-provenance", 1
 
 
 @dataclasses.dataclass(frozen=True)
-class Session:
+class Stint:
     """One process that searched.
 
     Attributes:
@@ -53,33 +53,33 @@ class Session:
 
 @dataclasses.dataclass(frozen=True)
 class Provenance:
-    """All sessions of a run, oldest first, at least one."""
+    """All stints of a run, oldest first, at least one."""
 
-    sessions: tuple[Session, ...]
+    stints: tuple[Stint, ...]
 
     @property
-    def last(self) -> Session:
-        """The session that finished the run, or the newest so far."""
-        return self.sessions[-1]
+    def last(self) -> Stint:
+        """The stint that finished the run, or the newest so far."""
+        return self.stints[-1]
 
     @property
     def versions(self) -> Mapping[str, str]:
-        """Versions as of the last session."""
+        """Versions as of the last stint."""
         return self.last.versions
 
     @property
     def platform(self) -> str:
-        """Operating system and processor of the last session."""
+        """Operating system and processor of the last stint."""
         return self.last.platform
 
     @property
     def device(self) -> str:
-        """Device of the last session."""
+        """Device of the last stint."""
         return self.last.device
 
     @property
     def device_count(self) -> int:
-        """Devices that the last session saw."""
+        """Devices that the last stint saw."""
         return self.last.device_count
 
     @property
@@ -89,31 +89,31 @@ class Provenance:
 
     @property
     def command(self) -> Sequence[str]:
-        """Command line of the last session."""
+        """Command line of the last stint."""
         return self.last.command
 
     @property
     def started(self) -> str:
-        """When the first session started, in UTC."""
-        return self.sessions[0].started
+        """When the first stint started, in UTC."""
+        return self.stints[0].started
 
     @property
     def finished(self) -> str | None:
-        """When the last session ended in order, in UTC."""
+        """When the last stint ended in order, in UTC."""
         return self.last.finished
 
     @property
     def wall_seconds(self) -> float:
-        """Time that all sessions searched for."""
-        return sum(session.wall_seconds for session in self.sessions)
+        """Time that all stints searched for."""
+        return sum(stint.wall_seconds for stint in self.stints)
 
 
-def begin_session(folder: Path, seed: int) -> Session:
+def begin_stint(folder: Path, seed: int) -> Stint:
     """Note in a run folder that this process searches now."""
     import jax
 
     devices = jax.devices()
-    session = Session(
+    stint = Stint(
         versions={
             **{name: importlib.metadata.version(name) for name in PACKAGES},
             "python": platform.python_version(),
@@ -127,15 +127,15 @@ def begin_session(folder: Path, seed: int) -> Session:
         started=_now(),
     )
     before = read_provenance(folder)
-    _write(folder, (*(before.sessions if before else ()), session))
-    return session
+    _write(folder, (*(before.stints if before else ()), stint))
+    return stint
 
 
-def end_session(folder: Path, session: Session, wall_seconds: float) -> None:
-    """Note that a session ended in order."""
+def end_stint(folder: Path, stint: Stint, wall_seconds: float) -> None:
+    """Note that a stint ended in order."""
     before = read_provenance(folder)
-    earlier = before.sessions[:-1] if before else ()
-    ended = dataclasses.replace(session, finished=_now(), wall_seconds=round(wall_seconds, 3))
+    earlier = before.stints[:-1] if before else ()
+    ended = dataclasses.replace(stint, finished=_now(), wall_seconds=round(wall_seconds, 3))
     _write(folder, (*earlier, ended))
 
 
@@ -150,7 +150,7 @@ def read_provenance(folder: str | Path) -> Provenance | None:
         content: Any = json.loads(file.read_text(encoding="utf-8"))
         if (content["format"], content["version"]) != (_FORMAT, _VERSION):
             raise ValueError(f"its version is {content['version']}")
-        return Provenance(tuple(Session(**session) for session in content["sessions"]))
+        return Provenance(tuple(Stint(**stint) for stint in content["stints"]))
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
@@ -159,9 +159,9 @@ def read_provenance(folder: str | Path) -> Provenance | None:
         ) from None
 
 
-def _write(folder: Path, sessions: Sequence[Session]) -> None:
-    rows = [dataclasses.asdict(session) for session in sessions]
-    content = {"format": _FORMAT, "version": _VERSION, "sessions": rows}
+def _write(folder: Path, stints: Sequence[Stint]) -> None:
+    rows = [dataclasses.asdict(stint) for stint in stints]
+    content = {"format": _FORMAT, "version": _VERSION, "stints": rows}
     write_atomically(folder / FILE, (json.dumps(content, indent=1) + "\n").encode())
 
 

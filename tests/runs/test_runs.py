@@ -312,13 +312,13 @@ def test_provenance_tells_of_every_session(folder, search_task):
     run_search(folder, dataclasses.replace(search_task, seed=7), should_stop=stop_after(2))
     run_search(folder, dataclasses.replace(search_task, seed=7))
     kept = read_provenance(folder.path)
-    assert len(kept.sessions) == 2
+    assert len(kept.stints) == 2
     assert kept.seed == 7
     assert kept.versions["jax"] == jax.__version__
     assert kept.versions["python"] == platform.python_version()
     assert kept.device == jax.devices()[0].device_kind
     assert kept.started <= kept.finished
-    assert kept.wall_seconds == pytest.approx(sum(s.wall_seconds for s in kept.sessions))
+    assert kept.wall_seconds == pytest.approx(sum(s.wall_seconds for s in kept.stints))
     assert list(kept.command) == sys.argv
     (folder.path / "provenance.json").write_text("{}")
     with pytest.raises(ValueError, match=r"provenance\.json is damaged"):
