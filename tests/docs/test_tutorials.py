@@ -10,6 +10,8 @@ from notebooks import code_cells, plain_python, run_notebook
 TUTORIALS = Path(__file__).parents[2] / "docs" / "tutorials"
 NOTEBOOKS = sorted(TUTORIALS.glob("*.ipynb"))
 named = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+# These compile the embedded networks, which takes minutes; other tests take the same ways.
+LONG = ("shapes", "own_generator")
 
 
 @pytest.fixture
@@ -26,7 +28,10 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
             del sys.modules[name]
 
 
-@named
+@pytest.mark.parametrize(
+    "notebook",
+    [pytest.param(p, marks=[pytest.mark.full] * (p.stem in LONG), id=p.stem) for p in NOTEBOOKS],
+)
 def test_it_runs(notebook, in_a_folder_of_its_own):
     run_notebook(notebook)
 
