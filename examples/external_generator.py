@@ -1,6 +1,6 @@
 """A generator of one's own for `kind = "external"`: coloured blobs, from discs to squares.
 
-    qdgs search examples/external_generator.toml runs/blobs
+    qdgs search examples/external_generator.toml --out runs/blobs
 
 Like many a generator it is biased: its discs are mostly red, its squares mostly blue.
 """

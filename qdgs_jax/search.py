@@ -173,7 +173,8 @@ class Search(MAPElites):
         """Do many steps.
 
         Two compiled programs serve every number of steps: one does `chunk` of them, one a single
-        step. Any division of a search into calls gives the same state.
+        step. Calls that divide a search into the same chunks and steps give the same state to the
+        bit; between the two programs a compiler may round differently.
 
         Args:
             params: weights of the problem.

@@ -41,7 +41,8 @@ def generate(
 
     folder = RunFolder(run)
     folder.check_finished()
-    refuse_other_dataset(out or folder.data)
+    if out:
+        refuse_other_dataset(out)
     given = {"images": images, "margin": margin}
     changes = {name: value for name, value in given.items() if value is not None}
     domain = load_domain(folder.config())
@@ -56,7 +57,7 @@ def write_data_sets(
     changes: Mapping[str, Any] | None = None,
     strict: bool = False,
 ) -> None:
-    """Write the data sets of a run and of its baseline, and say whether they are balanced.
+    """Write the data sets that a run and its baseline lack, and say whether they are balanced.
 
     Args:
         folder: the run.
@@ -67,12 +68,13 @@ def write_data_sets(
             generator draws by itself is what it is compared by.
     """
     from qdgs_jax.datasets.generate import generate_dataset
-    from qdgs_jax.datasets.manifest import refuse_other_dataset
+    from qdgs_jax.datasets.manifest import MANIFEST, refuse_other_dataset
 
     finished = [folder] if out else [f for f in (folder, folder.baseline) if f.finished]
-    for each in finished:
+    missing = [f for f in finished if out or not (f.data / MANIFEST).exists()] or finished
+    for each in missing:
         refuse_other_dataset(out or each.data)
-    for each in finished:
+    for each in missing:
         algorithm = each.config().search.algorithm
         target = out or each.data
         with counting(f"images of {algorithm}") as progress:

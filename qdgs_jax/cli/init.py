@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -35,4 +36,4 @@ def init(
             stream.write(text)
     except FileExistsError:
         raise ValueError(f"{file} exists already: give another name.") from None
-    say(f"wrote {file}; search it with `qdgs search {file}`")
+    say(f"wrote {file}; search it with `qdgs search {shlex.quote(str(file))}`")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -131,7 +130,7 @@ def finish(folder: RunFolder, tasks: Sequence[tuple[RunFolder, SearchTask]]) -> 
                 if not done:
                     raise KeyboardInterrupt
     except KeyboardInterrupt:
-        say(f"stopped; go on with `qdgs search --resume {shlex.quote(str(folder.path))}`")
+        say(f"stopped; go on with `{folder.resume_command}`")
         raise typer.Exit(INTERRUPTED) from None
 
 

@@ -33,7 +33,9 @@ def train(
     from qdgs_jax.runs.folder import RunFolder
 
     if (source / MANIFEST).is_file():
-        _train_one(source, out or source.with_name("classifier"), epochs, seed, image_size)
+        _train_one(
+            source, out or source.resolve().with_name("classifier"), epochs, seed, image_size
+        )
         return
     folder = RunFolder(source)
     make_experiments(folder)

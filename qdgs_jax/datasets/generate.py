@@ -22,7 +22,7 @@ from qdgs_jax.datasets.labels import LabelRule, label_rule
 from qdgs_jax.datasets.manifest import Manifest, refuse_other_dataset
 from qdgs_jax.datasets.selection import Labelled, label, select_elites
 from qdgs_jax.datasets.shards import write_shards
-from qdgs_jax.datasets.thumbnails import FILE, write_thumbnails
+from qdgs_jax.datasets.thumbnails import write_thumbnails
 from qdgs_jax.domains.protocol import Domain
 from qdgs_jax.elites import Elites
 from qdgs_jax.runs.config import RunConfig
@@ -80,9 +80,9 @@ def generate_dataset(
         balance=balance,
         notes=doubts(config, domain, rule, rows),
     )
-    if not sampling and not (folder.path / FILE).is_file():
+    if not sampling:
         decode = functools.partial(decoded, domain)
-        write_thumbnails(folder.path / FILE, elites, config.dims, decode)
+        write_thumbnails(folder.thumbnails_file, elites, config.dims, decode)
     return manifest
 
 

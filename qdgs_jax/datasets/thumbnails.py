@@ -19,7 +19,6 @@ from qdgs_jax.datasets.png import decode_png, encode_png
 from qdgs_jax.elites import Elites
 from qdgs_jax.files import write_atomically
 
-FILE = "thumbnails.parquet"
 SIDE = 40  # pixels of a thumbnail's longer side
 PLACES = 20  # along each measure of an atlas
 MAX_PAIRS = 6  # of measures that have an atlas

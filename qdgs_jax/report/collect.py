@@ -10,7 +10,7 @@ import numpy as np
 from qdgs_jax.datasets.labels import prompt_text
 from qdgs_jax.datasets.manifest import MANIFEST, read_manifest
 from qdgs_jax.datasets.shards import read_rows
-from qdgs_jax.datasets.thumbnails import FILE, read_thumbnails
+from qdgs_jax.datasets.thumbnails import read_thumbnails
 from qdgs_jax.experiments import experiments_of
 from qdgs_jax.experiments.protocol import Section, arm_names
 from qdgs_jax.report.atlas import atlases
@@ -42,7 +42,7 @@ def collect(run_dir: Path) -> ReportData:
         arms=tuple(arms),
         run_file=folder.run_file.read_text(encoding="utf-8"),
         provenance=_provenance(folder),
-        atlases=atlases(arms[0].elites, config.dims, read_thumbnails(folder.path / FILE) or {}),
+        atlases=atlases(arms[0].elites, config.dims, read_thumbnails(folder.thumbnails_file) or {}),
         sections=_sections(folder, config, names),
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 import tomllib
 from collections import Counter
 from pathlib import Path
@@ -151,7 +152,8 @@ def load_run(path: str | os.PathLike[str]) -> RunConfig:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(
-            f"{file}: no such run file; `qdgs init shapes {file}` writes one to start from"
+            f"{file}: no such run file; `qdgs init shapes {shlex.quote(str(file))}` writes one to "
+            "start from"
         ) from None
     except IsADirectoryError:
         raise ConfigError(f"{file}: is a folder, not a run file") from None

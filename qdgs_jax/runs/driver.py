@@ -109,7 +109,14 @@ def run_search(
                 f"{task.steps}: give search.evaluations of at least "
                 f"{task.budget + (found.step - task.steps) * task.step_evaluations}."
             )
-        folder.archive_file.unlink(missing_ok=True)  # of the smaller budget, if it was extended
+        if folder.finished:  # with a smaller budget
+            folder.archive_file.unlink()
+            folder.thumbnails_file.unlink(missing_ok=True)
+            if folder.data.exists():
+                tell(
+                    f"{folder.data} and what was made of it belong to the smaller budget: remove "
+                    "them and generate again when the search is finished"
+                )
         return _search(folder, task, found, on_chunk, should_stop, tell)
 
 

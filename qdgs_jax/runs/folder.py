@@ -12,6 +12,7 @@ import csv
 import dataclasses
 import io
 import os
+import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,6 +62,11 @@ class RunFolder:
         object.__setattr__(self, "path", Path(self.path))
 
     @property
+    def resume_command(self) -> str:
+        """What goes on with the search, to be pasted into a shell."""
+        return f"qdgs search --resume {shlex.quote(str(self.path))}"
+
+    @property
     def run_file(self) -> Path:
         """The resolved run file."""
         return self.path / "run.toml"
@@ -79,6 +85,11 @@ class RunFolder:
     def archive_file(self) -> Path:
         """The elites, written when the search is finished."""
         return self.path / "archive.parquet"
+
+    @property
+    def thumbnails_file(self) -> Path:
+        """Small pictures of elites, kept when a data set is made."""
+        return self.path / "thumbnails.parquet"
 
     @property
     def data(self) -> Path:
@@ -107,7 +118,7 @@ class RunFolder:
             RunFolderError: it does.
         """
         if self.exists:
-            cure = f"continue it with `qdgs search --resume {self.path}`, or give another --out"
+            cure = f"continue it with `{self.resume_command}`, or give another --out"
             if self.finished:
                 cure = "extend it with --resume and --evaluations, or give another --out"
             raise RunFolderError(f"{self.path} already holds a run: {cure}.")
@@ -146,7 +157,7 @@ class RunFolder:
         if not self.finished:
             raise RunFolderError(
                 f"the search in {self.path} is not finished: continue it with "
-                f"`qdgs search --resume {self.path}`."
+                f"`{self.resume_command}`."
             )
 
     def elites(self) -> Elites:

@@ -24,7 +24,7 @@ from qdgs_jax.runs.tables import BASELINE
 if TYPE_CHECKING:
     import jax
 
-# What may change between a search and its continuation, because it does not change what is found.
+# What may change between a search and its continuation: the budget, and what only rounding feels.
 FREE_TABLES = frozenset({"name", "dataset"})
 FREE_SETTINGS = frozenset({"evaluations", "chunk", "checkpoint_seconds"})
 
@@ -64,7 +64,8 @@ def take_up_run(
         The folders that are not finished, and the run of each.
 
     Raises:
-        RunFolderError: there is no run, or its run file has changed in more than the budget.
+        RunFolderError: there is no run, its run file has changed in more than the budget, or
+            another process is searching there.
         ValueError: the budget is smaller than what was spent.
     """
     config = folder.config()
@@ -86,7 +87,8 @@ def take_up_run(
         if not each.exists:
             each.create(part)
         elif each.config() != part:
-            dump_run(part, each.run_file)
+            with each.lock():
+                dump_run(part, each.run_file)
     return [
         (each, part)
         for each, part in parts
@@ -130,8 +132,9 @@ def check_same_search(folder: RunFolder, config: RunConfig) -> None:
         changed = _changes(begun, config)
         if changed:
             raise RunFolderError(
-                f"{folder.run_file} is not the run that was begun: {'; '.join(changed)}. Only "
-                "search.evaluations can grow; begin another run for the rest."
+                f"{folder.run_file} is not the run that was begun: {'; '.join(changed)}. The "
+                "budget can grow, and what does not concern the search can change; begin another "
+                "run for the rest."
             )
         return
 

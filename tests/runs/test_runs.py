@@ -278,6 +278,16 @@ def test_a_finished_search_can_be_extended(folder, unbroken, search_task):
     assert_same_run(folder, unbroken, search_task)
 
 
+def test_an_extension_tells_of_what_was_made_of_the_smaller_archive(folder, search_task):
+    run_search(folder, dataclasses.replace(search_task, steps=CHUNK))
+    folder.thumbnails_file.write_bytes(b"pictures of former elites")
+    folder.data.mkdir()
+    told = []
+    run_search(folder, dataclasses.replace(search_task, steps=2 * CHUNK), tell=told.append)
+    assert not folder.thumbnails_file.exists()
+    assert any(str(folder.data) in text and "smaller budget" in text for text in told)
+
+
 def test_an_extension_that_was_stopped_is_not_finished(folder, search_task):
     run_search(folder, dataclasses.replace(search_task, steps=CHUNK))
     assert not run_search(folder, search_task, should_stop=stop_after(1))
