@@ -33,9 +33,6 @@ class ToyDomain(FunctionProblem):
     def sample(self, params, key, count):
         return 0.01 * jax.random.normal(key, (count, 4))
 
-    def sample_latents(self, key, count):
-        return self.sample((), key, count)
-
     def start_latents(self, params, key):
         return self.sample((), key, 8)
 

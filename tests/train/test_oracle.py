@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from qdgs_jax.domains.shapes_drawing import biased_dataset
-from qdgs_jax.train.shapes.oracle import UNCLEAR, Judgement, Oracle, group_shares, train_oracle
+from qdgs_jax.train.shapes.oracle import UNCLEAR, Judgement, Oracle, judge_dataset, train_oracle
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_what_is_neither_red_nor_blue_is_unclear(
 
 
 def test_shares_of_a_data_set(oracle: Oracle, biased_drawings: Path) -> None:
-    shares = group_shares(biased_drawings, oracle)
+    shares = judge_dataset(biased_drawings, oracle).shares()
     assert shares["red triangle"] + shares["blue square"] > 0.9
     assert sum(shares.values()) == pytest.approx(1.0)
     assert shares["unclear"] == 0.0

@@ -127,8 +127,3 @@ def judge_dataset(dataset_dir: str | os.PathLike[str], oracle: Oracle) -> Judgem
     """
     data = load_images(dataset_dir, oracle.cfg.image_size)
     return Judgement(oracle.judge(data.images), data.labels)
-
-
-def group_shares(dataset_dir: str | os.PathLike[str], oracle: Oracle) -> dict[str, float]:
-    """Share of a data set's pictures in each shape x colour group; see `Judgement.shares`."""
-    return judge_dataset(dataset_dir, oracle).shares()
