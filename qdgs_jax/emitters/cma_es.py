@@ -93,7 +93,7 @@ class CMAState(PyTreeNode):  # type: ignore[no-untyped-call]
     Attributes:
         mean: Float[E, N].
         sigma: Float[E], step size.
-        C: Float[E, N, N], or the diagonal Float[E, N] of the separable form.
+        C: Float[E, N, N], or the diagonal Float[E, N] of the separable form; see `covariance`.
         pc: Float[E, N], path of the mean (rank-one update).
         ps: Float[E, N], whitened path of the mean (step-size control).
         evaluations: Int[E], samples seen since the last restart.
@@ -186,14 +186,21 @@ def init(config: CMAConfig, mean: jax.Array) -> CMAState:
 def reset(config: CMAConfig, state: CMAState, where: jax.Array, mean: jax.Array) -> CMAState:
     """Restart the strategies in `where` Bool[E] around `mean` Float[E, N].
 
-    Large covariances and their factors follow with the next `refresh`, which is due now: selecting
-    them here would move all of them through memory in every step.
+    A large C stays where it is, see `covariance`, and its factor follows with the next `refresh`,
+    which is due now: selecting them here would move all of them through memory in every step.
     """
     restarted = _select(where, init(config, mean), state)
     if config.form == "full" and not config.always_fresh:
         due = jnp.where(where, _NEVER, state.refreshed_at)
         restarted = restarted.replace(C=state.C, factor=state.factor, refreshed_at=due)
     return restarted
+
+
+def covariance(config: CMAConfig, C: jax.Array, evaluations: jax.Array) -> jax.Array:
+    """C as in a state with these `evaluations`; the identity until the first `update`."""
+    if config.form == "separable" or config.always_fresh:
+        return C
+    return jnp.where((evaluations == 0)[:, None, None], jnp.eye(config.dim, dtype=C.dtype), C)
 
 
 def _select(where: jax.Array, new: CMAState, old: CMAState) -> CMAState:
@@ -218,10 +225,7 @@ def sample(config: CMAConfig, state: CMAState, key: jax.Array) -> jax.Array:
 
 
 def update(
-    config: CMAConfig,
-    state: CMAState,
-    ranked: jax.Array,
-    num_parents: Array,
+    config: CMAConfig, state: CMAState, ranked: jax.Array, num_parents: Array
 ) -> tuple[CMAState, Rates]:
     """Adapt mean, step size and covariance to a ranked generation.
 
@@ -237,6 +241,7 @@ def update(
         The new state, and the rates with weights Float[E, P] over the ranked samples.
     """
     N, P = config.dim, ranked.shape[1]
+    state = state.replace(C=covariance(config, state.C, state.evaluations))
     rates = learning_rates(config, num_parents)
     rates = Rates(*(jnp.asarray(rate, ranked.dtype) for rate in rates))
     rates = rates._replace(weights=rates.weights[:, :P])
@@ -337,21 +342,17 @@ def refresh(config: CMAConfig, state: CMAState) -> CMAState:
 
     @_join_emitters
     def branch(
-        due: jax.Array, restarted: jax.Array, C: jax.Array, factor: jax.Array, scale: jax.Array
-    ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-        def anew() -> tuple[jax.Array, jax.Array, jax.Array]:
-            eye = jnp.eye(C.shape[-1], dtype=C.dtype)
-            sound = jnp.where(restarted[:, None, None], eye, C)
-            return sound, *factorise(sound, factor)
+        due: jax.Array, C: jax.Array, factor: jax.Array, scale: jax.Array, evaluations: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        def anew() -> tuple[jax.Array, jax.Array]:
+            return factorise(covariance(config, C, evaluations), factor)
 
         any_due = jnp.any(due)
-        renewed = jax.lax.cond(any_due, anew, lambda: (C, factor, scale))
+        renewed = jax.lax.cond(any_due, anew, lambda: (factor, scale))
         return *renewed, jnp.broadcast_to(any_due, due.shape)
 
-    restarted = state.refreshed_at == _NEVER
-    C, factor, scale, refreshed = branch(due, restarted, state.C, state.factor, state.scale)
+    factor, scale, refreshed = branch(due, state.C, state.factor, state.scale, state.evaluations)
     return state.replace(
-        C=C,
         factor=factor,
         scale=scale,
         refreshed_at=jnp.where(refreshed, state.evaluations, state.refreshed_at),
@@ -386,10 +387,9 @@ def _keep_if_broken(
 def should_stop(config: CMAConfig, state: CMAState) -> jax.Array:
     """Bool[E]: the strategy is degenerate (ill-conditioned, collapsed or not finite).
 
-    How far the scales may differ follows from the precision. Rounding the entries of a full C moves
-    its eigenvalues by eps times the largest, so that those below are noise: their condition number
-    is bounded by 1 / eps. Those of a separable C are its entries, each as precise as any other:
-    there the scales themselves may differ by 1 / eps, in single precision Hansen's 1e14.
+    Rounding the entries of a full C moves its eigenvalues by eps times the largest: those below are
+    noise, so that the condition number is bounded by 1 / eps. The eigenvalues of a separable C are
+    its entries, each precise: the scales may differ by 1 / eps, in float32 Hansen's 1e14.
     """
     eps = float(np.finfo(state.C.dtype).eps)
     apart = 1 / math.sqrt(eps) if config.form == "full" else 1 / eps

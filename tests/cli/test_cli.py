@@ -293,6 +293,7 @@ def test_a_measure_that_hardly_moves_is_told_of(tmp_path, capsys, monkeypatch):
 INTERRUPTED = """
 import os, signal, sys, threading
 from qdgs_jax.cli import init, main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs start deaf to it
 def packaged_run(name):
     os.kill(os.getpid(), signal.SIGINT)
     threading.Event().wait(60)

@@ -88,7 +88,7 @@ def test_samples_have_the_strategy_s_covariance(factor):
     C = jnp.array([[[2.0, 0.9], [0.9, 1.0]]])
     config = CMAConfig(2, 20_000, 0.5, factor=factor)
     start = cma_es.init(config, jnp.array([[1.0, -2.0]])).replace(C=C)
-    state = refresh(config, start.replace(refreshed_at=jnp.array([-10_000_000])))
+    state = refresh(config, start.replace(evaluations=jnp.array([10_000_000])))
     np.testing.assert_allclose(state.factor.mT @ state.factor, C, rtol=1e-5)
     x = sample(config, state, jax.random.key(0))[0]
     np.testing.assert_allclose(x.mean(0), [1, -2], atol=0.02)
@@ -111,10 +111,10 @@ def test_one_due_strategy_refreshes_the_batch_and_none_refreshes_nothing():
     C = jnp.array([[[4.0, 0.0], [0.0, 1.0]]] * 2)
     state = cma_es.init(config, jnp.zeros((2, 2))).replace(C=C)
     np.testing.assert_array_equal(refresh(config, state).factor, state.factor)
-    due = state.replace(evaluations=jnp.array([0, 1000]))
+    due = state.replace(evaluations=jnp.array([1, 1000]))
     after = refresh(config, due)
     np.testing.assert_allclose(after.factor.mT @ after.factor, C, rtol=1e-6)
-    assert after.refreshed_at.tolist() == [0, 1000]
+    assert after.refreshed_at.tolist() == [1, 1000]
 
 
 def test_refresh_stays_a_branch_under_vmap():
@@ -168,6 +168,10 @@ def test_a_restarted_strategy_samples_like_a_fresh_one(factor, dim):
     np.testing.assert_allclose(got[0], want[0], rtol=1e-6)
     np.testing.assert_allclose(got[1], sample(config, state, key)[1], rtol=1e-5)
     assert after.evaluations.tolist() == after.refreshed_at.tolist() == [0, 9000]
+    adapted, _ = update(config, after, got[:, :3], jnp.array([3, 3]))
+    anew, _ = update(config, fresh, got[:, :3], jnp.array([3, 3]))
+    np.testing.assert_allclose(adapted.C[0], anew.C[0], rtol=1e-5, atol=1e-6)
+    assert jnp.abs(adapted.C[1] - anew.C[1]).max() > 0.5
 
 
 @pytest.mark.parametrize(
