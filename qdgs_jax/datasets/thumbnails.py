@@ -22,6 +22,7 @@ from qdgs_jax.files import write_atomically
 SIDE = 40  # pixels of a thumbnail's longer side
 PLACES = 20  # along each measure of an atlas
 MAX_PAIRS = 6  # of measures that have an atlas
+KEPT = 2500  # elites up to which every one is pictured
 Pair = tuple[int, int]
 
 
@@ -56,7 +57,9 @@ def choose(
 
 
 def shown_elites(elites: Elites, dims: Sequence[int]) -> Elites:
-    """The elites that the atlases of an archive show, each once."""
+    """The elites that are pictured: all of up to `KEPT`, else those in atlases, each once."""
+    if len(elites.cells) <= KEPT:
+        return elites.take(np.argsort(elites.cells))
     chosen = [
         choose(elites.cells, elites.objectives, dims, pair)[0] for pair in pairs_of(len(dims))
     ]
@@ -69,7 +72,7 @@ def write_thumbnails(
     dims: Sequence[int],
     decode: Callable[[np.ndarray], Iterator[np.ndarray]],
 ) -> None:
-    """Decode the elites that atlases show and keep them small.
+    """Decode the elites that a report pictures and keep them small.
 
     Args:
         path: the file to write.
