@@ -32,7 +32,11 @@ def pairs_of(num_measures: int) -> list[Pair]:
 
 
 def choose(
-    cells: np.ndarray, objectives: np.ndarray, dims: Sequence[int], pair: Pair
+    cells: np.ndarray,
+    objectives: np.ndarray,
+    dims: Sequence[int],
+    pair: Pair,
+    most: int = PLACES,
 ) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
     """Choose the elite with the highest objective for each place of a coarse grid.
 
@@ -41,12 +45,13 @@ def choose(
         objectives: Float[N].
         dims: cells per measure.
         pair: indices of the measures to lay out.
+        most: places along each of the two, where there are as many cells.
 
     Returns:
         rows: Int[P], which of the N elites to show; places: Int[P, 2], column and line of each,
         counted along the measures; and the number of columns and lines.
     """
-    size = (min(PLACES, dims[pair[0]]), min(PLACES, dims[pair[1]]))
+    size = (min(most, dims[pair[0]]), min(most, dims[pair[1]]))
     where = np.unravel_index(cells, tuple(dims))
     column = where[pair[0]] * size[0] // dims[pair[0]]
     line = where[pair[1]] * size[1] // dims[pair[1]]
