@@ -81,6 +81,14 @@
     panel.hidden = false;
     if (pressed) panel.querySelector(`[aria-label="${pressed}"]`)?.focus();
     board.mark(place);
+    uncover(board.cursor);
+  };
+
+  const uncover = (cursor) => {
+    const cell = cursor.getBoundingClientRect();
+    const over = panel.getBoundingClientRect();
+    const hidden = cell.right > over.left && cell.left < over.right && cell.bottom > over.top;
+    if (hidden) window.scrollBy(0, cell.bottom - over.top + reach);
   };
 
   const go = (board, [right, up]) => {
