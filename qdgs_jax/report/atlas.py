@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from qdgs_jax.datasets.thumbnails import SIDE, Pair, choose, pairs_of
+from qdgs_jax.datasets.thumbnails import SIDE, choose, pairs_of
 from qdgs_jax.elites import Elites
 from qdgs_jax.report.colours import png, webp
 from qdgs_jax.report.contents import Atlas

@@ -150,9 +150,7 @@ def panels(shown: Inspected, measures: Sequence[MeasureAxis]) -> list[dict[str, 
         where = np.unravel_index(cell, [measure.cells for measure in measures])
         figures = [
             (measure.name, number(float(value)), f"cell {int(at) + 1} of {measure.cells}")
-            for measure, value, at in zip(
-                measures, shown.elites.measures[row], where, strict=True
-            )
+            for measure, value, at in zip(measures, shown.elites.measures[row], where, strict=True)
         ]
         made.append(
             {

@@ -39,11 +39,10 @@ def answer(balance: Balance) -> str:
     if not short:
         return "Not quite: every group has what was asked, but some have more."
     worst = min(short, key=lambda group: group.got / max(group.asked, 1))
-    named = f"{worst.label}, {worst.bin}: {worst.got:,} of {worst.asked:,}"
-    count = f"{len(short)} of {len(balance.groups)} groups are short."
-    if balance.ratio >= BALANCED:
-        return f"Nearly: {count} The least is {named}."
-    return f"No: {count} The least is {named}."
+    named = f"{worst.label} ({worst.bin}) with {worst.got:,} of {worst.asked:,}"
+    verb = "is" if len(short) == 1 else "are"
+    count = f"{len(short)} of {len(balance.groups)} groups {verb} short, most of all {named}."
+    return f"{'Nearly' if balance.ratio >= BALANCED else 'No'}: {count}"
 
 
 def _figures(arm: Arm, balance: Balance) -> dict[str, str]:

@@ -124,7 +124,7 @@
     const list = (text) => (text ? text.split(" ").map(Number) : []);
     const rows = list(data.elites);
     const hit = group.querySelector(".hit");
-    const cursor = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+    const cursor = hit.cloneNode();
     const board = {
       group, hit, cursor, place: null, arm: Number(data.arm),
       columns: Number(data.columns), lines: Number(data.lines),
