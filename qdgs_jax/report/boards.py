@@ -199,5 +199,5 @@ def numbers(shown: Sequence[Inspected], measures: Sequence[MeasureAxis]) -> Mapp
     }
 
 
-def _short(values: np.ndarray) -> list[str]:
-    return [number(float(value)) for value in values]
+def _short(values: np.ndarray) -> list[float]:
+    return [float(f"{value:.4g}") for value in values]

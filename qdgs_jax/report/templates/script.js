@@ -59,7 +59,7 @@
     const where = along(cell);
     const list = made("dl");
     const figure = (name, value, more) => {
-      const told = made("dd", `${value} `);
+      const told = made("dd", `${value} `.replace(/-/g, "−"));
       if (more) told.append(made("small", more));
       list.append(made("dt", name), told);
     };
