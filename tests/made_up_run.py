@@ -1,5 +1,7 @@
 """A made-up run for the report's tests: no search, no weights, the same every time."""
 
+import dataclasses
+
 import numpy as np
 
 from qdgs_jax.datasets.balance import Balance, Group
@@ -7,8 +9,13 @@ from qdgs_jax.datasets.selection import Labelled
 from qdgs_jax.elites import Elites
 from qdgs_jax.experiments.protocol import Bars, Card, Lines, Section, Series, Table
 from qdgs_jax.report.atlas import atlases
-from qdgs_jax.report.contents import Arm, MeasureAxis, ReportData
+from qdgs_jax.report.contents import Arm, Link, MeasureAxis, ReportData
 
+FILES = (
+    Link("archive.parquet", "../archive.parquet", 51_200),
+    Link("metrics.csv", "../metrics.csv", 900),
+    Link("data/shard-00000.parquet", "../data/shard-00000.parquet", 70_000),
+)
 GROUPS = ("red triangle", "red square", "blue triangle", "blue square")
 
 
@@ -42,6 +49,16 @@ def data_set(points):
     """A data set with these measures, labelled by the second."""
     rows = elites(np.zeros(len(points)), np.zeros(len(points)), np.asarray(points))
     return Labelled(rows, (rows.measures[:, 1] >= 0).astype(int))
+
+
+def pictures(arm, axes):
+    """A square per elite, red to the left and blue to the right."""
+    made = {}
+    for cell in arm.elites.cells:
+        column = np.unravel_index(cell, [m.cells for m in axes])[0] / axes[0].cells
+        made[int(cell)] = np.full((40, 40, 3), 255, np.uint8)
+        made[int(cell)][10:30, 10:30] = (255 * (1 - column), 0, 255 * column)
+    return made
 
 
 def arm(name, spread, axes, seed):
@@ -123,17 +140,14 @@ def run(count=2, cells=12):
     """A whole report's worth of data over `count` measures."""
     axes = measures(count, cells)
     arms = (arm("cma_maega", 0.06, axes, 0), arm("random", 0.02, axes, 1))
-    pictures = {}
-    for cell in arms[0].elites.cells:
-        column = np.unravel_index(cell, [m.cells for m in axes])[0] / cells
-        pictures[int(cell)] = np.full((40, 40, 3), 255, np.uint8)
-        pictures[int(cell)][10:30, 10:30] = (255 * (1 - column), 0, 255 * column)
+    own = pictures(arms[0], axes)
+    arms = (dataclasses.replace(arms[0], pictures=own, files=FILES), arms[1])
     return ReportData(
         name="made <up>",
         measures=axes,
         arms=arms,
         run_file='name = "made <up>"\n[search]\nalgorithm = "cma_maega"\n',
         provenance={"qdgs-jax": "0.1.0", "jax": "0.10.2", "device": "1 x <chip>"},
-        atlases=atlases(arms[0].elites, [m.cells for m in axes], pictures)[:1],
+        atlases=atlases(arms[0].elites, [m.cells for m in axes], own),
         sections=(section(),),
     )

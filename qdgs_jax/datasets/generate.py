@@ -80,9 +80,8 @@ def generate_dataset(
         balance=balance,
         notes=doubts(config, domain, rule, rows),
     )
-    if not sampling:
-        decode = functools.partial(decoded, domain)
-        write_thumbnails(folder.thumbnails_file, elites, config.dims, decode)
+    decode = functools.partial(decoded, domain)
+    write_thumbnails(folder.thumbnails_file, elites, config.dims, decode)
     return manifest
 
 

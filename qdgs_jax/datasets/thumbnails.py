@@ -22,6 +22,7 @@ from qdgs_jax.files import write_atomically
 SIDE = 40  # pixels of a thumbnail's longer side
 PLACES = 20  # along each measure of an atlas
 MAX_PAIRS = 6  # of measures that have an atlas
+KEPT = 2500  # elites up to which every one is pictured
 Pair = tuple[int, int]
 
 
@@ -31,7 +32,11 @@ def pairs_of(num_measures: int) -> list[Pair]:
 
 
 def choose(
-    cells: np.ndarray, objectives: np.ndarray, dims: Sequence[int], pair: Pair
+    cells: np.ndarray,
+    objectives: np.ndarray,
+    dims: Sequence[int],
+    pair: Pair,
+    most: int = PLACES,
 ) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
     """Choose the elite with the highest objective for each place of a coarse grid.
 
@@ -40,12 +45,13 @@ def choose(
         objectives: Float[N].
         dims: cells per measure.
         pair: indices of the measures to lay out.
+        most: places along each of the two, where there are as many cells.
 
     Returns:
         rows: Int[P], which of the N elites to show; places: Int[P, 2], column and line of each,
         counted along the measures; and the number of columns and lines.
     """
-    size = (min(PLACES, dims[pair[0]]), min(PLACES, dims[pair[1]]))
+    size = (min(most, dims[pair[0]]), min(most, dims[pair[1]]))
     where = np.unravel_index(cells, tuple(dims))
     column = where[pair[0]] * size[0] // dims[pair[0]]
     line = where[pair[1]] * size[1] // dims[pair[1]]
@@ -56,7 +62,9 @@ def choose(
 
 
 def shown_elites(elites: Elites, dims: Sequence[int]) -> Elites:
-    """The elites that the atlases of an archive show, each once."""
+    """The elites that are pictured: all of up to `KEPT`, else those in atlases, each once."""
+    if len(elites.cells) <= KEPT:
+        return elites.take(np.argsort(elites.cells))
     chosen = [
         choose(elites.cells, elites.objectives, dims, pair)[0] for pair in pairs_of(len(dims))
     ]
@@ -69,7 +77,7 @@ def write_thumbnails(
     dims: Sequence[int],
     decode: Callable[[np.ndarray], Iterator[np.ndarray]],
 ) -> None:
-    """Decode the elites that atlases show and keep them small.
+    """Decode the elites that a report pictures and keep them small.
 
     Args:
         path: the file to write.

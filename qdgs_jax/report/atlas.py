@@ -1,15 +1,33 @@
-"""The atlas: thumbnails of elites laid out over two measures and drawn into one sprite image."""
+"""Thumbnails of elites in one image: laid out over two measures, or closely packed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from qdgs_jax.datasets.thumbnails import SIDE, Pair, choose, pairs_of
+from qdgs_jax.datasets.thumbnails import SIDE, choose, pairs_of
 from qdgs_jax.elites import Elites
-from qdgs_jax.report.colours import png
+from qdgs_jax.report.colours import png, webp
 from qdgs_jax.report.contents import Atlas
+
+
+@dataclasses.dataclass(frozen=True)
+class Sheet:
+    """Pictures packed in lines, from the top left.
+
+    Attributes:
+        image: a WebP.
+        columns, rows: number of places.
+        tiles: number of a picture's place by its cell.
+    """
+
+    image: bytes
+    columns: int
+    rows: int
+    tiles: Mapping[int, int]
 
 
 def atlases(
@@ -29,27 +47,43 @@ def atlases(
     made = []
     for pair in pairs_of(len(dims)):
         rows, places, size = choose(pictured.cells, pictured.objectives, dims, pair)
-        images = [thumbnails[int(cell)] for cell in pictured.cells[rows]]
-        made.append(sprite(images, places, size, pair))
+        cells = pictured.cells[rows]
+        images = [thumbnails[int(cell)] for cell in cells]
+        made.append(Atlas(pair, png(sprite(images, places, size)), *size, places, cells))
     return tuple(made)
 
 
-def sprite(
-    images: Sequence[np.ndarray], places: np.ndarray, size: tuple[int, int], pair: Pair
-) -> Atlas:
-    """Draw images into the middle of their square places.
+def sheet(thumbnails: Mapping[int, np.ndarray], cells: Iterable[int]) -> Sheet | None:
+    """Pack the pictures of some cells; None where there is none.
+
+    Args:
+        thumbnails: pictures UInt8[h, w, 3] by cell, at most `SIDE` pixels a side.
+        cells: those that are wanted.
+    """
+    known = [cell for cell in cells if cell in thumbnails]
+    if not known:
+        return None
+    columns = math.ceil(math.sqrt(len(known)))
+    rows = math.ceil(len(known) / columns)
+    at = np.arange(len(known))
+    places = np.stack([at % columns, rows - 1 - at // columns], axis=-1)
+    pixels = sprite([thumbnails[cell] for cell in known], places, (columns, rows))
+    return Sheet(webp(pixels), columns, rows, {cell: tile for tile, cell in enumerate(known)})
+
+
+def sprite(images: Sequence[np.ndarray], places: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Draw images into the middle of their square places: UInt8[H, W, 4], the rest transparent.
 
     Args:
         images: P pictures UInt8[h, w, 3], at most `SIDE` pixels a side.
         places: Int[P, 2], column and line; line 0 is at the bottom.
         size: number of columns and lines.
-        pair: indices of the measures that the places stand for.
     """
-    sheet = np.zeros((size[1] * SIDE, size[0] * SIDE, 4), np.uint8)
+    drawn = np.zeros((size[1] * SIDE, size[0] * SIDE, 4), np.uint8)
     for image, (column, line) in zip(images, places, strict=True):
         height, width = image.shape[:2]
         top = (size[1] - 1 - line) * SIDE + (SIDE - height) // 2
         left = column * SIDE + (SIDE - width) // 2
-        sheet[top : top + height, left : left + width, :3] = image
-        sheet[top : top + height, left : left + width, 3] = 255
-    return Atlas(pair, png(sheet), size[0], size[1], len(images))
+        drawn[top : top + height, left : left + width, :3] = image
+        drawn[top : top + height, left : left + width, 3] = 255
+    return drawn

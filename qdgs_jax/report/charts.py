@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
+from qdgs_jax.datasets.thumbnails import choose
 from qdgs_jax.experiments.protocol import Bars, Lines
-from qdgs_jax.report import svg
+from qdgs_jax.report import boards, svg
+from qdgs_jax.report.boards import Inspected
 from qdgs_jax.report.colours import data_uri, png, viridis
 from qdgs_jax.report.contents import Arm, Atlas, MeasureAxis
-from qdgs_jax.report.svg import Axis, Plot
+from qdgs_jax.report.svg import Axis, Box, Plot
 
 ARM_STYLES = ("a", "b")  # CSS classes of the run and of its baseline
 ROLE_STYLES = {"run": "a", "baseline": "b", "none": "none"}
@@ -29,26 +32,34 @@ def measure_axis(measure: MeasureAxis) -> Axis:
 def best_per_cell(arm: Arm, measures: Sequence[MeasureAxis], pair: tuple[int, int]) -> np.ndarray:
     """Project the archive on two measures: the best objective Float[X, Y], NaN where empty."""
     dims = [m.cells for m in measures]
-    where = np.unravel_index(arm.elites.cells, dims)
-    grid = np.full((dims[pair[0]], dims[pair[1]]), -np.inf)
-    np.maximum.at(grid, (where[pair[0]], where[pair[1]]), arm.elites.objectives)
-    return np.where(np.isneginf(grid), np.nan, grid)
+    rows, places, size = choose(arm.elites.cells, arm.elites.objectives, dims, pair, max(dims))
+    grid = np.full(size, np.nan)
+    grid[places[:, 0], places[:, 1]] = arm.elites.objectives[rows]
+    return grid
 
 
 def filled_places(arm: Arm, measures: Sequence[MeasureAxis], pair: tuple[int, int]) -> str:
     """How much of a heat map is filled, in a sentence; it counts the map's own cells."""
     grid = best_per_cell(arm, measures, pair)
-    return f"{int(np.isfinite(grid).sum()):,} of {grid.size:,} cells hold an elite."
+    filled = int(np.isfinite(grid).sum())
+    if len(measures) == 2:
+        return f"{filled:,} of {grid.size:,} cells hold an elite."
+    names = " and ".join(measures[i].name for i in pair)
+    cells = math.prod(m.cells for m in measures)
+    return (
+        f"{filled:,} of {grid.size:,} cells over {names} hold an elite; the archive has "
+        f"{len(arm.elites.cells):,} elites in {cells:,} cells over {len(measures)} measures."
+    )
 
 
 def heat_map(
-    arm: Arm,
+    shown: Inspected,
     measures: Sequence[MeasureAxis],
     pair: tuple[int, int],
     limits: tuple[float, float],
 ) -> str:
-    """Draw the archive over a pair of measures; empty cells are transparent."""
-    grid = best_per_cell(arm, measures, pair)
+    """Draw the archive over a pair of measures; empty cells are transparent, the others answer."""
+    grid = best_per_cell(shown.arm, measures, pair)
     filled = np.isfinite(grid)
     span = max(limits[1] - limits[0], 1e-12)
     scaled = np.where(filled, (grid - limits[0]) / span, 0.0)
@@ -56,19 +67,18 @@ def heat_map(
     pixels = np.concatenate([viridis(scaled), alpha[..., None]], axis=-1)
     pixels = np.ascontiguousarray(pixels.transpose(1, 0, 2)[::-1])  # measure 1 runs upwards
     plot = Plot(measure_axis(measures[pair[0]]), measure_axis(measures[pair[1]]), height=388)
-    width, height = plot.inner
-    body = svg.rectangle(plot.left, plot.top, width, height, "empty")
-    body += svg.embedded_image(plot.left, plot.top, width, height, data_uri(png(pixels)), "sharp")
+    box = Box(plot.left, plot.top, *plot.inner)
+    body = svg.rectangle(box.x, box.y, box.width, box.height, "empty hatched")
+    body += svg.embedded_image(box.x, box.y, box.width, box.height, data_uri(png(pixels)), "sharp")
     names = f"{measures[pair[0]].name} and {measures[pair[1]].name}"
-    return plot.svg(
-        body + plot.axes(grid=False),
-        f"Archive of {arm.name} over {names}",
-        f"{filled_places(arm, measures, pair)} Brighter is a higher objective.",
-    )
+    title = f"Archive of {shown.arm.name} over {names}"
+    answer = boards.over_heat_map(shown, measures, pair, box, f"Cells: {title}")
+    told = f"{filled_places(shown.arm, measures, pair)} Brighter is a higher objective."
+    return plot.svg(body + plot.axes(grid=False) + answer, title, told, role="group")
 
 
-def atlas(picture: Atlas, measures: Sequence[MeasureAxis]) -> str:
-    """Draw the decoded elites in their places on the measure grid; places are square."""
+def atlas(picture: Atlas, measures: Sequence[MeasureAxis], shown: Inspected) -> str:
+    """Draw the decoded elites in their places on the measure grid; places are square and answer."""
     x, y = (measures[i] for i in picture.pair)
     tile = min(ATLAS_WIDTH / picture.columns, ATLAS_HEIGHT / picture.rows)
     tile = max(tile, ATLAS_LEAST / min(picture.columns, picture.rows))
@@ -78,15 +88,19 @@ def atlas(picture: Atlas, measures: Sequence[MeasureAxis]) -> str:
         width=round(frame.left + frame.right + tile * picture.columns),
         height=round(frame.top + frame.bottom + tile * picture.rows),
     )
-    width, height = tile * picture.columns, tile * picture.rows
-    body = svg.rectangle(plot.left, plot.top, width, height, "empty")
+    box = Box(plot.left, plot.top, tile * picture.columns, tile * picture.rows)
+    body = svg.rectangle(box.x, box.y, box.width, box.height, "empty")
     uri = data_uri(picture.sprite)
-    body += svg.embedded_image(plot.left, plot.top, width, height, uri, "smooth")
-    return plot.svg(
-        body + plot.axes(grid=False),
-        f"Images of the archive's elites, laid out over {x.name} and {y.name}",
-        f"{picture.shown} images on {picture.columns} by {picture.rows} places.",
-    )
+    body += svg.embedded_image(box.x, box.y, box.width, box.height, uri, "smooth")
+    title = f"Images of the archive's elites, laid out over {x.name} and {y.name}"
+    answer = boards.over_atlas(shown, picture, box, f"Places: {title}")
+    told = atlas_caption(picture)
+    return plot.svg(body + plot.axes(grid=False) + answer, title, told, role="group")
+
+
+def atlas_caption(picture: Atlas) -> str:
+    """How many images an atlas shows, in a sentence."""
+    return f"{len(picture.cells):,} images on {picture.columns} by {picture.rows} places."
 
 
 def samples(arm: Arm) -> np.ndarray:
@@ -109,24 +123,39 @@ def scatter(arms: Sequence[Arm], measures: Sequence[MeasureAxis], pair: tuple[in
 def histogram(arms: Sequence[Arm], measures: Sequence[MeasureAxis], which: int) -> str:
     """Draw how the images of each arm spread over one measure, as shares of its images."""
     measure = measures[which]
-    edges = np.linspace(measure.low, measure.high, HISTOGRAM_BINS + 1)
-    shares = []
-    for arm in arms:
-        # In double precision, as the edges are: a float32 at an edge may lie beyond it.
-        values = np.clip(samples(arm)[:, which].astype(float), measure.low, measure.high)
-        counts, _ = np.histogram(values, edges)
-        shares.append(counts / max(len(values), 1))
-    top = max((float(share.max()) for share in shares), default=0.0) or 1.0
-    plot = Plot(
-        measure_axis(measure), Axis(0.0, 1.08 * top, "share of images", percent=True), height=340
+    values = [samples(arm)[:, which] for arm in arms]
+    names = " and ".join(arm.name for arm in arms)
+    return _steps(
+        values, measure_axis(measure), "share of images", f"Histogram of {measure.name}, {names}"
     )
+
+
+def objectives(arms: Sequence[Arm]) -> str:
+    """Draw how the objectives of each arm's elites spread, as shares of its elites."""
+    values = [arm.elites.objectives for arm in arms]
+    found = np.concatenate(values).astype(float)
+    low, high = (float(found.min()), float(found.max())) if found.size else (0.0, 1.0)
+    names = " and ".join(arm.name for arm in arms)
+    axis = Axis(low, high if high > low else low + 1.0, "objective")
+    return _steps(values, axis, "share of elites", f"Histogram of the objective, {names}")
+
+
+def _steps(values: Sequence[np.ndarray], axis: Axis, what: str, title: str) -> str:
+    """Draw histograms over each other; values beyond the axis count at its ends."""
+    edges = np.linspace(axis.low, axis.high, HISTOGRAM_BINS + 1)
+    shares = []
+    for column in values:
+        # In double precision, as the edges are: a float32 at an edge may lie beyond it.
+        counts, _ = np.histogram(np.clip(column.astype(float), axis.low, axis.high), edges)
+        shares.append(counts / max(len(column), 1))
+    top = max((float(share.max()) for share in shares), default=0.0) or 1.0
+    plot = Plot(axis, Axis(0.0, 1.08 * top, what, percent=True), height=340)
     body = ""
     for share, style in zip(shares, ARM_STYLES, strict=False):
         x = plot.px(np.repeat(edges, 2))
         y = plot.py(np.concatenate([[0.0], np.repeat(share, 2), [0.0]]))
         body += svg.polyline(x, y, f"steps {style}")
-    names = " and ".join(arm.name for arm in arms)
-    return plot.svg(plot.axes() + body, f"Histogram of {measure.name}, {names}")
+    return plot.svg(plot.axes() + body, title)
 
 
 def curve(arms: Sequence[Arm], field: str, name: str, *, percent: bool = False) -> str:

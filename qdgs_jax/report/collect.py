@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from qdgs_jax.datasets.thumbnails import read_thumbnails
 from qdgs_jax.experiments import experiments_of
 from qdgs_jax.experiments.protocol import Section, arm_names
 from qdgs_jax.report.atlas import atlases
-from qdgs_jax.report.contents import Arm, MeasureAxis, ReportData
+from qdgs_jax.report.contents import Arm, Link, MeasureAxis, ReportData
 from qdgs_jax.runs.config import RunConfig
 from qdgs_jax.runs.folder import RunFolder
 from qdgs_jax.runs.provenance import read_provenance
@@ -33,17 +34,18 @@ def collect(run_dir: Path) -> ReportData:
     folder.check_finished()
     config = folder.config()
     names = arm_names(folder)
-    arms = [_arm(names["run"], folder)]
+    arms = [_arm(names["run"], folder, folder.path)]
     if folder.baseline.finished:
-        arms.append(_arm(names["baseline"], folder.baseline))
+        arms.append(_arm(names["baseline"], folder.baseline, folder.path))
     return ReportData(
         name=config.name,
         measures=_measures(config),
         arms=tuple(arms),
         run_file=folder.run_file.read_text(encoding="utf-8"),
         provenance=_provenance(folder),
-        atlases=atlases(arms[0].elites, config.dims, read_thumbnails(folder.thumbnails_file) or {}),
+        atlases=atlases(arms[0].elites, config.dims, arms[0].pictures),
         sections=_sections(folder, config, names),
+        qd_score_offset=config.archive.qd_score_offset,
     )
 
 
@@ -54,7 +56,7 @@ def _measures(config: RunConfig) -> tuple[MeasureAxis, ...]:
     )
 
 
-def _arm(name: str, folder: RunFolder) -> Arm:
+def _arm(name: str, folder: RunFolder, root: Path) -> Arm:
     rows = folder.read_metrics()
     generated = (folder.data / MANIFEST).is_file()
     manifest = read_manifest(folder.data) if generated else None
@@ -68,6 +70,26 @@ def _arm(name: str, folder: RunFolder) -> Arm:
         data=read_rows(folder.data) if generated else None,
         balance=manifest.balance if manifest else None,
         notes=manifest.notes if manifest else (),
+        pictures=read_thumbnails(folder.thumbnails_file) or {},
+        files=links(folder, root, [shard.file for shard in manifest.shards] if manifest else []),
+    )
+
+
+def links(folder: RunFolder, root: Path, shards: Sequence[str]) -> tuple[Link, ...]:
+    """The files of a run that are there, as seen from its report.
+
+    Args:
+        folder: of the run or of its baseline.
+        root: the run's folder, in which the report has a folder of its own.
+        shards: names of the data set's files.
+    """
+    data = [folder.data / name for name in (*shards, MANIFEST, "README.md")]
+    wanted = [folder.archive_file, folder.metrics_file, folder.run_file, *data]
+    found = [path for path in wanted if path.is_file()]
+    names = [path.relative_to(root).as_posix() for path in found]
+    return tuple(
+        Link(name, f"../{quote(name)}", path.stat().st_size)
+        for name, path in zip(names, found, strict=True)
     )
 
 

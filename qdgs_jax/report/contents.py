@@ -26,6 +26,15 @@ class MeasureAxis:
 
 
 @dataclasses.dataclass(frozen=True)
+class Link:
+    """A file of the run: its name in the run's folder, its address beside the page, its bytes."""
+
+    name: str
+    address: str
+    size: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Arm:
     """A search: the run's own or its baseline's.
 
@@ -37,6 +46,8 @@ class Arm:
         data: its data set, or None.
         balance: what classes and bins of the data set were asked and got, or None.
         notes: what is doubtful about the data set, in sentences.
+        pictures: thumbnails UInt8[h, w, 3] of elites by cell, as far as they were kept.
+        files: what else there is of it.
     """
 
     name: str
@@ -48,6 +59,8 @@ class Arm:
     data: Labelled | None = None
     balance: Balance | None = None
     notes: tuple[str, ...] = ()
+    pictures: Mapping[int, np.ndarray] = dataclasses.field(default_factory=dict)
+    files: tuple[Link, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,14 +71,16 @@ class Atlas:
         pair: indices of the measures that run to the right and upwards.
         sprite: a PNG with the tiles in their places; places without an elite are transparent.
         columns, rows: number of places.
-        shown: how many places hold an image.
+        places: Int[P, 2], column and line of each image; line 0 is at the bottom.
+        cells: Int[P], whose elites they show.
     """
 
     pair: tuple[int, int]
     sprite: bytes
     columns: int
     rows: int
-    shown: int
+    places: np.ndarray
+    cells: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +95,7 @@ class ReportData:
         provenance: what the run was made with, by name; empty where it was not kept.
         atlases: one per pair of measures; none where no data set was generated.
         sections: what experiments have to show.
+        qd_score_offset: what the QD-score subtracts from every objective.
     """
 
     name: str
@@ -89,3 +105,4 @@ class ReportData:
     provenance: Mapping[str, str]
     atlases: tuple[Atlas, ...] = ()
     sections: tuple[Section, ...] = ()
+    qd_score_offset: float = 0.0

@@ -5,8 +5,11 @@ Jinja2 escapes every text; only the charts' SVG, which escape their own, come in
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import importlib.resources
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,15 +17,13 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from qdgs_jax.datasets.balance import Group, least_to_most
-from qdgs_jax.experiments.protocol import Bars, Card, Section, Series
-from qdgs_jax.report import charts
+from qdgs_jax.experiments.protocol import Card, Section
+from qdgs_jax.report import boards, charts
+from qdgs_jax.report.boards import Inspected
 from qdgs_jax.report.colours import css_gradient
 from qdgs_jax.report.contents import Arm, ReportData
 from qdgs_jax.report.svg import MINUS, number
-
-ROLES = ("run", "baseline")  # of the arms, in order
-BALANCED = 0.9  # images of the smallest group for one of the largest, from which it is called even
+from qdgs_jax.report.verdict import verdict
 
 
 def render(data: ReportData) -> str:
@@ -34,21 +35,40 @@ def render(data: ReportData) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    pairs = _pairs(data)
+    shown = boards.inspect(data, pairs)
+    script = _template("script.js")
     return environment.get_template("page.html").render(
         title=f"QDGS run: {data.name}",
-        style=Markup(_template("style.css")),
+        style=Markup(_template("style.css") + boards.styles(shown)),
+        script=Markup(script),
+        policy=_policy(script),
         gradient=css_gradient(),
         lead=_lead(data),
         cards=_cards(data),
         key=_key(data),
-        balance=_balance(data),
-        archives=_archives(data),
-        atlases=_atlases(data),
+        balance=verdict(data),
+        archives=_archives(data, shown),
+        atlases=_atlases(data, shown),
+        left_out=len(pairs) - len(data.atlases),
         spread=_spread(data),
         curves=_curves(data),
+        scales=_scales(data),
         sections=[_section(section) for section in data.sections],
+        files=[(arm.name, arm.files) for arm in data.arms if arm.files],
         run_file=data.run_file,
         provenance=data.provenance,
+        panels=[panel for each in shown for panel in boards.panels(each, data.measures)],
+        numbers=boards.numbers(shown, data.measures),
+    )
+
+
+def _policy(script: str) -> str:
+    """What a browser may do on the page: run its one script; load nothing."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     )
 
 
@@ -81,12 +101,6 @@ def _cards(data: ReportData) -> list[Card]:
     own, *others = data.arms
     other = others[0] if others else None
     cards = []
-    if own.balance is not None:
-        balance = own.balance
-        beside = f"images: {balance.got:,} of {balance.asked:,}"
-        if other is not None and other.balance is not None:
-            beside += f"; {other.name}: {other.balance.ratio:.2f}"
-        cards.append(Card("Smallest to largest group", f"{balance.ratio:.2f}", beside))
     for what, field, write in (
         ("QD-score", "qd_scores", lambda v: f"{v:,.0f}"),
         ("Coverage of the archive", "coverages", percent),
@@ -99,95 +113,39 @@ def _cards(data: ReportData) -> list[Card]:
     return cards + [card for section in data.sections for card in section.cards]
 
 
-def _key(data: ReportData) -> list[tuple[str, str]]:
-    """Name and CSS class of each arm."""
-    return list(zip([arm.name for arm in data.arms], charts.ARM_STYLES, strict=False))
-
-
-def _balance(data: ReportData) -> dict[str, Any] | None:
-    """Answers whether the data are balanced now; None where there is no data set."""
+def _scales(data: ReportData) -> dict[str, Any]:
+    """What the scales of the search's figures mean for this run."""
     own = data.arms[0]
-    if own.balance is None:
-        return None
-    counted = [arm for arm in data.arms if arm.balance is not None]
-    short = own.balance.short
-    if short:
-        answer = f"No: {len(short)} of {len(own.balance.groups)} groups are short."
-    elif own.balance.ratio < BALANCED:
-        answer = "Not quite: every group has what was asked, but some have more."
-    else:
-        answer = "Yes: every class has its share in every bin."
-    rows = _balance_rows(data, "labels") + _balance_rows(data, "groups")
-    names = list(dict.fromkeys(g.label for g in own.balance.labels))
-    bars = Bars(
-        "Share of each class",
-        names,
-        [
-            Series(arm.name, role, _shares(arm, names))
-            for arm, role in zip(data.arms, ROLES, strict=False)
-            if arm.balance is not None
-        ],
-    )
+    cells = math.prod(measure.cells for measure in data.measures)
     return {
-        "answer": answer,
-        "header": ["class", "bin", "asked", *(arm.name for arm in counted)],
-        "rows": rows,
-        "notes": [(arm.name, note) for arm in counted for note in arm.notes],
-        "ratios": [
-            f"{arm.name}: {least_to_most(arm.balance.groups):.2f}"
-            for arm in counted
-            if arm.balance is not None
-        ],
-        "bars": Markup(charts.bars(bars)),
+        "cells": f"{cells:,}",
+        "offset": number(data.qd_score_offset),
+        "per_cell": number(float(own.qd_scores[-1]) / cells) if own.qd_scores.size else "",
+        "name": own.name,
     }
 
 
-def _balance_rows(data: ReportData, field: str) -> list[dict[str, Any]]:
-    tables: list[dict[tuple[str, str], Group]] = [
-        {(g.label, g.bin): g for g in getattr(arm.balance, field)}
-        for arm in data.arms
-        if arm.balance is not None
-    ]
-    rows = []
-    for place in dict.fromkeys(place for table in tables for place in table):
-        found = [table.get(place) for table in tables]
-        asked = next(group.asked for group in found if group is not None)
-        rows.append(
-            {
-                "label": place[0],
-                "bin": place[1] or "all",
-                "asked": f"{asked:,}",
-                "got": [
-                    (f"{group.got:,}", group.got < group.asked) if group else ("0", asked > 0)
-                    for group in found
-                ],
-            }
-        )
-    return rows
-
-
-def _shares(arm: Arm, names: Sequence[str]) -> list[float]:
-    if arm.balance is None:
-        return [0.0] * len(names)
-    counts = {group.label: group.got for group in arm.balance.labels}
-    return [counts.get(name, 0) / max(arm.balance.got, 1) for name in names]
+def _key(data: ReportData) -> list[tuple[str, str]]:
+    """Name and CSS class of each arm."""
+    return list(zip([arm.name for arm in data.arms], charts.ARM_STYLES, strict=False))
 
 
 def _pairs(data: ReportData) -> list[tuple[int, int]]:
     return list(itertools.combinations(range(len(data.measures)), 2))
 
 
-def _archives(data: ReportData) -> dict[str, Any]:
+def _archives(data: ReportData, shown: Sequence[Inspected]) -> dict[str, Any]:
     found = np.concatenate([arm.elites.objectives for arm in data.arms])
     limits = (float(found.min()), float(found.max())) if found.size else (0.0, 1.0)
+    projected = len(data.measures) > 2
     rows = [
         [
             {
-                "title": arm.name,
-                "picture": Markup(charts.heat_map(arm, data.measures, pair, limits)),
+                "title": f"{arm.name}: {_over(data, pair)}" if projected else arm.name,
+                "picture": Markup(charts.heat_map(each, data.measures, pair, limits)),
                 "caption": charts.filled_places(arm, data.measures, pair),
             }
-            for arm in data.arms
+            for arm, each in zip(data.arms, shown, strict=True)
         ]
         for pair in _pairs(data)
     ]
@@ -195,18 +153,29 @@ def _archives(data: ReportData) -> dict[str, Any]:
         "rows": rows,
         "low": number(limits[0]),
         "high": number(limits[1]),
-        "projected": len(data.measures) > 2,
+        "projected": projected,
     }
 
 
-def _atlases(data: ReportData) -> list[Markup]:
-    return [Markup(charts.atlas(picture, data.measures)) for picture in data.atlases]
+def _over(data: ReportData, pair: tuple[int, int]) -> str:
+    return " and ".join(data.measures[i].name for i in pair)
+
+
+def _atlases(data: ReportData, shown: Sequence[Inspected]) -> list[dict[str, Any]]:
+    return [
+        {
+            "title": _over(data, picture.pair) if len(data.measures) > 2 else "",
+            "picture": Markup(charts.atlas(picture, data.measures, shown[0])),
+            "caption": charts.atlas_caption(picture),
+        }
+        for picture in data.atlases
+    ]
 
 
 def _spread(data: ReportData) -> dict[str, Any]:
     figures = [
         {
-            "title": " and ".join(data.measures[i].name for i in pair),
+            "title": _over(data, pair),
             "picture": Markup(charts.scatter(data.arms, data.measures, pair)),
         }
         for pair in _pairs(data)
@@ -216,7 +185,12 @@ def _spread(data: ReportData) -> dict[str, Any]:
         for i, m in enumerate(data.measures)
     ]
     generated = all(arm.data is not None for arm in data.arms)
-    return {"figures": figures, "generated": generated}
+    objectives = {
+        "title": "objective",
+        "picture": Markup(charts.objectives(data.arms)),
+        "caption": "Of the elites of each archive.",
+    }
+    return {"figures": figures, "generated": generated, "objectives": objectives}
 
 
 def _curves(data: ReportData) -> list[dict[str, Any]]:

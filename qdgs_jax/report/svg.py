@@ -31,6 +31,16 @@ def number(value: float) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
+class Box:
+    """A rectangle; y grows downwards."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Axis:
     """A range of data and what it is called; `ends` says in words what low and high mean."""
 
@@ -96,16 +106,18 @@ class Plot:
         upwards = _axis_name(self.y, -self.top - height, height, 14)
         return f'{across}<g transform="rotate(-90)">{upwards}</g>'
 
-    def svg(self, body: str, title: str, description: str = "") -> str:
+    def svg(self, body: str, title: str, description: str = "", *, role: str = "img") -> str:
         """Close the picture; the title is what a screen reader says."""
-        return picture(self.width, self.height, body, title, description)
+        return picture(self.width, self.height, body, title, description, role=role)
 
 
-def picture(width: int, height: int, body: str, title: str, description: str = "") -> str:
-    """Make an SVG image that scales with its column."""
+def picture(
+    width: int, height: int, body: str, title: str, description: str = "", *, role: str = "img"
+) -> str:
+    """Make an SVG image that scales with its column; one with links inside is a "group"."""
     more = f"<desc>{escape(description)}</desc>" if description else ""
     return (
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}">'
+        f'<svg viewBox="0 0 {width} {height}" role="{role}" aria-label="{escape(title)}">'
         f"<title>{escape(title)}</title>{more}{body}</svg>"
     )
 

@@ -154,6 +154,9 @@ def test_the_report_needs_neither_generator_nor_clip(capsys, monkeypatch):
     assert qdgs("report", "run") == 0
     assert capsys.readouterr().out.split() == ["report:", "run/report/index.html"]
     page = Path("run/report/index.html").read_text()
+    assert page.count("data:image/webp;") == 2  # pictures of the run and of its baseline
+    for file in ("archive.parquet", "data/shard-00000.parquet", "random/metrics.csv"):
+        assert f'<a href="../{file}">' in page
     assert "red square, as the oracle sees it" in page
     assert "Are the data balanced now?" in page
     assert page.count("<image") == 3  # and the atlas

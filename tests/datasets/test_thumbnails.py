@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from qdgs_jax.datasets.thumbnails import (
+    KEPT,
     choose,
     pairs_of,
     read_thumbnails,
@@ -41,6 +42,12 @@ def test_an_elite_of_several_atlases_is_shown_once() -> None:
     shown = shown_elites(elites([0, 7], [1.0, 2.0]), (2, 2, 2))
     assert shown.cells.tolist() == [0, 7]
     assert pairs_of(5) == [(0, 1), (0, 2), (0, 3), (0, 4), (1, 2), (1, 3)]
+
+
+def test_every_elite_of_a_small_archive_is_pictured_and_of_a_large_one_those_in_atlases() -> None:
+    few, many = list(range(KEPT)), list(range(60 * 60))
+    assert len(shown_elites(elites(few, [0.0] * len(few)), (60, 60)).cells) == KEPT
+    assert len(shown_elites(elites(many, [0.0] * len(many)), (60, 60)).cells) == 20 * 20
 
 
 def test_thumbnails_come_back_by_cell(tmp_path: Path) -> None:
