@@ -1,7 +1,7 @@
 """Settings of every test process.
 
 Compiled programs are shared between processes and between runs. As most of them run once, on small
-data, LLVM spends little on them, and where XLA still has its older emitters, which take a third less
+data, LLVM spends little on them; where XLA still has its older emitters, which take a third less
 time, these make the loops. XLA's own passes, which decide what is computed, are as usual.
 """
 
