@@ -1,7 +1,7 @@
 # Everything sets itself up: Python 3.11 to 3.13, make and git are enough.
-# PYTHON=/path/to/python3 chooses another interpreter.
+# PYTHON=python3.13 or a path chooses another interpreter, which gets an environment of its own.
 
-VENV := .venv
+VENV := .venv$(if $(PYTHON),-$(shell $(PYTHON) -c 'import platform; print(platform.python_version())'))
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 CANDIDATES := $(PYTHON) python3 python3.13 python3.12 python3.11
@@ -42,7 +42,7 @@ format: $(VENV)/dev.stamp ## bring the code into its format
 	$(BIN)/ruff format .
 
 clean: ## remove what this file made
-	rm -rf $(VENV) .make build *.egg-info
+	rm -rf .venv .venv-* .make build *.egg-info
 
 $(VENV)/made.stamp:
 	@for python in $(CANDIDATES); do \
