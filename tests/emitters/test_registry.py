@@ -145,9 +145,10 @@ def test_seeds_run_side_by_side():
     )
 
 
-# Normalised QD-scores between those after 15 and after 30 steps: an algorithm of which half the
-# steps are lost does not reach its floor. EvoJAX's CMA-ES has none: on a sphere so small it has
-# found all that it will find.
+# Normalised QD-scores between those after half of the steps and after all 30: an algorithm of which
+# half the steps are lost does not reach its floor. After 8 EvoJAX's CMA-ES has found nearly all that
+# it will find on a sphere so small.
+EARLY = {"evojax:CMA_ES_JAX": 8}
 FLOORS = {
     "random": 4.1,
     "map_elites": 4.8,
@@ -163,16 +164,18 @@ FLOORS = {
     "squad": 3.2,
     "evojax:PGPE": 4.4,
     "evojax:SimpleGA": 4.2,
+    "evojax:CMA_ES_JAX": 2.3,
 }
 
 
-@pytest.mark.parametrize("name", FLOORS)
+@pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_algorithm_reaches_a_qd_score_that_half_its_steps_do_not_reach(name):
     halves, wholes = [], []
+    half = EARLY.get(name, 30) // 2
     for seed in range(4):
-        state, metrics = make(name).run((), start(name, seed), 15)
+        state, metrics = make(name).run((), start(name, seed), half)
         halves.append(metrics["norm_qd_score"])
-        _, metrics = make(name).run((), state, 15)
+        _, metrics = make(name).run((), state, half)
         wholes.append(metrics["norm_qd_score"])
     assert np.mean(halves) < FLOORS[name] < np.mean(wholes)
 
