@@ -146,8 +146,8 @@ def test_seeds_run_side_by_side():
 
 
 # Normalised QD-scores between those after half of the steps and after all 30: an algorithm of which
-# half the steps are lost does not reach its floor. After 8 EvoJAX's CMA-ES has found nearly all that
-# it will find on a sphere so small.
+# half the steps are lost does not reach its floor. After 8 EvoJAX's CMA-ES has found nearly all
+# that it will find on a sphere so small.
 EARLY = {"evojax:CMA_ES_JAX": 8}
 FLOORS = {
     "random": 4.1,
