@@ -14,7 +14,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from qdgs_jax.domains.protocol import Domain
 
@@ -37,7 +38,7 @@ def decoded(
             yield np.asarray(domain.pictures(domain.params, batch))[:count]
         return
     mesh = Mesh(np.asarray(devices), ("images",))
-    copies, shares = PartitionSpec(), PartitionSpec("images")
+    copies, shares = P(), P("images")  # type: ignore[no-untyped-call]
     params = jax.device_put(domain.params, NamedSharding(mesh, copies))
     for batch, count in batches(latents, BATCH * len(devices)):
         spread = jax.device_put(batch, NamedSharding(mesh, shares))
@@ -47,7 +48,7 @@ def decoded(
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _on_each(domain: Domain[Any], mesh: Mesh, params: Any, latents: jax.Array) -> jax.Array:
     """Pictures of latents Float[B, D], of which each device of the mesh has an equal share."""
-    copies, shares = PartitionSpec(), PartitionSpec("images")
+    copies, shares = P(), P("images")  # type: ignore[no-untyped-call]
     draw = jax.shard_map(
         domain.pictures,
         mesh=mesh,
