@@ -69,7 +69,7 @@ class TensorLike(Protocol):
 
 
 class _OneKey:
-    """Stands in for `nnx.Rngs` and gives every parameter the same key."""
+    """Stands in for `nnx.Rngs` and gives every parameter the same key; no number is drawn."""
 
     def params(self) -> jax.Array:
         return jax.random.key(0)

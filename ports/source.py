@@ -80,6 +80,16 @@ def shape_of(tensors: Mapping[str, Tensor], name: str, rank: int) -> tuple[int, 
     return shape
 
 
+def _if_hub(path: Path) -> str:
+    """What to add where a path may be meant as a model's name on a hub of models."""
+    if path.is_absolute() or len(path.parts) < 2 or Path(path.parts[0]).exists():
+        return ""
+    return (
+        " If it is a model's name on a website, nothing is downloaded: fetch its files with a "
+        "browser or the site's own tool, then give their path."
+    )
+
+
 @contextlib.contextmanager
 def open_content(path: str | Path) -> Iterator[Content]:
     """Open a checkpoint of any supported format; its tensors can be read inside the block.
@@ -96,6 +106,6 @@ def open_content(path: str | Path) -> Iterator[Content]:
         )
     path = Path(path)
     if not path.exists():
-        raise CheckpointError("This path does not exist.", path)
+        raise CheckpointError(f"This path does not exist.{_if_hub(path)}", path)
     with naming(path), open_weights(path) as root:
         yield Content(path, root)

@@ -34,6 +34,11 @@ _WRAPPERS = (
     "backbone",
     "clip",
     "clip_model",
+    "generator",
+    "vae",
+    "ema",
+    "ema_model",
+    "model_ema",
 )
 # Parts of names that parallel, compiled and sharded modules add, at any place.
 _TRANSPARENT = {

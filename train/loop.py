@@ -102,17 +102,20 @@ def _fit_one(
         return optax.sigmoid_binary_cross_entropy(logits, targets).mean()
 
     def step(
-        carry: tuple[Params, Any], batch_of_step: tuple[jax.Array, jax.Array]
+        mirror_key: jax.Array,
+        carry: tuple[Params, Any],
+        batch_of_step: tuple[jax.Array, jax.Array],
     ) -> tuple[tuple[Params, Any], None]:
         params, opt_state = carry
-        gradient = jax.grad(loss)(params, *batch_of_step)
+        number, indices = batch_of_step
+        gradient = jax.grad(loss)(params, indices, jax.random.fold_in(mirror_key, number))
         updates, opt_state = optimizer.update(gradient, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state), None
 
     def epoch(carry: tuple[Params, Any], number: jax.Array) -> tuple[tuple[Params, Any], None]:
         order_key, mirror_key = jax.random.split(jax.random.fold_in(key, number))
         order = jax.random.permutation(order_key, count)[: steps * batch].reshape(steps, batch)
-        return jax.lax.scan(step, carry, (order, jax.random.split(mirror_key, steps)))
+        return jax.lax.scan(functools.partial(step, mirror_key), carry, (jnp.arange(steps), order))
 
     carry = (params, optimizer.init(params))
     return jax.lax.scan(epoch, carry, jnp.arange(settings.epochs))[0][0]

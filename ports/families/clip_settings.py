@@ -124,6 +124,19 @@ def compare_openclip(cfg: CLIPConfig, model: Settings, vision: Settings, text: S
         (text, "layers", cfg.text.layers),
     ]
     compare("open_clip_config.json", rows)
+    for settings, tower in ((vision, cfg.vision), (text, cfg.text)):
+        ratio = number(settings, "mlp_ratio", tower.mlp_width / tower.width)
+        if int(ratio * tower.width) != tower.mlp_width:  # rounded as OpenCLIP does
+            raise CheckpointError(
+                f"mlp_ratio of open_clip_config.json is {ratio:g}, but the tensors say "
+                f"{tower.mlp_width / tower.width:g}: put this model's own config there."
+            )
+    head_width = count(vision, "head_width", 1)
+    if cfg.vision.width % head_width:
+        raise CheckpointError(
+            f"head_width of open_clip_config.json is {head_width}, which does not divide the "
+            f"width {cfg.vision.width} of the tensors: put this model's own config there."
+        )
 
 
 def refuse_variants(vision: Settings, text: Settings) -> None:

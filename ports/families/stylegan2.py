@@ -49,6 +49,7 @@ _FILTERS = r".*(resample_filter|blur\.kernel|upsample\.kernel)"
 _DEEPEST = 64  # layers of a mapping network; published ones have 2 or 8
 _WIDEST = 4096  # numbers in z or a code for which an average code is estimated
 _SAMPLES = 10_000
+_LR_MULTIPLIER = 0.01  # of the mapping network, in all published training programs
 
 
 def recognise(content: Content) -> Source:
@@ -83,6 +84,7 @@ def _nvidia(generator: Record) -> Source:
     for module in (conv, _submodule(mapping, "fc0")):
         if module.state.get("activation", "lrelu") != "lrelu":
             raise CheckpointError(f"activation is {show(module.state['activation'])}, not lrelu.")
+    multiplier = _optional_number(_submodule(mapping, "fc0"), "bias_gain")
     depth = _mapping_layers(tensors, r"mapping\.fc\d+\.weight")
     if _integer(mapping, "num_layers") != depth:
         raise CheckpointError(
@@ -102,9 +104,34 @@ def _nvidia(generator: Record) -> Source:
         mapping_layers=depth,
         mapping_dim=shape_of(tensors, "mapping.fc0.bias", 1)[0] if depth > 1 else None,
         embed_dim=_embedding(tensors),
-        mapping_lr=_optional_number(_submodule(mapping, "fc0"), "bias_gain") or 0.01,
+        mapping_lr=multiplier or _LR_MULTIPLIER,
     )
-    return _source("an NVIDIA network pickle", cfg, tensors, NVIDIA_RULES, NVIDIA_IGNORED)
+    _compare_blocks(generator, cfg)
+    source = _source("an NVIDIA network pickle", cfg, tensors, NVIDIA_RULES, NVIDIA_IGNORED)
+    if multiplier is None:
+        told = f"{_LR_MULTIPLIER}, for the mapping network's layers have no bias_gain"
+        source = dataclasses.replace(source, assumed={"learning-rate multiplier": told})
+    return source
+
+
+def _compare_blocks(generator: Record, cfg: StyleGAN2Config) -> None:
+    """Refuse a generator whose blocks do not compute alike, as the model's do.
+
+    Raises:
+        CheckpointError: if one has another architecture or clamp than the last.
+    """
+    for size in cfg.resolutions:
+        block = _submodule(generator, "synthesis", f"b{size}")
+        clamp = _optional_number(_submodule(block, "conv1"), "conv_clamp")
+        for name, found, wanted in (
+            ("architecture", _architecture(block), cfg.architecture),
+            ("conv_clamp", clamp, cfg.conv_clamp),
+        ):
+            if found != wanted:
+                raise CheckpointError(
+                    f"{name} of synthesis.b{size} is {show(found)}, that of the last block "
+                    f"{show(wanted)}: only generators of equal blocks are read."
+                )
 
 
 def _rosinality(found: Found) -> Source:

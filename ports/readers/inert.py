@@ -20,7 +20,10 @@ _CLASSES = {  # modules, and classes whose objects are dropped
     ("types",): "SimpleNamespace",
     ("builtins", "__builtin__"): "bytearray complex range slice xrange",
     ("collections",): "defaultdict",
+    ("functools",): "partial",
+    ("ipaddress",): "IPv4Address IPv6Address",
     ("torch",): "device",
+    ("torch.torch_version",): "TorchVersion",
     ("torch.serialization",): "_get_layout",
     ("numpy.core.multiarray", "numpy._core.multiarray"): "_reconstruct",
     ("numpy.core.numeric", "numpy._core.numeric"): "_frombuffer",
@@ -46,7 +49,11 @@ _MENTIONED = {  # modules, and names that may stand for themselves
     ("torch.nn.parameter",): "Parameter Buffer",
 }
 _DROPPED = ("omegaconf.",)  # packages whose classes are all data
-_KEYS = ("pytorch_lightning.callbacks.", "lightning.pytorch.callbacks.")  # keys of dictionaries
+_NAMED = (  # packages whose classes may stand for themselves, as keys or settings
+    "pytorch_lightning.callbacks.",
+    "lightning.pytorch.callbacks.",
+    "torch.optim.",
+)
 
 
 def inert_names() -> dict[tuple[str, str], Global]:
@@ -65,7 +72,7 @@ def inert_package(module: str, name: str) -> Global | None:
     """Look up a name of a package that holds data alone; None if it is of another one."""
     if module.startswith(_DROPPED):
         return opaque(f"{module}.{name}")
-    if module.startswith(_KEYS):
+    if module.startswith(_NAMED):
         return Global(f"{module}.{name}")
     return None
 

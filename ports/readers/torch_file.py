@@ -26,6 +26,8 @@ from qdgs_jax.ports.readers.zip_archive import Archive
 
 __all__ = ["CheckpointError", "named_tensors", "open_checkpoint", "read_checkpoint"]
 
+_UNKNOWN = "If it was meant to be one, its beginning is missing or damaged: download it again."
+
 
 @contextlib.contextmanager
 def open_checkpoint(path: str | Path) -> Iterator[Data]:
@@ -82,5 +84,5 @@ def _refuse_unknown(region: Region) -> NoReturn:
             "This is the tar format of PyTorch 0.1. Save it again with 0.4 or later."
         )
     start = region.read(0, min(region.length, 512))
-    what = stand_in(start, region.length) or told_text(start) or "Or it is cut off at its start."
+    what = stand_in(start, region.length) or told_text(start) or _UNKNOWN
     raise CheckpointError(f"This is not a PyTorch checkpoint. {what}")

@@ -104,12 +104,12 @@ def refuse_other_dataset(folder: str | os.PathLike[str]) -> None:
     target = Path(folder)
     if target.exists() and not target.is_dir():
         raise ShardError(f"{target} is a file: give a folder for the data set.")
-    found = [target / MANIFEST] if (target / MANIFEST).exists() else []
-    found += sorted(target.glob("shard-*.parquet"))
+    whole = (target / MANIFEST).exists()
+    found = [target / MANIFEST] if whole else sorted(target.glob("shard-*.parquet"))
     if found:
+        held = "already holds a data set" if whole else "holds part of a data set, without its end"
         raise ShardError(
-            f"{target} already holds a data set ({found[0].name}): give another folder, or delete "
-            "this one first."
+            f"{target} {held} ({found[0].name}): give another folder, or delete this one first."
         )
 
 

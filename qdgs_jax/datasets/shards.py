@@ -13,6 +13,7 @@ import hashlib
 import json
 import operator
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from qdgs_jax.datasets.manifest import (
 )
 from qdgs_jax.datasets.png import decode_png, encode_png
 from qdgs_jax.datasets.selection import Labelled
-from qdgs_jax.files import write_atomically
+from qdgs_jax.files import sweep, write_atomically
 
 _IMAGE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
 _COLUMNS = {  # column of `Labelled` -> of the file, element type
@@ -84,6 +85,7 @@ def write_shards(
     _check_rows(rows, label_names, measure_names, shard_size)
     refuse_other_dataset(target)
     target.mkdir(parents=True, exist_ok=True)
+    sweep(target, rf"shard-\d+\.parquet|{re.escape(MANIFEST)}")
     written: list[Path] = []
     shards: list[Shard] = []
     counted = np.bincount(rows.labels, minlength=len(label_names))

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from qdgs_jax.domains.scoring import PromptAxis
-    from qdgs_jax.models.clip import CLIP
+    from qdgs_jax.models.clip import CLIP, CLIPConfig
+
+LARGEST = 2  # as a CLIP's eos_token_id: the largest token of a text is its end
 
 
 class PromptPair(NamedTuple):
@@ -39,6 +41,25 @@ def split_prompt(prompt: str) -> tuple[str, ...]:
     return tuple(text.strip() for text in prompt.split("|"))
 
 
+def _check_tokens(text: str, tokens: Sequence[int], cfg: CLIPConfig) -> None:
+    """Refuse tokens that the model has not, which it would take for others.
+
+    Raises:
+        ValueError: the tokenizer is that of another model.
+    """
+    cure = "put the tokenizer of this very CLIP beside its weights."
+    if max(tokens) >= cfg.vocab_size:
+        raise ValueError(
+            f"the tokenizer gives the prompt {text!r} the token {max(tokens)}, this CLIP has "
+            f"{cfg.vocab_size} tokens: {cure}"
+        )
+    if cfg.eos_token_id not in (LARGEST, *tokens):
+        raise ValueError(
+            f"the tokenizer ends the prompt {text!r} without the token {cfg.eos_token_id}, where "
+            f"this CLIP looks for the end: {cure}"
+        )
+
+
 def embed_prompts(
     clip: CLIP, tokenizer: Tokenizer, pairs: Sequence[PromptPair]
 ) -> tuple[PromptAxis, ...]:
@@ -50,7 +71,8 @@ def embed_prompts(
         pairs: texts.
 
     Raises:
-        ValueError: if a text has more tokens than the model takes.
+        ValueError: if a text has more tokens than the model takes, or the tokenizer is that of
+            another model.
     """
     import jax
     import jax.numpy as jnp
@@ -67,6 +89,7 @@ def embed_prompts(
                 f"the prompt {text!r} has {len(tokens)} tokens, this CLIP takes {length}: shorten "
                 "it."
             )
+        _check_tokens(text, tokens, clip.cfg)
     with jax.default_matmul_precision("highest"):  # once a run: all measures hang on it
         embeds = clip.embed_texts(jnp.asarray(np.asarray(encoded, np.int32)))
     row = {text: number for number, text in enumerate(texts)}

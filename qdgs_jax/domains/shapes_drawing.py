@@ -17,6 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qdgs_jax import keys
+
 SHAPES = ("triangle", "square", "diamond", "circle", "pentagon", "star")
 COLOURS = ("red", "green", "blue", "yellow", "orange", "purple", "cyan", "pink", "black")
 KINDS = ("clean", "blurred", "blended", "broken", "splatter")
@@ -233,9 +235,10 @@ def draw_red_blue(
     """Draw given shapes (0 triangle, 1 square) and colours (0 red, 1 blue).
 
     Returns:
-        UInt8[N, image_size, image_size, 3]. Equal arguments give equal pixels.
+        UInt8[N, image_size, image_size, 3]. Equal arguments give equal pixels. A seed is the root
+        of a data set of its own: `biased_dataset` draws it, and a run's seed is never one.
     """
-    key = jax.random.key(seed)
+    key = keys.root(seed)
     parts = []
     for part, start in enumerate(range(0, len(shape), chunk)):
         pad = (0, max(0, start + chunk - len(shape)))

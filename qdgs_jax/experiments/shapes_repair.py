@@ -28,7 +28,7 @@ from qdgs_jax.experiments.protocol import (
     Series,
     Table,
 )
-from qdgs_jax.files import write_atomically
+from qdgs_jax.files import sweep, write_atomically
 from qdgs_jax.runs.folder import RunFolder
 from qdgs_jax.train.shapes.oracle import judge_dataset, train_oracle
 from qdgs_jax.train.shapes.repair import ARMS, GROUPS, RepairResult, run_repair
@@ -119,6 +119,7 @@ class ShapesRepair:
         )
         target = folder.path / self.name
         target.mkdir(exist_ok=True)
+        sweep(target)
         text = json.dumps(dataclasses.asdict(groups), indent=2) + "\n"
         write_atomically(target / "groups.json", text.encode())
         write_atomically(target / "accuracy.json", result.to_json().encode())

@@ -17,12 +17,13 @@ def build_report(run_dir: str | Path) -> Path:
     Raises:
         ValueError: the folder holds no finished run.
     """
-    from qdgs_jax.files import write_atomically
+    from qdgs_jax.files import sweep, write_atomically
     from qdgs_jax.report.collect import collect
     from qdgs_jax.report.page import render
 
     page = render(collect(Path(run_dir)))
     target = Path(run_dir) / "report" / "index.html"
     target.parent.mkdir(exist_ok=True)
+    sweep(target.parent, r"index\.html")
     write_atomically(target, page.encode())
     return target

@@ -39,7 +39,9 @@ COLUMNS = (
     "seconds",
 )
 COUNTS = frozenset({"step", "evaluations", "num_elites", "rejected"})
-FILES = r"run\.toml|provenance\.json|metrics\.csv|archive\.parquet"  # that a search writes
+FILES = (
+    r"run\.toml|provenance\.json|metrics\.csv|(archive|thumbnails)\.parquet"  # written by rename
+)
 
 Row = dict[str, float]
 

@@ -126,10 +126,23 @@ def test_equal_data_give_equal_files(dataset: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("leftover", ["_manifest.json", "shard-00000.parquet"])
 def test_a_folder_with_another_data_set_is_refused(tmp_path: Path, leftover: str) -> None:
     (tmp_path / leftover).write_text("mine")
-    with pytest.raises(ShardError, match=f"already holds a data set \\({leftover}\\)"):
+    with pytest.raises(ShardError, match=f"holds (a|part of a) data set.* \\({leftover}\\)"):
         write_shards(tmp_path, make_rows(), [make_images()], **NAMES)
     assert [path.name for path in tmp_path.iterdir()] == [leftover]
     assert (tmp_path / leftover).read_text() == "mine"
+
+
+def test_what_a_killed_process_left_is_told_or_swept(tmp_path: Path) -> None:
+    write_shards(tmp_path / "data", make_rows(), [make_images()], **NAMES)
+    (tmp_path / "data" / MANIFEST).unlink()  # comes last
+    with pytest.raises(ShardError, match="holds part of a data set, without its end"):
+        write_shards(tmp_path / "data", make_rows(), [make_images()], **NAMES)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / ".shard-00000.parquet.x1.tmp").write_text("half")
+    (other / ".mine.x1.tmp").write_text("mine")
+    write_shards(other, make_rows(), [make_images()], **NAMES)
+    assert [path.name for path in other.glob(".*")] == [".mine.x1.tmp"]
 
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ import subprocess
 import sys
 
 import pytest
+from flax import nnx
 
-from qdgs_jax.domains.prompts import split_prompt
+from qdgs_jax.domains.prompts import PromptPair, embed_prompts, split_prompt
+from qdgs_jax.models.clip import CLIP, CLIPConfig, TowerConfig
 
 
 @pytest.mark.parametrize(
@@ -29,3 +31,29 @@ def test_run_files_can_be_checked_without_jax():
         "sys.exit('jax' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize(
+    ("end", "tokens", "message"),
+    [
+        (9, [8, 10, 9, 9], "the token 10, this CLIP has 10 tokens"),
+        (9, [8, 3, 7, 7], "without the token 9, where this CLIP looks for the end"),
+        (2, [8, 10, 9, 9], "the token 10, this CLIP has 10 tokens"),
+    ],
+)
+def test_the_tokenizer_of_another_model_is_refused(end, tokens, message):
+    tower = TowerConfig(width=4, layers=1, heads=1, mlp_width=4, activation="gelu")
+    cfg = CLIPConfig(tower, tower, 8, 8, 10, 4, 4, eos_token_id=end)
+    clip = CLIP(cfg, rngs=nnx.Rngs(0))
+
+    def tokenizer(text, *, padding, max_length):
+        return {"input_ids": [tokens] * len(text)}
+
+    with pytest.raises(ValueError, match=message):
+        embed_prompts(clip, tokenizer, [PromptPair(("a",), ("b",))])
+    sound = embed_prompts(
+        clip,
+        lambda text, **_: {"input_ids": [[8, 3, 9, 9]] * len(text)},
+        [PromptPair(("a",), ("b",))],
+    )
+    assert sound[0].positive.shape == (1, 4)

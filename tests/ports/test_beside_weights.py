@@ -60,6 +60,10 @@ DROPPED = {
         text_bytes(b"\x07\xea\x0b\x1c" + bytes(6)),
         call("datetime", "timezone", call("datetime", "timedelta", 0, 3600, 0)),
     ),
+    "a version of torch": call("torch.torch_version", "TorchVersion", "2.9.0"),
+    "a function with arguments": call(
+        "functools", "partial", tw.Name("torch.optim.adam", "Adam"), state=(1, (), {}, None)
+    ),
     "a decimal": call("decimal", "Decimal", "0.1"),
     "a complex number": call("__builtin__", "complex", 1.0, 2.0),
     "a slice": call("__builtin__", "slice", 0, 3, None),
@@ -268,3 +272,12 @@ def test_an_address_is_not_fetched(url, tmp_path):
         ports.convert("clip", url, tmp_path / "out")
     with pytest.raises(CheckpointError, match=message):
         ports.describe(url)
+
+
+def test_a_name_on_a_hub_is_not_fetched(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match="model's name on a website, nothing is downloaded"):
+        ports.convert("clip", "openai/clip-vit-base-patch32", "out")
+    (tmp_path / "openai").mkdir()  # now it is a path with a slip
+    with pytest.raises(CheckpointError, match=r"This path does not exist\.$"):
+        ports.convert("clip", "openai/clip-vit-base-patch32", "out")

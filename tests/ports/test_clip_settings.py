@@ -190,3 +190,25 @@ def test_the_scalars_of_an_openclip_file_likewise(tmp_path):
     assert "logit_bias" in summary.ignored
     assert list(summary.assumed) == ["pixels", "activation", "heads"]
     assert summary.assumed["heads"].startswith("2 (images) and 1 (texts)")
+
+
+@pytest.mark.parametrize(
+    ("section", "settings", "message"),
+    [
+        ("vision_cfg", {"mlp_ratio": 2.5}, "mlp_ratio of open_clip_config.json is 2.5"),
+        ("text_cfg", {"mlp_ratio": 3}, "mlp_ratio of open_clip_config.json is 3"),
+        ("vision_cfg", {"head_width": 48}, "head_width of open_clip_config.json is 48"),
+        ("text_cfg", {"heads": 5}, "width 64 is not a multiple of heads 5"),
+        ("vision_cfg", {"image_size": [32, 64]}, "image_size of open_clip_config.json"),
+    ],
+)
+def test_an_openclip_config_that_contradicts_the_tensors_is_refused(
+    section, settings, message, tmp_path
+):
+    state = formats.stored(load_manifest("clip", "clip_openai_tiny"))
+    config = json.dumps({"model_cfg": {section: settings}})
+    (tmp_path / "open_clip_config.json").write_text(config)
+    (tmp_path / "open_clip_pytorch_model.bin").write_bytes(tw.zip_bytes(state))
+    with pytest.raises(ports.CheckpointError) as caught:
+        port("clip", tmp_path)
+    assert message in str(caught.value)

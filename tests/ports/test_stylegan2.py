@@ -183,12 +183,22 @@ def changed_network(path, key, value):
             -1.0,
             "network pickle is -1.0",
         ),
+        (["synthesis", "b4"], "architecture", "resnet", "of synthesis.b4 is 'resnet', that of the"),
+        (["synthesis", "b4", "conv1"], "conv_clamp", None, "conv_clamp of synthesis.b4 is None"),
     ],
 )
 def test_attributes_that_do_not_fit_are_named_in_short(path, key, value, message, tmp_path):
     found = refused(changed_network(path, key, value), tmp_path)
     assert message in found
     assert len(found) < 1000
+
+
+def test_a_learning_rate_multiplier_that_the_file_lacks_is_told(tmp_path):
+    for value, told in ((0.01, []), (None, ["learning-rate multiplier"])):
+        network = changed_network(["mapping", "fc0"], "bias_gain", value)
+        (tmp_path / "network.pkl").write_bytes(tw.nested_bytes(network))
+        summary = ports.convert("stylegan2", tmp_path / "network.pkl", tmp_path / f"{value}")
+        assert list(summary.assumed) == told
 
 
 def test_a_mapping_network_of_many_layers_is_refused_before_it_is_built(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from qdgs_jax import ports
 from qdgs_jax.ports.readers.torch_file import open_checkpoint
 from qdgs_jax.ports.weights import find_weights, top_of
 
-KEYS = ("state_dict", "model_state_dict", "model", "net", "weights")
+KEYS = ("state_dict", "model_state_dict", "model", "net", "weights", "ema_model", "generator")
 ONE = np.ones(1, np.float32)
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "_forward_module.")
 

@@ -266,10 +266,13 @@ def _repair(
         epochs=settings.repair_epochs, batch_size=10, learning_rate=5e-3, mirrored=True
     )
     images, labels = jax.device_put((data.images, data.labels))
+    orders = jax.random.clone(
+        model_keys.repair
+    )  # those of every data set, to compare them in pairs
 
     def repair(models: slice) -> Params:
         start = jax.tree.map(lambda value: value[models], params)
-        return fit(cfg, fitting, start, images, labels, model_keys.repair[models])
+        return fit(cfg, fitting, start, images, labels, orders[models])
 
     return in_groups(repair, count, group=group, progress=lambda share: report(title, share))
 
