@@ -6,7 +6,7 @@ What is refused is refused here, before a folder is made or anything is compiled
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from qdgs_jax.runs.config import (
@@ -24,15 +24,28 @@ from qdgs_jax.runs.tables import BASELINE
 if TYPE_CHECKING:
     import jax
 
+    from qdgs_jax.domains.protocol import Domain
+
 # What may change between a search and its continuation: the budget, and what only rounding feels.
 FREE_TABLES = frozenset({"name", "dataset"})
 FREE_SETTINGS = frozenset({"evaluations", "chunk", "checkpoint_seconds"})
 
 
 def begin_run(
-    folder: RunFolder, config: RunConfig, domain: Any, baseline: bool = False
+    folder: RunFolder,
+    config: RunConfig,
+    domain: Domain[Any],
+    baseline: bool = False,
+    look: Callable[[], None] = lambda: None,
 ) -> list[tuple[RunFolder, SearchTask]]:
     """Create a run folder once it is sure to work, with one for its baseline inside if wanted.
+
+    Args:
+        folder: where to.
+        config: the run.
+        domain: its generator and CLIP.
+        baseline: whether to sample at random, too.
+        look: called before the folder is made; whoever is stopped there leaves nothing behind.
 
     Returns:
         The folders and what to search in each.
@@ -45,6 +58,7 @@ def begin_run(
     if baseline:
         parts.append((folder.baseline, baseline_of(config)))
     tasks = [(each, prepare_search(part, domain)) for each, part in parts]
+    look()
     for each, part in parts:
         each.create(part)
     return tasks
@@ -166,12 +180,12 @@ def _settings(table: Any, path: str = "") -> dict[str, Any]:
     return {name: value for part, inner in parts for name, value in _settings(inner, part).items()}
 
 
-def prepare_search(config: RunConfig, domain: Any) -> SearchTask:
+def prepare_search(config: RunConfig, domain: Domain[Any]) -> SearchTask:
     """Put emitter, archive and domain of a run together.
 
     Args:
         config: the run.
-        domain: a `Domain`, see `qdgs_jax.domains`.
+        domain: its generator and CLIP.
 
     Raises:
         ValueError: the budget does not reach for the start latents and one step.

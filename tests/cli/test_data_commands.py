@@ -4,75 +4,26 @@ import json
 import re
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from run_text import RUN
+from toy_runs import Spread, qdgs, toy_domain, write_run
 
 import qdgs_jax.domains
-from qdgs_jax.cli import app, console
 from qdgs_jax.datasets.manifest import MANIFEST, read_manifest
 from qdgs_jax.datasets.shards import ShardSource, read_rows
 from qdgs_jax.experiments import shapes_repair
-from qdgs_jax.problem import FunctionProblem
 from qdgs_jax.runs.folder import RunFolder
 from qdgs_jax.train.classify import load_classifier
 from qdgs_jax.train.shapes.repair import ARMS, GROUPS, RepairResult
 
-
-def qdgs(*arguments):
-    """Run a command in this process and return its exit code."""
-    return console.guarded(lambda: app([str(a) for a in arguments]))
+DOUBT = "hardly moves over the generator's own images"
 
 
-class Spread:
-    """A measure whose labels are noise within 0.02."""
-
-    margin = 0.02
-
-    def warning(self):
-        return "hardly moves over the generator's own images"
-
-
-class ToyDomain(FunctionProblem):
-    """Four latents drawn as an even colour; the measures are the first two of them."""
-
-    params = ()
-
-    def sample(self, params, key, count):
-        return 0.01 * jax.random.normal(key, (count, 4))
-
-    def start_latents(self, params, key):
-        return self.sample(params, key, 8)
-
-    def pictures(self, params, latents):
-        colour = jnp.round(255 * jnp.clip(0.5 + latents[:, :3], 0.0, 1.0)).astype(jnp.uint8)
-        return jnp.broadcast_to(colour[:, None, None], (len(latents), 16, 16, 3))
-
-    def spread(self, params, key):
-        return Spread(), Spread()
-
-
-def toy_domain(config):
-    return ToyDomain(
-        lambda x: (60.0 - jnp.sum(x**2, axis=-1), x[:, :2]), latent_dim=4, num_measures=2
-    )
-
-
-def write_run(path):
-    text = RUN
-    for old, new in {
-        "evaluations = 20000": "evaluations = 1400",
-        "chunk = 25": "chunk = 5",
-        "cells = 50": "cells = 10",
-        "images = 1000": "images = 30",
-        "bins = [4, 4]": "bins = [2, 2]",
-    }.items():
-        assert old in text
-        text = text.replace(old, new)
-    path.write_text(text)
-    return path
+def doubtful_toy(config):
+    """A toy whose measures hardly move."""
+    domain = toy_domain(config)
+    domain.spreads = (Spread(DOUBT), Spread(DOUBT))
+    return domain
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +31,7 @@ def searched(tmp_path_factory):
     """A finished run with its baseline; the tests here add to it, in their order."""
     folder = tmp_path_factory.mktemp("commands")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(qdgs_jax.domains, "load_domain", toy_domain)
+        patch.setattr(qdgs_jax.domains, "load_domain", doubtful_toy)
         run_file = write_run(folder / "my.toml")
         assert qdgs("search", run_file, "--out", folder / "run", "--baseline") == 0
     return folder
@@ -89,7 +40,7 @@ def searched(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def with_the_toy(searched, monkeypatch):
     monkeypatch.chdir(searched)
-    monkeypatch.setattr(qdgs_jax.domains, "load_domain", toy_domain)
+    monkeypatch.setattr(qdgs_jax.domains, "load_domain", doubtful_toy)
 
 
 def test_a_report_before_any_data_set_says_how_to_get_one():
