@@ -98,7 +98,8 @@ def read_thumbnails(path: Path) -> Mapping[int, np.ndarray] | None:
         cells, images = table["cell"].to_pylist(), table["image"].to_pylist()
     except (pa.ArrowInvalid, KeyError, OSError) as error:
         raise ValueError(
-            f"{path} cannot be read ({error}): delete it, and `qdgs generate` writes it again."
+            f"{path} cannot be read ({error}): delete it and the folder data beside it, and `qdgs "
+            "generate` writes both again."
         ) from None
     return {cell: decode_png(image) for cell, image in zip(cells, images, strict=True)}
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from toy_runs import Spread, qdgs, toy_domain, write_run
 import qdgs_jax.domains
 from qdgs_jax.datasets.manifest import MANIFEST, read_manifest
 from qdgs_jax.datasets.shards import ShardSource, read_rows
+from qdgs_jax.datasets.thumbnails import read_thumbnails
 from qdgs_jax.experiments import shapes_repair
 from qdgs_jax.runs.folder import RunFolder
 from qdgs_jax.train.classify import load_classifier
@@ -63,6 +65,7 @@ def test_options_stand_before_the_run_file(capsys):
     shown = capsys.readouterr().out
     assert "8 of 8 images; smallest to largest group 1.00" in shown
     assert "short" not in shown
+    assert "small/README.md describes them" in shown
     manifest = read_manifest("small", verify=True)
     assert (manifest.count, manifest.source["margin"]) == (8, 0.03)
     assert [group.got for group in manifest.balance.groups] == [2, 2, 2, 2]
@@ -85,8 +88,58 @@ def test_generate_says_what_was_asked_and_got_and_what_is_doubtful(capsys):
     assert any("--margin 0.02" in note for note in baseline.notes)
     assert json.loads((folder.data / MANIFEST).read_text())["balance"]["asked"] == 30
     assert "\x1b" not in shown  # no terminal, no control characters
+    card = folder.path.joinpath("README.md").read_text()
+    assert "| 0 | a triangle with 3 edges | 15 |" in card
+    assert "labels within" in card or DOUBT in card
+    assert "the baseline that a search is compared with" in (
+        folder.baseline.path.joinpath("README.md").read_text()
+    )
+
+
+def refuse_to_load(config):
+    raise AssertionError("a domain is loaded")
+
+
+def test_data_sets_that_exist_are_refused_before_anything_is_loaded(capsys, monkeypatch):
+    monkeypatch.setattr(qdgs_jax.domains, "load_domain", refuse_to_load)
     assert qdgs("generate", "run") == 2
-    assert "already holds a data set" in capsys.readouterr().err
+    assert "run/data already holds a data set" in capsys.readouterr().err
+    assert qdgs("generate", "run", "--out", "small") == 2
+    assert "small/data already holds a data set" in capsys.readouterr().err
+    Path("mine").mkdir()
+    Path("mine/README.md").write_text("# My thesis\n")
+    assert qdgs("generate", "run", "--out", "mine") == 2
+    assert "mine/README.md is no data set's card" in capsys.readouterr().err
+
+
+def test_of_two_data_sets_the_one_that_is_missing_is_written(capsys):
+    folder = RunFolder(Path("run"))
+    kept = (folder.data / MANIFEST).read_bytes()
+    again = (folder.baseline.data / MANIFEST).read_bytes()
+    stamp = (folder.data / MANIFEST).stat().st_mtime_ns
+    shutil.rmtree(folder.baseline.data)
+    assert qdgs("generate", "run") == 0
+    shown = capsys.readouterr().out
+    assert "run/random/data: 30 images" in shown
+    assert "run/data: " not in shown
+    assert (folder.data / MANIFEST).stat().st_mtime_ns == stamp
+    assert (folder.data / MANIFEST).read_bytes() == kept
+    assert (folder.baseline.data / MANIFEST).read_bytes() == again
+
+
+def test_ctrl_c_says_which_data_sets_are_kept(capsys, monkeypatch):
+    def interrupted(config):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(qdgs_jax.domains, "load_domain", interrupted)
+    assert qdgs("generate", "run", "--out", "other") == 130
+    assert "stopped: nothing was written to other" in capsys.readouterr().err
+    shutil.rmtree("run/random/data")
+    assert qdgs("generate", "run") == 130
+    error = capsys.readouterr().err
+    assert "stopped: run/data kept; `qdgs generate run` writes what is missing" in error
+    monkeypatch.setattr(qdgs_jax.domains, "load_domain", doubtful_toy)
+    assert qdgs("generate", "run") == 0
 
 
 def test_experiments_of_a_run_show_their_tables(capsys, monkeypatch):
@@ -98,12 +151,10 @@ def test_experiments_of_a_run_show_their_tables(capsys, monkeypatch):
 
 
 def test_the_report_needs_neither_generator_nor_clip(capsys, monkeypatch):
-    def refuse(config):
-        raise AssertionError("the report loads a domain")
-
-    monkeypatch.setattr(qdgs_jax.domains, "load_domain", refuse)
+    monkeypatch.setattr(qdgs_jax.domains, "load_domain", refuse_to_load)
     assert qdgs("report", "run") == 0
-    assert capsys.readouterr().out.split() == ["report:", "run/report/index.html"]
+    shown = capsys.readouterr().out.splitlines()
+    assert shown == ["run: reading what was found", "report: run/report/index.html"]
     page = Path("run/report/index.html").read_text()
     assert "red square, as the oracle sees it" in page
     assert "Are the data balanced now?" in page
@@ -156,3 +207,19 @@ def test_commands_that_need_a_finished_run_say_so(capsys):
     for command in ("generate", "report", "train"):
         assert qdgs(command, "nowhere") == 2
         assert "nowhere holds no run" in capsys.readouterr().err
+
+
+def test_an_extension_has_thumbnails_and_data_of_its_own(tmp_path, capsys):
+    run_file = write_run(tmp_path / "my.toml", "map_elites")
+    run = RunFolder(tmp_path / "extended")
+    assert qdgs("search", run_file, "--out", run.path) == 0
+    assert qdgs("generate", run.path) == 0
+    before = read_thumbnails(run.thumbnails_file)
+    assert qdgs("search", "--resume", run.path, "--evaluations", 1800) == 0
+    assert not run.thumbnails_file.exists()
+    assert "remove them and generate again" in capsys.readouterr().out
+    shutil.rmtree(run.data)
+    assert qdgs("generate", run.path) == 0
+    after = read_thumbnails(run.thumbnails_file)
+    assert set(after) == set(run.elites().cells.tolist())
+    assert len(after) > len(before)
