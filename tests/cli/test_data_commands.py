@@ -15,7 +15,7 @@ from qdgs_jax.datasets.shards import ShardSource, read_rows
 from qdgs_jax.datasets.thumbnails import read_thumbnails
 from qdgs_jax.experiments import shapes_repair
 from qdgs_jax.runs.folder import RunFolder
-from qdgs_jax.train.classify import load_classifier
+from qdgs_jax.train import load_classifier
 from qdgs_jax.train.shapes.repair import ARMS, GROUPS, RepairResult
 
 DOUBT = "hardly moves over the generator's own images"
@@ -195,10 +195,10 @@ def test_train_on_one_data_set_writes_a_classifier_that_loads_again(capsys):
     assert qdgs("train", "run/data", "--epochs", 2, "--out", "classifier") == 0
     assert "-> classifier" in capsys.readouterr().out
     read = load_classifier("classifier")
-    assert read.label_names == tuple(read_manifest("run/data").label_names)
+    assert read.classes == tuple(read_manifest("run/data").label_names)
     picture = ShardSource("run/data")[0]["image"]
     assert read.model.cfg.image_size == 16
-    assert read.classify(picture[None]).tolist() in ([0], [1])
+    assert read.predict(picture[None]).tolist() in ([0], [1])
     assert qdgs("train", "run/data", "--epochs", 2, "--out", "classifier") == 2
     assert "classifier" in capsys.readouterr().err
 
