@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -23,7 +22,7 @@ from qdgs_jax.train.loop import FitSettings, classes_of, fit, init_models, predi
 KIND = "shape_classifier"  # in the `config.json` of its folder
 IMAGE_SIZE = 32  # pixels that a classifier sees at most, unless told otherwise
 MULTIPLE = 8  # the network halves an image three times
-BATCH = 512  # pictures classified together
+BATCH = 64  # pictures classified together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,12 +87,14 @@ class Classifier:
         """
         cfg = self.model.cfg
         pictures = _bytes_of(np.asarray(images), cfg.image_size)
-        found = [np.zeros(0, np.int64)]
+        params = jax.tree.map(lambda value: value[None], nnx.state(self.model))
+        found = []
         for start in range(0, len(pictures), BATCH):
             small = area_average(pictures[start : start + BATCH], cfg.image_size)
-            logits = self.model(jnp.asarray(small, jnp.float32) / 255.0)
-            found.append(np.asarray(classes_of(logits, cfg.num_classes), np.int64))
-        return np.concatenate(found)
+            count = len(small)  # the last batch is filled up, for one program to serve all
+            logits = predict(cfg, params, np.pad(small, ((0, BATCH - count), *[(0, 0)] * 3)))[0]
+            found.append(np.asarray(classes_of(logits, cfg.num_classes), np.int64)[:count])
+        return np.concatenate([np.zeros(0, np.int64), *found])
 
 
 def _bytes_of(images: np.ndarray, smallest: int) -> np.ndarray:
