@@ -41,6 +41,7 @@ def generate(
     ] = False,
 ) -> None:
     """Decode a finished run's elites into a labelled, balanced data set."""
+    say(f"{run}: reading the run")
     from qdgs_jax.runs.folder import RunFolder
 
     folder = RunFolder(run)

@@ -12,10 +12,10 @@ from qdgs_jax.cli.console import if_stopped, say
 
 def report(run: Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN")]) -> None:
     """Write a finished run's report, one HTML file that needs no network."""
+    say(f"{run}: reading what was found")
     from qdgs_jax.runs.folder import RunFolder
 
     RunFolder(run).check_finished()
-    say(f"{run}: reading what was found")
     with if_stopped(lambda: "the report was not written; what was found is kept"):
         from qdgs_jax.report import build_report
 

@@ -54,6 +54,7 @@ def search(
     ] = None,
 ) -> None:
     """Search a generator's latent space and write a run folder."""
+    say(f"{source}: reading {'what was found so far' if resume else 'the run file'}")
     from qdgs_jax.runs.folder import RunFolder
 
     seeds = parse_seeds(seed or [])

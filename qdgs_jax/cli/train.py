@@ -29,6 +29,7 @@ def train(
     ] = None,
 ) -> None:
     """Make a run's experiments with its data sets, or train a classifier on one data set."""
+    say(f"{source}: reading the data")
     from qdgs_jax.datasets.manifest import MANIFEST, shards_folder
     from qdgs_jax.runs.folder import RunFolder
 
@@ -64,7 +65,6 @@ def show_results(folder: RunFolder) -> None:
 
 
 def _train_one(data: Path, out: Path, epochs: int, seed: int, image_size: int | None) -> None:
-    say(f"{data}: reading the images")
     from qdgs_jax.ports.model_folder import check_destination
     from qdgs_jax.train import train_classifier
 

@@ -278,11 +278,12 @@ def test_progress_begins_at_once_where_there_is_no_terminal(tmp_path, capsys):
     run_file = write_run(tmp_path / "my.toml", "random")
     assert qdgs("search", run_file, "--out", "run") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "shapes: loading the generator and CLIP"
-    assert lines[1] == "shapes: looking at the generator's own images"
-    assert lines[2] == "random: looking for start latents"
-    assert lines[3].startswith("random: 8/1,160")
-    assert lines[4] == "random: compiling the search"
+    assert lines[0] == f"{run_file}: reading the run file"
+    assert lines[1] == "shapes: loading the generator and CLIP"
+    assert lines[2] == "shapes: looking at the generator's own images"
+    assert lines[3] == "random: looking for start latents"
+    assert lines[4].startswith("random: 8/1,160")
+    assert lines[5] == "random: compiling the search"
 
 
 def test_a_measure_that_hardly_moves_is_told_of(tmp_path, capsys, monkeypatch):
@@ -340,3 +341,32 @@ def test_text_that_the_output_cannot_show_ends_no_command(tmp_path):
     shown = run_program(*arguments, PYTHONIOENCODING="latin-1")
     assert shown.returncode == 2
     assert b"gr\xf6\xdfe \\u2603.toml exists already" in shown.stderr
+
+
+FIRST_LINES = """
+import sys
+from qdgs_jax.cli import console, main
+def say(text, style=""):
+    heavy = {"jax", "numpy", "flax", "pyarrow", "pandas", "transformers"} & set(sys.modules)
+    print(text, sorted(heavy))
+    raise SystemExit(0)
+import qdgs_jax.cli as cli
+for command in (cli.search, cli.generate, cli.train, cli.report):
+    command.say = say
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("search", "my.toml"), "my.toml: reading the run file"),
+        (("search", "--resume", "run"), "run: reading what was found so far"),
+        (("generate", "run"), "run: reading the run"),
+        (("train", "run"), "run: reading the data"),
+        (("report", "run"), "run: reading what was found"),
+    ],
+)
+def test_a_command_speaks_before_it_imports_anything_heavy(arguments, line):
+    shown = run_program(FIRST_LINES, *arguments)
+    assert shown.stdout.decode().strip() == f"{line} []", shown.stderr
