@@ -1,6 +1,7 @@
 """The command line: quick to answer, clear when something is wrong, whole on a toy domain."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -62,6 +63,13 @@ def test_init_writes_a_run_file_and_overwrites_none(tmp_path, capsys):
     assert qdgs("init", "shape", "other.toml") == 2
     assert "there are shapes" in capsys.readouterr().err
     assert not (tmp_path / "other.toml").exists()
+
+
+def test_the_run_file_names_every_algorithm():
+    from qdgs_jax.emitters.registry import ALGORITHMS
+
+    comment = packaged_run("shapes").partition("# algorithm:")[2].partition("[search]")[0]
+    assert set(re.findall(r'"([^"]+)"', comment)) == set(ALGORITHMS)
 
 
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capsys):
