@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import shlex
 import statistics
@@ -71,7 +72,7 @@ def search(
         if len(runs) > 1:
             say(f"seed {config.seed}, {number + 1} of {len(runs)}", "bold")
         again = _Again(source, out, baseline, evaluations, seeds[number:])
-        with if_stopped(lambda folder=folder, again=again: again.words(folder)):
+        with if_stopped(functools.partial(again.words, folder)):
             finish(folder, _begin(folder, config, baseline))
         show_searches(folder)
     if len(runs) > 1:

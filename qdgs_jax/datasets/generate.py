@@ -17,18 +17,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from qdgs_jax import keys
-from qdgs_jax.archive import GridArchive
 from qdgs_jax.datasets.balance import measure_balance
 from qdgs_jax.datasets.card import check_place
 from qdgs_jax.datasets.labels import LabelRule, label_rule, prompt_text
 from qdgs_jax.datasets.manifest import DATA, Manifest
 from qdgs_jax.datasets.selection import Labelled, label, select_elites
 from qdgs_jax.datasets.shards import write_shards
-from qdgs_jax.datasets.thumbnails import write_thumbnails
+from qdgs_jax.datasets.thumbnails import laid_out, write_thumbnails
 from qdgs_jax.domains.protocol import Domain
 from qdgs_jax.elites import Elites
 from qdgs_jax.runs.config import RunConfig
 from qdgs_jax.runs.folder import BASELINE, RunFolder
+from qdgs_jax.runs.prepare import archive_of
 
 BATCH = 50  # latents decoded or scored together
 OVERSAMPLED = 5  # samples drawn for each image of a baseline, so that enough have sure labels
@@ -87,7 +87,7 @@ def generate_dataset(
     )
     if not sampling:
         decode = functools.partial(decoded, domain)
-        write_thumbnails(folder.thumbnails_file, elites, config.dims, decode)
+        write_thumbnails(folder.thumbnails_file, laid_out(elites, config), config.dims, decode)
     return manifest
 
 
@@ -175,9 +175,9 @@ def _sampled_rows(config: RunConfig, domain: Domain[Any], rule: LabelRule) -> La
         evaluation = evaluate(domain.params, latents=batch, key=key)
         scores.append((evaluation.fitnesses[:count], evaluation.descriptors[:count]))
     objectives, measures = (np.concatenate(parts) for parts in zip(*scores, strict=True))
-    grid = GridArchive.create(jnp.zeros(1), dims=config.dims, ranges=config.ranges)
+    archive = archive_of(config)(jnp.zeros(1))
     samples = Elites(
-        cells=np.asarray(grid.cell_of(jnp.asarray(measures))),
+        cells=np.asarray(archive.cell_of(jnp.asarray(measures))),
         objectives=objectives,
         thresholds=np.full(len(objectives), np.nan, np.float32),
         measures=measures,

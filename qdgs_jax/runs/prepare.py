@@ -5,6 +5,7 @@ What is refused is refused here, before a folder is made or anything is compiled
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from qdgs_jax.runs.tables import BASELINE
 if TYPE_CHECKING:
     import jax
 
+    from qdgs_jax.archive import Archive
     from qdgs_jax.domains.protocol import Domain
 
 # What may change between a search and its continuation: the budget, and what only rounding feels.
@@ -200,7 +202,7 @@ def prepare_search(config: RunConfig, domain: Domain[Any]) -> SearchTask:
         settings.algorithm, settings, domain.latent_dim, len(config.measures), domain.sample
     )
     chunk = near_divisor(settings.steps, settings.chunk)
-    search = Search(domain, emitter, chunk=chunk, **config.grid)
+    search = Search(domain, emitter, chunk=chunk, create_archive=archive_of(config))
     sampling = settings.algorithm == BASELINE
     stream = "random" if sampling else "search"
     root = keys.root(config.seed)
@@ -227,6 +229,23 @@ def prepare_search(config: RunConfig, domain: Domain[Any]) -> SearchTask:
         seed=config.seed,
         run=run_to_toml(config),
     )
+
+
+def archive_of(config: RunConfig) -> Callable[[jax.Array], Archive]:
+    """What makes the empty archive of a run for one example latent Float[D].
+
+    It is a grid over the measures, or has cells around centroids that follow from the run's seed.
+    """
+    from qdgs_jax import keys
+    from qdgs_jax.archive import CVTArchive, GridArchive, cvt_centroids
+
+    settings = config.grid
+    if config.archive.cvt_cells is None:
+        return functools.partial(GridArchive.create, **settings)
+    del settings["dims"]
+    key = keys.stream(keys.root(config.seed), "centroids")
+    centroids = cvt_centroids(key, config.archive.cvt_cells, config.ranges)
+    return functools.partial(CVTArchive.create, centroids=centroids, **settings)
 
 
 def near_divisor(steps: int, chunk: int) -> int:

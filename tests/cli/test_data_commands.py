@@ -5,16 +5,19 @@ import re
 import shutil
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from toy_runs import Spread, qdgs, toy_domain, write_run
 
 import qdgs_jax.domains
+from qdgs_jax.archive import GridArchive
 from qdgs_jax.datasets.manifest import MANIFEST, read_manifest
 from qdgs_jax.datasets.shards import ShardSource, read_rows
-from qdgs_jax.datasets.thumbnails import read_thumbnails
+from qdgs_jax.datasets.thumbnails import laid_out, read_thumbnails
 from qdgs_jax.experiments import shapes_repair
 from qdgs_jax.runs.folder import RunFolder
+from qdgs_jax.runs.prepare import archive_of
 from qdgs_jax.train import load_classifier
 from qdgs_jax.train.shapes.repair import ARMS, GROUPS, RepairResult
 
@@ -223,3 +226,25 @@ def test_an_extension_has_thumbnails_and_data_of_its_own(tmp_path, capsys):
     after = read_thumbnails(run.thumbnails_file)
     assert set(after) == set(run.elites().cells.tolist())
     assert len(after) > len(before)
+
+
+def test_a_run_on_a_cvt_archive_goes_the_whole_way(tmp_path, capsys):
+    cells = {"qd_score_offset = 0.0": "qd_score_offset = 0.0\ncvt_cells = 30"}
+    run_file = write_run(tmp_path / "my.toml", "map_elites", **cells)
+    run = RunFolder(tmp_path / "cvt")
+    assert qdgs("search", run_file, "--out", run.path, "--baseline") == 0
+    assert run.baseline.config().archive.cvt_cells == 30
+    found = run.elites()
+    assert run.read_metrics()[-1]["coverage"] == pytest.approx(len(found) / 30)
+    archive = archive_of(run.config())(jnp.zeros(4))
+    np.testing.assert_array_equal(archive.cell_of(jnp.asarray(found.measures)), found.cells)
+    assert qdgs("search", "--resume", run.path, "--evaluations", 1800) == 0
+    found = run.elites()
+    assert qdgs("generate", run.path) == 0
+    rows = read_rows(run.baseline.data).elites
+    np.testing.assert_array_equal(archive.cell_of(jnp.asarray(rows.measures)), rows.cells)
+    shown = laid_out(found, run.config())
+    on_grid = GridArchive.create(jnp.zeros(4), dims=(10, 10), ranges=run.config().ranges)
+    np.testing.assert_array_equal(on_grid.cell_of(jnp.asarray(shown.measures)), shown.cells)
+    assert set(read_thumbnails(run.thumbnails_file)) == set(shown.cells.tolist())
+    assert qdgs("report", run.path) == 0
