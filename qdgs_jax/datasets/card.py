@@ -81,7 +81,6 @@ def _metadata(manifest: Manifest, widths: Mapping[str, int]) -> dict[str, Any]:
         ],
         "dataset_info": {
             "features": [_feature(name, manifest, widths) for name in manifest.columns],
-            "splits": [{"name": "train", "num_examples": manifest.count}],
         },
     }
 
