@@ -86,7 +86,7 @@ def test_the_folder_of_the_card_is_a_data_set_for_datasets(
     )
     assert (
         "dataset card" not in caplog.text
-    )  # "Ignoring part of dataset_info from the dataset card"
+    )  # "Ignoring part of ..."
     assert len(loaded) == 7
     assert loaded.features["label"].names == list(CLASSES)
     described = metadata(tmp_path / "set")["dataset_info"]["features"]
