@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -23,6 +22,7 @@ from qdgs_jax.train.loop import FitSettings, classes_of, fit, init_models, predi
 KIND = "shape_classifier"  # in the `config.json` of its folder
 IMAGE_SIZE = 32  # pixels that a classifier sees at most, unless told otherwise
 MULTIPLE = 8  # the network halves an image three times
+BATCH = 64  # pictures classified together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,34 +61,74 @@ class TrainedClassifier:
 
 
 @dataclasses.dataclass(frozen=True)
-class LoadedClassifier:
-    """A classifier of a model folder.
+class Classifier:
+    """A trained classifier, ready to be used.
 
     Attributes:
         model: the network.
-        label_names: name of each class.
+        classes: name of each class.
     """
 
     model: ShapeClassifier
-    label_names: tuple[str, ...]
+    classes: tuple[str, ...]
 
-    def classify(self, images: np.ndarray) -> np.ndarray:
-        """Classes Int[N] of pictures UInt8[N, H, W, 3] at least as large as it was trained on."""
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Tell the class of each picture.
+
+        Args:
+            images: UInt8[N, H, W, 3], or Float[N, H, W, 3] in [0, 1], of any size from the one
+                that the classifier sees, `model.cfg.image_size`.
+
+        Returns:
+            Int[N], indices into `classes`; of equally likely classes the first.
+
+        Raises:
+            ValueError: the pictures have another shape or type, are too small or out of range.
+        """
         cfg = self.model.cfg
-        small = area_average(images, cfg.image_size)
-        logits = self.model(jnp.asarray(small, jnp.float32) / 255.0)
-        return np.asarray(classes_of(logits, cfg.num_classes))
+        pictures = _bytes_of(np.asarray(images), cfg.image_size)
+        params = jax.tree.map(lambda value: value[None], nnx.state(self.model))
+        found = []
+        for start in range(0, len(pictures), BATCH):
+            small = area_average(pictures[start : start + BATCH], cfg.image_size)
+            count = len(small)  # the last batch is filled up, for one program to serve all
+            logits = predict(cfg, params, np.pad(small, ((0, BATCH - count), *[(0, 0)] * 3)))[0]
+            found.append(np.asarray(classes_of(logits, cfg.num_classes), np.int64)[:count])
+        return np.concatenate([np.zeros(0, np.int64), *found])
 
 
-def load_classifier(folder: str | os.PathLike[str]) -> LoadedClassifier:
-    """Load what `TrainedClassifier.save` wrote.
+def _bytes_of(images: np.ndarray, smallest: int) -> np.ndarray:
+    """Pictures as UInt8[N, H, W, 3]; what is none, or smaller, is refused."""
+    if images.ndim != 4 or images.shape[3] != 3:
+        raise ValueError(
+            f"images has shape {images.shape}: give [N, height, width, 3], one picture as "
+            "picture[None]."
+        )
+    if min(images.shape[1:3]) < smallest:
+        raise ValueError(
+            f"the pictures have {images.shape[1]} x {images.shape[2]} pixels and the classifier "
+            f"sees {smallest} x {smallest}: give pictures of at least that size."
+        )
+    if images.dtype == np.uint8:
+        return images
+    if images.dtype.kind != "f":
+        raise ValueError(f"images are {images.dtype}: give uint8, or floats from 0 to 1.")
+    if images.size and not (images.min() >= 0.0 and images.max() <= 1.0):
+        raise ValueError(
+            f"images reach from {images.min():.3g} to {images.max():.3g}: give floats from 0 to 1."
+        )
+    return np.round(255.0 * images).astype(np.uint8)
+
+
+def load_classifier(folder: str | os.PathLike[str]) -> Classifier:
+    """Load what `qdgs train DATA` wrote, or `TrainedClassifier.save`.
 
     Raises:
         CheckpointError: the folder holds no classifier.
     """
     model = load(Path(folder), ShapeClassifier)
     names = load_model(Path(folder))[0]["label_names"]
-    return LoadedClassifier(model, tuple(names))
+    return Classifier(model, tuple(names))
 
 
 def train_classifier(
@@ -120,8 +160,13 @@ def train_classifier(
         raise ValueError(
             f"{dataset_dir} has the only class {manifest.label_names}: a classifier needs two."
         )
+    if min(manifest.image_size) < MULTIPLE:
+        raise ValueError(
+            f"the pictures of {dataset_dir} have {manifest.image_size[0]} x "
+            f"{manifest.image_size[1]} pixels: a classifier needs {MULTIPLE} x {MULTIPLE}."
+        )
     if image_size is None:
-        image_size = min(IMAGE_SIZE, MULTIPLE * max(1, min(manifest.image_size) // MULTIPLE))
+        image_size = min(IMAGE_SIZE, MULTIPLE * (min(manifest.image_size) // MULTIPLE))
     cfg = ShapeClassifierConfig(image_size=image_size, num_classes=len(manifest.label_names))
     settings = FitSettings(epochs=epochs)
     data = load_images(dataset_dir, image_size)

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -40,6 +40,33 @@ def console(*, stderr: bool = False) -> Console:
 def say(text: str, style: str = "") -> None:
     """Print a line; it may contain brackets."""
     console().print(text, style=style, markup=False)
+
+
+def show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table whose first column names its rows and whose others hold numbers."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title), title_justify="left")
+    for number, name in enumerate(header):
+        table.add_column(Text(name), justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console().print(table)
+
+
+@contextmanager
+def if_stopped(hint: Callable[[], str]) -> Iterator[None]:
+    """Say on Ctrl-C what was kept and how to go on, and end the command.
+
+    Raises:
+        typer.Exit: somebody stopped it.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        console(stderr=True).print(f"stopped: {hint()}", style="red", markup=False)
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def set_up_environment() -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+import shlex
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qdgs_jax.cli.console import console, say
+from qdgs_jax.cli.console import PLAIN_EVERY, console, if_stopped, say
+from qdgs_jax.cli.search import load
 
 if TYPE_CHECKING:
     from qdgs_jax.datasets.balance import Balance
@@ -22,7 +25,10 @@ def generate(
     run: Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN")],
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for the run's data set alone.", show_default="RUN/data"),
+        typer.Option(
+            help="Folder for the run's data set alone: its card, and the shards in OUT/data.",
+            show_default="RUN",
+        ),
     ] = None,
     images: Annotated[
         int | None, typer.Option(min=1, help="Instead of the run file's number of images.")
@@ -35,23 +41,43 @@ def generate(
     ] = False,
 ) -> None:
     """Decode a finished run's elites into a labelled, balanced data set."""
-    from qdgs_jax.datasets.manifest import refuse_other_dataset
-    from qdgs_jax.domains import load_domain
+    say(f"{run}: reading the run")
     from qdgs_jax.runs.folder import RunFolder
 
     folder = RunFolder(run)
     folder.check_finished()
-    if out:
-        refuse_other_dataset(out)
     given = {"images": images, "margin": margin}
     changes = {name: value for name, value in given.items() if value is not None}
-    domain = load_domain(folder.config())
-    write_data_sets(folder, domain, out=out, changes=changes, strict=strict)
+    missing = missing_data_sets(folder, out)
+    with if_stopped(lambda: _kept(folder, out)):
+        domain = load(folder.config())
+        write_data_sets(folder, domain, missing, out=out, changes=changes, strict=strict)
+
+
+def missing_data_sets(folder: RunFolder, out: Path | None = None) -> list[RunFolder]:
+    """The finished runs, a run and its baseline, whose data sets can be written.
+
+    Args:
+        folder: the run.
+        out: folder for its data set alone, or None.
+
+    Raises:
+        ShardError: there are none: all data sets exist, or their places are taken.
+    """
+    from qdgs_jax.datasets.card import check_place
+    from qdgs_jax.datasets.manifest import MANIFEST
+
+    finished = [folder] if out else [f for f in (folder, folder.baseline) if f.finished]
+    missing = [f for f in finished if out or not (f.data / MANIFEST).exists()] or finished
+    for each in missing:
+        check_place(out or each.path)
+    return missing
 
 
 def write_data_sets(
     folder: RunFolder,
     domain: Domain[Any],
+    missing: Sequence[RunFolder],
     *,
     out: Path | None = None,
     changes: Mapping[str, Any] | None = None,
@@ -62,36 +88,46 @@ def write_data_sets(
     Args:
         folder: the run.
         domain: its generator and CLIP.
-        out: folder for the run's data set; its baseline's is left out then.
+        missing: see `missing_data_sets`.
+        out: folder for the run's data set; None for its own.
         changes: fields of the table [dataset] to change.
         strict: refuse a run's data set with short groups. A baseline's may have them: what the
             generator draws by itself is what it is compared by.
     """
     from qdgs_jax.datasets.generate import generate_dataset
-    from qdgs_jax.datasets.manifest import MANIFEST, refuse_other_dataset
 
-    finished = [folder] if out else [f for f in (folder, folder.baseline) if f.finished]
-    missing = [f for f in finished if out or not (f.data / MANIFEST).exists()] or finished
-    for each in missing:
-        refuse_other_dataset(out or each.data)
     for each in missing:
         algorithm = each.config().search.algorithm
-        target = out or each.data
+        root = out or each.path
         with counting(f"images of {algorithm}") as progress:
             manifest = generate_dataset(
                 each,
                 domain,
                 progress,
-                out=target,
+                out=root,
                 changes=changes,
                 strict=strict and each is folder,
             )
-        show_manifest(target, algorithm, manifest)
+        show_manifest(root, algorithm, manifest)
 
 
-def show_manifest(target: Path, algorithm: str, manifest: Manifest) -> None:
+def _kept(folder: RunFolder, out: Path | None) -> str:
+    """What there is of the data sets that were asked for, and how to get the rest."""
+    from qdgs_jax.datasets.manifest import MANIFEST
+
+    if out is not None:
+        return f"nothing was written to {out}"
+    kept = [str(f.data) for f in (folder, folder.baseline) if (f.data / MANIFEST).exists()]
+    cure = f"`qdgs generate {shlex.quote(str(folder.path))}` writes what is missing"
+    return f"{' and '.join(kept) or 'no data set'} kept; {cure}"
+
+
+def show_manifest(root: Path, algorithm: str, manifest: Manifest) -> None:
     """Print what a data set holds, whether it is balanced, and what is doubtful about it."""
-    say(f"{target}: {manifest.count} images of {algorithm}")
+    from qdgs_jax.datasets.card import CARD
+    from qdgs_jax.datasets.manifest import DATA
+
+    say(f"{root / DATA}: {manifest.count} images of {algorithm}; {root / CARD} describes them")
     if manifest.balance is not None:
         show_balance(manifest.balance, f"{algorithm}: images by class and bin")
     for note in manifest.notes:
@@ -121,13 +157,28 @@ def show_balance(balance: Balance, title: str) -> None:
 
 @contextlib.contextmanager
 def counting(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show how much is done: a bar on a terminal, nothing elsewhere."""
+    """Show how much is done: a bar on a terminal, a line now and then elsewhere."""
     screen = console()
     if not screen.is_terminal:
-        yield lambda done, total: None
+        say(f"{what} ...")
+        yield _Lines(what).show
         return
     from rich.progress import Progress
 
     with Progress(console=screen, transient=True) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+class _Lines:
+    """Progress as lines with some time between."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._last = time.monotonic()
+
+    def show(self, done: int, total: int) -> None:
+        """Tell how much is done of how much."""
+        if time.monotonic() - self._last >= PLAIN_EVERY:
+            self._last = time.monotonic()
+            say(f"{self._what}: {done:,}/{total:,}")

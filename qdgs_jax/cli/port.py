@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from qdgs_jax.cli.console import console, say
+from qdgs_jax.cli.console import console, if_stopped, say
 from qdgs_jax.ports.errors import printable
 from qdgs_jax.ports.registry import PORTED
 
@@ -53,13 +53,14 @@ def port(
     from qdgs_jax.ports import convert
 
     screen = console()
-    if screen.is_terminal:
-        with screen.status("porting") as status:  # Text, for names of files may hold brackets
-            summary = convert(
-                kind, source, destination, dtype, lambda line: status.update(Text(line))
-            )
-    else:
-        summary = convert(kind, source, destination, dtype, say)
+    with if_stopped(lambda: f"{destination} was not written"):
+        if screen.is_terminal:
+            with screen.status("porting") as status:  # Text, for names of files may hold brackets
+                summary = convert(
+                    kind, source, destination, dtype, lambda line: status.update(Text(line))
+                )
+        else:
+            summary = convert(kind, source, destination, dtype, say)
     say(f"{summary.layout}: {summary.parameters:,} parameters of {summary.dtype}")
     for name, value in summary.details.items():
         say(f"{name}: {printable(str(value))}")

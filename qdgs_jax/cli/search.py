@@ -1,16 +1,22 @@
-"""`qdgs search`: from a run file to a run folder, and further in a run folder."""
+"""`qdgs search`: from a run file to a run folder per seed, and further in a run folder."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import math
+import shlex
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qdgs_jax.cli.console import INTERRUPTED, Stopping, say, search_progress
+from qdgs_jax.cli.console import Stopping, if_stopped, say, search_progress, show_table
 
 if TYPE_CHECKING:
+    from qdgs_jax.domains.protocol import Domain
     from qdgs_jax.runs.config import RunConfig
     from qdgs_jax.runs.driver import SearchTask
     from qdgs_jax.runs.folder import RunFolder
@@ -24,7 +30,10 @@ def search(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(help="Run folder to create.", show_default="runs/NAME, or runs/NAME-seed-N"),
+        typer.Option(
+            help="Run folder to create; of several seeds, each in OUT-seed-N.",
+            show_default="runs/NAME, or runs/NAME-seed-N",
+        ),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on in a run folder from its checkpoint.")
@@ -33,49 +42,134 @@ def search(
         bool, typer.Option("--baseline", help="Also sample at random with the same budget.")
     ] = False,
     seed: Annotated[
-        int | None, typer.Option(min=0, max=MAX_SEED, help="Instead of the run file's seed.")
+        list[str] | None,
+        typer.Option(
+            "--seed",
+            "--seeds",
+            metavar="N[,N...]",
+            help="Instead of the run file's seed; several, 0,1,2 or one by one, make a run each.",
+        ),
     ] = None,
     evaluations: Annotated[
         int | None, typer.Option(min=1, help="Budget, instead of the run file's.")
     ] = None,
 ) -> None:
     """Search a generator's latent space and write a run folder."""
+    say(f"{source}: reading {'what was found so far' if resume else 'the run file'}")
     from qdgs_jax.runs.folder import RunFolder
 
+    seeds = parse_seeds(seed or [])
     if resume:
-        if out is not None or seed is not None:
+        if out is not None or seeds:
             raise ValueError("--resume goes on with a run as it is: leave out --out and --seed.")
         folder = RunFolder(source)
-        tasks = _take_up(folder, evaluations, baseline)
-    else:
-        folder, tasks = _begin(source, out, baseline, seed, evaluations)
-    finish(folder, tasks)
-    show_searches(folder)
+        with if_stopped(lambda: f"go on with `{folder.resume_command}`"):
+            finish(folder, _take_up(folder, evaluations, baseline))
+        show_searches(folder)
+        return
+    runs = _runs(source, out, seeds, evaluations)
+    for number, (folder, config) in enumerate(runs):
+        if len(runs) > 1:
+            say(f"seed {config.seed}, {number + 1} of {len(runs)}", "bold")
+        again = _Again(source, out, baseline, evaluations, seeds[number:])
+        with if_stopped(functools.partial(again.words, folder)):
+            finish(folder, _begin(folder, config, baseline))
+        show_searches(folder)
+    if len(runs) > 1:
+        show_summary([folder for folder, _ in runs])
 
 
-def _begin(
-    source: Path, out: Path | None, baseline: bool, seed: int | None, evaluations: int | None
-) -> tuple[RunFolder, list[tuple[RunFolder, SearchTask]]]:
-    """Create the run folder of a run file."""
+def parse_seeds(texts: Sequence[str]) -> list[int]:
+    """Read the values of --seed, each a number or several with commas between.
+
+    Raises:
+        ValueError: a seed is no number or out of range, or stands there twice.
+    """
+    words = [word.strip() for text in texts for word in text.split(",")]
+    for word in words:
+        if not (word.isascii() and word.isdigit() and int(word) <= MAX_SEED):
+            raise ValueError(
+                f"--seed {','.join(texts)}: {word!r} is no whole number from 0 to {MAX_SEED}; give "
+                "one, or several such as 0,1,2."
+            )
+    seeds = [int(word) for word in words]
+    twice = next((seed for seed in seeds if seeds.count(seed) > 1), None)
+    if twice is not None:
+        raise ValueError(f"--seed gives {twice} twice: a seed makes one run.")
+    return seeds
+
+
+@dataclasses.dataclass(frozen=True)
+class _Again:
+    """What takes up a call of several seeds that was stopped at the first of `seeds`."""
+
+    source: Path
+    out: Path | None
+    baseline: bool
+    evaluations: int | None
+    seeds: Sequence[int]
+
+    def words(self, folder: RunFolder) -> str:
+        """How to go on, for the seed whose folder this is and for those after it."""
+        if not folder.exists:
+            return f"nothing was written; begin with `{self._command(self.seeds)}`"
+        words = f"go on with `{folder.resume_command}`"
+        if len(self.seeds) > 1:
+            words += f", and with the other seeds by `{self._command(self.seeds[1:])}`"
+        return words
+
+    def _command(self, seeds: Sequence[int]) -> str:
+        words = ["qdgs", "search", str(self.source)]
+        if self.out is not None:
+            alone = len(seeds) == 1 and len(self.seeds) > 1
+            words += ["--out", str(_numbered(self.out, seeds[0]) if alone else self.out)]
+        words += ["--baseline"] if self.baseline else []
+        words += ["--seed", ",".join(map(str, seeds))] if seeds else []
+        words += ["--evaluations", str(self.evaluations)] if self.evaluations else []
+        return shlex.join(words)
+
+
+def _numbered(path: Path, seed: int) -> Path:
+    return path.with_name(f"{path.name}-seed-{seed}")
+
+
+def _runs(
+    source: Path, out: Path | None, seeds: Sequence[int], evaluations: int | None
+) -> list[tuple[RunFolder, RunConfig]]:
+    """The run of each seed and where it will be; all places are free."""
     from qdgs_jax.runs.config import load_run
     from qdgs_jax.runs.folder import RunFolder
-    from qdgs_jax.runs.prepare import begin_run, check_budget
+    from qdgs_jax.runs.prepare import check_budget
 
     config = load_run(source)
-    name = config.name
-    if seed is not None:
-        name = f"{name}-seed-{seed}"
-        config = config.model_copy(update={"seed": seed})
     if evaluations is not None:
         search = config.search.model_copy(update={"evaluations": evaluations})
         config = config.model_copy(update={"search": search})
-    folder = RunFolder(out or Path("runs") / name)
-    folder.check_free()
+    base = out or Path("runs") / config.name
+    runs = [(RunFolder(base), config)]
+    if seeds:
+        alone = out is not None and len(seeds) == 1
+        runs = [
+            (
+                RunFolder(base if alone else _numbered(base, seed)),
+                config.model_copy(update={"seed": seed}),
+            )
+            for seed in seeds
+        ]
+    for folder, _ in runs:
+        folder.check_free()
     check_budget(config)
+    return runs
+
+
+def _begin(
+    folder: RunFolder, config: RunConfig, baseline: bool
+) -> list[tuple[RunFolder, SearchTask]]:
+    """Create a run folder, once the generator was looked at."""
+    from qdgs_jax.runs.prepare import begin_run
+
     domain = load(config)
-    tasks = begin_run(folder, config, domain, baseline)
-    warn_of_measures(config, domain)
-    return folder, tasks
+    return begin_run(folder, config, domain, baseline, lambda: warn_of_measures(config, domain))
 
 
 def _take_up(
@@ -86,13 +180,16 @@ def _take_up(
 
     left = take_up_run(folder, evaluations, baseline)
     if not left:
-        say(f"{folder.path} is finished; --evaluations gives it a larger budget")
+        say(
+            f"{folder.path} is finished; --evaluations gives it a larger budget"
+            + ("" if folder.baseline.exists else ", --baseline a baseline")
+        )
         return []
     domain = load(left[0][1])
     return [(each, prepare_search(config, domain)) for each, config in left]
 
 
-def load(config: RunConfig) -> Any:
+def load(config: RunConfig) -> Domain[Any]:
     """Load a run's domain, and say so."""
     from qdgs_jax.domains import load_domain
 
@@ -100,12 +197,11 @@ def load(config: RunConfig) -> Any:
     return load_domain(config)
 
 
-def warn_of_measures(config: RunConfig, domain: Any) -> None:
+def warn_of_measures(config: RunConfig, domain: Domain[Any]) -> None:
     """Say where a measure hardly moves over the generator's own images."""
     from qdgs_jax import keys
 
-    if not hasattr(domain, "spread"):
-        return
+    say(f"{config.name}: looking at the generator's own images")
     spreads = domain.spread(domain.params, keys.stream(keys.root(config.seed), "spread"))
     for measure, spread in zip(config.measures, spreads, strict=True):
         warning = spread.warning()
@@ -117,21 +213,17 @@ def finish(folder: RunFolder, tasks: Sequence[tuple[RunFolder, SearchTask]]) -> 
     """Search until the budgets of a run and of its baseline are spent.
 
     Raises:
-        typer.Exit: somebody stopped it; it says how to go on.
+        KeyboardInterrupt: somebody stopped it; the run can be taken up again.
     """
     from qdgs_jax.runs.driver import run_search
 
-    try:
-        with Stopping() as stopping:
-            for each, task in tasks:
-                algorithm = each.config().search.algorithm
-                with search_progress(algorithm, task.budget) as progress:
-                    done = run_search(each, task, progress.show, stopping.requested, progress.tell)
-                if not done:
-                    raise KeyboardInterrupt
-    except KeyboardInterrupt:
-        say(f"stopped; go on with `{folder.resume_command}`")
-        raise typer.Exit(INTERRUPTED) from None
+    with Stopping() as stopping:
+        for each, task in tasks:
+            algorithm = each.config().search.algorithm
+            with search_progress(algorithm, task.budget) as progress:
+                done = run_search(each, task, progress.show, stopping.requested, progress.tell)
+            if not done:
+                raise KeyboardInterrupt
 
 
 def show_searches(folder: RunFolder) -> None:
@@ -144,3 +236,27 @@ def show_searches(folder: RunFolder) -> None:
                 f"{100 * row['coverage']:.1f} %, {row['evaluations']:,} evaluations in "
                 f"{row['seconds']:.0f} s -> {each.path}"
             )
+
+
+def show_summary(folders: Sequence[RunFolder]) -> None:
+    """Print what the searches of several seeds found on average, and their baselines."""
+    rows = []
+    for arm in (folders, [folder.baseline for folder in folders]):
+        if all(each.finished for each in arm):
+            ends = [each.read_metrics()[-1] for each in arm]
+            rows.append(
+                [
+                    arm[0].config().search.algorithm,
+                    mean_and_error([row["qd_score"] for row in ends]),
+                    mean_and_error([100 * row["coverage"] for row in ends]),
+                    mean_and_error([row["best"] for row in ends]),
+                ]
+            )
+    title = f"mean ± standard error of {len(folders)} seeds"
+    show_table(title, ["algorithm", "QD-score", "coverage, %", "best objective"], rows)
+
+
+def mean_and_error(values: Sequence[float]) -> str:
+    """Mean and standard error of at least two numbers, as a text."""
+    error = statistics.stdev(values) / math.sqrt(len(values))
+    return f"{statistics.mean(values):,.2f} ± {error:,.2f}"

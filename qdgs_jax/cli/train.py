@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qdgs_jax.cli.console import console, say
+from qdgs_jax.cli.console import if_stopped, say, show_table
 from qdgs_jax.cli.generate import counting
 
 if TYPE_CHECKING:
@@ -29,16 +29,18 @@ def train(
     ] = None,
 ) -> None:
     """Make a run's experiments with its data sets, or train a classifier on one data set."""
-    from qdgs_jax.datasets.manifest import MANIFEST
+    say(f"{source}: reading the data")
+    from qdgs_jax.datasets.manifest import MANIFEST, shards_folder
     from qdgs_jax.runs.folder import RunFolder
 
-    if (source / MANIFEST).is_file():
-        _train_one(
-            source, out or source.resolve().with_name("classifier"), epochs, seed, image_size
-        )
-        return
     folder = RunFolder(source)
-    make_experiments(folder)
+    if not folder.exists and (shards_folder(source) / MANIFEST).is_file():
+        target = out or source.resolve().with_name("classifier")
+        with if_stopped(lambda: f"{target} was not written"):
+            _train_one(source, target, epochs, seed, image_size)
+        return
+    with if_stopped(lambda: "no results were written; the same command begins again"):
+        make_experiments(folder)
     show_results(folder)
 
 
@@ -52,9 +54,6 @@ def make_experiments(folder: RunFolder) -> None:
 
 def show_results(folder: RunFolder) -> None:
     """Print the tables of a run's experiments."""
-    from rich.table import Table
-    from rich.text import Text
-
     from qdgs_jax.experiments import experiments_of
     from qdgs_jax.experiments.protocol import arm_names
 
@@ -62,17 +61,12 @@ def show_results(folder: RunFolder) -> None:
     for experiment in experiments_of(folder.config()):
         result = experiment.results(folder)
         for shown in experiment.tables(result, names) if result is not None else ():
-            table = Table(title=Text(shown.title), title_justify="left")
-            for number, name in enumerate(shown.header):
-                table.add_column(Text(name), justify="right" if number else "left")
-            for row in shown.rows:
-                table.add_row(*map(Text, row))
-            console().print(table)
+            show_table(shown.title, shown.header, shown.rows)
 
 
 def _train_one(data: Path, out: Path, epochs: int, seed: int, image_size: int | None) -> None:
     from qdgs_jax.ports.model_folder import check_destination
-    from qdgs_jax.train.classify import train_classifier
+    from qdgs_jax.train import train_classifier
 
     check_destination(out)
     trained = train_classifier(data, epochs=epochs, seed=seed, image_size=image_size)

@@ -7,6 +7,7 @@ search is compared, gives what the generator draws by itself, labelled in the sa
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from qdgs_jax import keys
-from qdgs_jax.archive import GridArchive
 from qdgs_jax.datasets.balance import measure_balance
+from qdgs_jax.datasets.card import check_place
 from qdgs_jax.datasets.decoding import batches, decoded
-from qdgs_jax.datasets.labels import LabelRule, label_rule
-from qdgs_jax.datasets.manifest import Manifest, refuse_other_dataset
+from qdgs_jax.datasets.labels import LabelRule, label_rule, prompt_text
+from qdgs_jax.datasets.manifest import DATA, Manifest
 from qdgs_jax.datasets.selection import Labelled, label, select_elites
 from qdgs_jax.datasets.shards import write_shards
-from qdgs_jax.datasets.thumbnails import write_thumbnails
+from qdgs_jax.datasets.thumbnails import laid_out, write_thumbnails
 from qdgs_jax.domains.protocol import Domain
 from qdgs_jax.elites import Elites
 from qdgs_jax.runs.config import RunConfig
 from qdgs_jax.runs.folder import BASELINE, RunFolder
+from qdgs_jax.runs.prepare import archive_of
 
 OVERSAMPLED = 5  # samples drawn for each image of a baseline, so that enough have sure labels
 NOISY_SHARE = 0.05  # of the images with labels within noise that is worth a word
@@ -45,11 +47,13 @@ def generate_dataset(
 ) -> Manifest:
     """Write the data set of a finished run, and the thumbnails of its elites into its folder.
 
+    The shards and their manifest get into a folder `DATA`, beside their card.
+
     Args:
         folder: the run.
         domain: its generator and CLIP.
         progress: told after each batch.
-        out: folder of the data set; None for the run folder's own.
+        out: folder of the card and of `DATA`; None for the run folder.
         changes: fields of the run file's table [dataset] to change: images, margin.
         strict: refuse a data set in which groups are short, before anything is written.
 
@@ -59,8 +63,8 @@ def generate_dataset(
         OSError: the disk is full; no part of the data set is left behind.
     """
     folder.check_finished()
-    target = out or folder.data
-    refuse_other_dataset(target)
+    root = out or folder.path
+    check_place(root)
     config = _changed(folder.config(), changes or {})
     rule = label_rule(config)
     sampling = config.search.algorithm == BASELINE
@@ -70,7 +74,7 @@ def generate_dataset(
     if strict:
         balance.check()
     manifest = write_shards(
-        target,
+        root / DATA,
         rows,
         _told(decoded(domain, rows.elites.latents), len(rows), progress),
         label_names=rule.names,
@@ -79,9 +83,10 @@ def generate_dataset(
         source=_source(config),
         balance=balance,
         notes=doubts(config, domain, rule, rows),
+        card=root,
     )
     decode = functools.partial(decoded, domain)
-    write_thumbnails(folder.thumbnails_file, elites, config.dims, decode)
+    write_thumbnails(folder.thumbnails_file, laid_out(elites, config), config.dims, decode)
     return manifest
 
 
@@ -118,12 +123,22 @@ def _changed(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
 
 
 def _source(config: RunConfig) -> dict[str, Any]:
-    dataset = config.dataset
+    """Where a data set comes from; folders of weights by their names alone."""
+    dataset, domain = config.dataset, config.domain
+    pairs = [("objective", config.objective), *((m.name, m) for m in config.measures)]
     return {
+        "version": importlib.metadata.version("qdgs-jax"),
         "run": config.name,
+        "generator": Path(domain.generator).name,
+        "clip": Path(domain.clip).name,
         "algorithm": config.search.algorithm,
+        "evaluations": config.search.evaluations,
         "seed": config.seed,
+        "prompts": [
+            [name, prompt_text(pair.positive), prompt_text(pair.negative)] for name, pair in pairs
+        ],
         "label": list(dataset.label_measures),
+        "label_bins": [list(cuts) for cuts in dataset.label_bins or ()],
         "margin": dataset.margin,
         "bins": list(dataset.bins),
     }
@@ -153,9 +168,9 @@ def _sampled_rows(config: RunConfig, domain: Domain[Any], rule: LabelRule) -> La
         evaluation = evaluate(domain.params, latents=batch, key=key)
         scores.append((evaluation.fitnesses[:count], evaluation.descriptors[:count]))
     objectives, measures = (np.concatenate(parts) for parts in zip(*scores, strict=True))
-    grid = GridArchive.create(jnp.zeros(1), dims=config.dims, ranges=config.ranges)
+    archive = archive_of(config)(jnp.zeros(1))
     samples = Elites(
-        cells=np.asarray(grid.cell_of(jnp.asarray(measures))),
+        cells=np.asarray(archive.cell_of(jnp.asarray(measures))),
         objectives=objectives,
         thresholds=np.full(len(objectives), np.nan, np.float32),
         measures=measures,

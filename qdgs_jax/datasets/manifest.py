@@ -17,6 +17,7 @@ from typing import Any
 from qdgs_jax.datasets.balance import Balance
 
 MANIFEST = "_manifest.json"
+DATA = "data"  # folder of the shards, in the folder of their card
 FORMAT = "qdgs-dataset-2"
 
 
@@ -113,17 +114,24 @@ def refuse_other_dataset(folder: str | os.PathLike[str]) -> None:
         )
 
 
+def shards_folder(folder: str | os.PathLike[str]) -> Path:
+    """Where the shards of a data set are: its folder, or `DATA` in the folder of its card."""
+    path = Path(folder)
+    inner = path / DATA
+    return inner if not (path / MANIFEST).exists() and (inner / MANIFEST).exists() else path
+
+
 def read_manifest(folder: str | os.PathLike[str], *, verify: bool = False) -> Manifest:
     """Read what a data set folder holds.
 
     Args:
-        folder: a folder written by `write_shards`.
+        folder: a folder written by `write_shards`, or that of its card.
         verify: also compare every shard with its checksum.
 
     Raises:
         ShardError: there is no complete data set, or a shard is missing or was changed.
     """
-    path = Path(folder) / MANIFEST
+    path = shards_folder(folder) / MANIFEST
     try:
         manifest = Manifest.from_json(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):

@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from qdgs_jax.datasets.balance import Balance
+from qdgs_jax.datasets.card import CARD, check_place, write_card
 from qdgs_jax.datasets.manifest import (
     MANIFEST,
     Manifest,
@@ -30,6 +31,7 @@ from qdgs_jax.datasets.manifest import (
     ShardError,
     read_manifest,
     refuse_other_dataset,
+    shards_folder,
 )
 from qdgs_jax.datasets.png import decode_png, encode_png
 from qdgs_jax.datasets.selection import Labelled
@@ -57,6 +59,7 @@ def write_shards(
     source: Mapping[str, Any] | None = None,
     balance: Balance | None = None,
     notes: Sequence[str] = (),
+    card: Path | None = None,
 ) -> Manifest:
     """Write a data set. Equal data give equal files.
 
@@ -71,19 +74,23 @@ def write_shards(
         source: anything JSON can hold that says where the data came from.
         balance: how the rows are shared among classes and bins, for the manifest.
         notes: what is doubtful about the data, for the manifest.
+        card: the folder whose `DATA` is `folder`, for a card of the data set; None writes no card.
 
     Returns:
         The manifest, as written.
 
     Raises:
-        ShardError: the folder already holds a data set, or rows, images and names do not fit
-            together.
+        ShardError: the folder already holds a data set, the card's place is taken, or rows, images
+            and names do not fit together.
         OSError: the disk is full or cannot be written. As after every error, shards written so far
             are removed again.
     """
     target = Path(folder)
     _check_rows(rows, label_names, measure_names, shard_size)
-    refuse_other_dataset(target)
+    if card is None:
+        refuse_other_dataset(target)
+    else:
+        check_place(card)
     target.mkdir(parents=True, exist_ok=True)
     sweep(target, rf"shard-\d+\.parquet|{re.escape(MANIFEST)}")
     written: list[Path] = []
@@ -111,6 +118,9 @@ def write_shards(
             balance=balance,
             notes=tuple(notes),
         )
+        if card is not None:
+            written.append(card / CARD)
+            write_card(card, manifest, _widths(rows))
         _write(target / MANIFEST, manifest.to_json().encode())
     except BaseException:
         for path in written:
@@ -119,15 +129,22 @@ def write_shards(
     return manifest
 
 
+def _widths(rows: Labelled) -> dict[str, int]:
+    """Length of each column of lists, by its name in the file."""
+    columns = rows.columns().items()
+    return {_COLUMNS[name][0]: c.shape[1] for name, c in columns if c.ndim == 2}
+
+
 def read_table(folder: str | os.PathLike[str], columns: Sequence[str] | None = None) -> pa.Table:
     """All rows of a data set as one Arrow table; pictures stay PNG bytes.
 
     Args:
-        folder: a folder written by `write_shards`.
+        folder: a folder written by `write_shards`, or that of its card.
         columns: which columns; None reads all.
     """
     manifest = read_manifest(folder)
-    return pa.concat_tables(_read_shard(Path(folder) / s.file, columns) for s in manifest.shards)
+    place = shards_folder(folder)
+    return pa.concat_tables(_read_shard(place / s.file, columns) for s in manifest.shards)
 
 
 def read_rows(folder: str | os.PathLike[str]) -> Labelled:
@@ -147,7 +164,7 @@ class ShardSource:
 
     def __init__(self, folder: str | os.PathLike[str], *, verify: bool = False):
         """Open a data set; `verify` compares every shard with its checksum first."""
-        self.folder = Path(folder)
+        self.folder = shards_folder(folder)
         self.manifest = read_manifest(folder, verify=verify)
         self._starts = np.cumsum([0] + [shard.count for shard in self.manifest.shards])
         self._tables: dict[int, pa.Table] = {}

@@ -6,6 +6,7 @@ them as one Parquet file: the cell of each elite and its picture.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,8 +17,10 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from qdgs_jax.datasets.png import decode_png, encode_png
+from qdgs_jax.datasets.selection import bins_of
 from qdgs_jax.elites import Elites
 from qdgs_jax.files import write_atomically
+from qdgs_jax.runs.config import RunConfig
 
 SIDE = 40  # pixels of a thumbnail's longer side
 PLACES = 20  # along each measure of an atlas
@@ -59,6 +62,21 @@ def choose(
     _, first = np.unique((column * size[1] + line)[order], return_index=True)
     rows = order[first]
     return rows, np.stack([column[rows], line[rows]], axis=-1), size
+
+
+def laid_out(elites: Elites, config: RunConfig) -> Elites:
+    """The elites of a run by the cells of the grid that heat maps and atlases show.
+
+    Those of a grid archive are as they are. Of another archive, the best in each cell of the grid
+    with the measures' `cells` is left, under the number of that cell.
+    """
+    if config.archive.cvt_cells is None:
+        return elites
+    cells = bins_of(elites.measures, config.dims, config.ranges)
+    order = np.lexsort((elites.cells, -elites.objectives, cells))
+    _, first = np.unique(cells[order], return_index=True)
+    rows = order[first]
+    return dataclasses.replace(elites.take(rows), cells=cells[rows])
 
 
 def shown_elites(elites: Elites, dims: Sequence[int]) -> Elites:
@@ -106,7 +124,8 @@ def read_thumbnails(path: Path) -> Mapping[int, np.ndarray] | None:
         cells, images = table["cell"].to_pylist(), table["image"].to_pylist()
     except (pa.ArrowInvalid, KeyError, OSError) as error:
         raise ValueError(
-            f"{path} cannot be read ({error}): delete it, and `qdgs generate` writes it again."
+            f"{path} cannot be read ({error}): delete it and the folder data beside it, and `qdgs "
+            "generate` writes both again."
         ) from None
     return {cell: decode_png(image) for cell, image in zip(cells, images, strict=True)}
 

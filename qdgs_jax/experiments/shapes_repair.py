@@ -11,12 +11,13 @@ import dataclasses
 import json
 import math
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from qdgs_jax.datasets.labels import prompt_text
+from qdgs_jax.datasets.labels import label_rule, prompt_text
 from qdgs_jax.datasets.manifest import MANIFEST, read_manifest
 from qdgs_jax.experiments.protocol import (
     Bars,
@@ -67,7 +68,9 @@ class ShapesRepair:
     name = "repair"
 
     def check(self, folder: RunFolder) -> None:
-        """Refuse a run without the table, the classes, the colours or the data sets.
+        """Refuse a run without the table, the colours, the classes or the data sets.
+
+        What takes another run to mend comes before what another command adds.
 
         Raises:
             ExperimentError: something is missing; the message names it.
@@ -89,13 +92,15 @@ class ShapesRepair:
                 f"has {measures}: its classifiers are biased by red and blue, and no other colours "
                 "repair them."
             )
+        _check_classes(label_rule(config).names, folder.run_file)
         if not folder.baseline.exists:
             raise ExperimentError(
-                f"{folder.path} has no baseline to compare with: search with --baseline, or give "
-                f"the folder of one data set, such as {folder.data}, to learn that alone."
+                f"{folder.path} has no baseline to compare with: add it with "
+                f"`{folder.resume_command} --baseline`, or give the folder of one data set, such "
+                f"as {folder.data}, to learn that alone."
             )
-        for data in (folder.data, folder.baseline.data):
-            _check_classes(data)
+        for each in (folder, folder.baseline):
+            _check_data(each, folder)
 
     def run(self, folder: RunFolder, progress: Progress) -> None:
         """Repair biased classifiers with a run's data sets and write what came of it."""
@@ -193,14 +198,24 @@ def names_in_order(texts: Sequence[str], words: Sequence[str]) -> bool:
     return named == [{word} for word in words]
 
 
-def _check_classes(data: Path) -> None:
-    if not (data / MANIFEST).is_file():
-        raise ExperimentError(f"{data} holds no data set: write it with `qdgs generate`.")
-    names = read_manifest(data).label_names
+def _check_data(each: RunFolder, run: RunFolder) -> None:
+    """Refuse a run, or a run's baseline, that has no data set or one of other classes."""
+    if not (each.data / MANIFEST).is_file():
+        if not each.finished:
+            raise ExperimentError(
+                f"the search in {each.path} is not finished: continue it with "
+                f"`{run.resume_command}`."
+            )
+        command = f"qdgs generate {shlex.quote(str(run.path))}"
+        raise ExperimentError(f"{each.data} holds no data set: write it with `{command}`.")
+    _check_classes(read_manifest(each.data).label_names, each.data)
+
+
+def _check_classes(names: Sequence[str], place: Path) -> None:
     if not names_in_order(names, CLASSES):
         raise ExperimentError(
             "[repair] needs a data set whose classes are triangle and square in this order, but "
-            f"those of {data} are {', '.join(map(repr, names))}: let the label be a measure whose "
+            f"those of {place} are {', '.join(map(repr, names))}: let the label be a measure whose "
             "positive prompt says triangle and whose negative one says square."
         )
 

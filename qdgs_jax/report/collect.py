@@ -11,7 +11,7 @@ import numpy as np
 from qdgs_jax.datasets.labels import prompt_text
 from qdgs_jax.datasets.manifest import MANIFEST, read_manifest
 from qdgs_jax.datasets.shards import read_rows
-from qdgs_jax.datasets.thumbnails import read_thumbnails
+from qdgs_jax.datasets.thumbnails import laid_out, read_thumbnails
 from qdgs_jax.experiments import experiments_of
 from qdgs_jax.experiments.protocol import Section, arm_names
 from qdgs_jax.report.atlas import atlases
@@ -62,7 +62,7 @@ def _arm(name: str, folder: RunFolder, root: Path) -> Arm:
     manifest = read_manifest(folder.data) if generated else None
     return Arm(
         name=name,
-        elites=folder.elites(),
+        elites=laid_out(folder.elites(), folder.config()),
         evaluations=np.array([row["evaluations"] for row in rows]),
         qd_scores=np.array([row["qd_score"] for row in rows]),
         coverages=np.array([row["coverage"] for row in rows]),

@@ -205,7 +205,9 @@ def baseline_of(config: RunConfig) -> RunConfig:
     does not follow.
     """
     search = config.search.model_copy(update={"algorithm": BASELINE})
-    archive = ArchiveConfig(qd_score_offset=config.archive.qd_score_offset)
+    archive = ArchiveConfig(
+        qd_score_offset=config.archive.qd_score_offset, cvt_cells=config.archive.cvt_cells
+    )
     return config.model_copy(update={"search": search, "archive": archive})
 
 

@@ -122,7 +122,10 @@ class RunFolder:
         if self.exists:
             cure = f"continue it with `{self.resume_command}`, or give another --out"
             if self.finished:
-                cure = "extend it with --resume and --evaluations, or give another --out"
+                cure = f"extend it with `{self.resume_command} --evaluations N`, "
+                if not self.baseline.exists:
+                    cure += "add a baseline with --baseline in place of --evaluations, "
+                cure += "or give another --out"
             raise RunFolderError(f"{self.path} already holds a run: {cure}.")
         if self.path.is_dir() and any(self.path.iterdir()):
             raise RunFolderError(f"{self.path} is not empty: give another --out.")

@@ -5,8 +5,9 @@ What is refused is refused here, before a folder is made or anything is compiled
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from qdgs_jax.runs.config import (
@@ -24,15 +25,29 @@ from qdgs_jax.runs.tables import BASELINE
 if TYPE_CHECKING:
     import jax
 
+    from qdgs_jax.archive import Archive
+    from qdgs_jax.domains.protocol import Domain
+
 # What may change between a search and its continuation: the budget, and what only rounding feels.
 FREE_TABLES = frozenset({"name", "dataset"})
 FREE_SETTINGS = frozenset({"evaluations", "chunk", "checkpoint_seconds"})
 
 
 def begin_run(
-    folder: RunFolder, config: RunConfig, domain: Any, baseline: bool = False
+    folder: RunFolder,
+    config: RunConfig,
+    domain: Domain[Any],
+    baseline: bool = False,
+    look: Callable[[], None] = lambda: None,
 ) -> list[tuple[RunFolder, SearchTask]]:
     """Create a run folder once it is sure to work, with one for its baseline inside if wanted.
+
+    Args:
+        folder: where to.
+        config: the run.
+        domain: its generator and CLIP.
+        baseline: whether to sample at random, too.
+        look: called before the folder is made; whoever is stopped there leaves nothing behind.
 
     Returns:
         The folders and what to search in each.
@@ -45,6 +60,7 @@ def begin_run(
     if baseline:
         parts.append((folder.baseline, baseline_of(config)))
     tasks = [(each, prepare_search(part, domain)) for each, part in parts]
+    look()
     for each, part in parts:
         each.create(part)
     return tasks
@@ -166,12 +182,12 @@ def _settings(table: Any, path: str = "") -> dict[str, Any]:
     return {name: value for part, inner in parts for name, value in _settings(inner, part).items()}
 
 
-def prepare_search(config: RunConfig, domain: Any) -> SearchTask:
+def prepare_search(config: RunConfig, domain: Domain[Any]) -> SearchTask:
     """Put emitter, archive and domain of a run together.
 
     Args:
         config: the run.
-        domain: a `Domain`, see `qdgs_jax.domains`.
+        domain: its generator and CLIP.
 
     Raises:
         ValueError: the budget does not reach for the start latents and one step.
@@ -186,7 +202,7 @@ def prepare_search(config: RunConfig, domain: Any) -> SearchTask:
         settings.algorithm, settings, domain.latent_dim, len(config.measures), domain.sample
     )
     chunk = near_divisor(settings.steps, settings.chunk)
-    search = Search(domain, emitter, chunk=chunk, **config.grid)
+    search = Search(domain, emitter, chunk=chunk, create_archive=archive_of(config))
     sampling = settings.algorithm == BASELINE
     stream = "random" if sampling else "search"
     root = keys.root(config.seed)
@@ -213,6 +229,23 @@ def prepare_search(config: RunConfig, domain: Any) -> SearchTask:
         seed=config.seed,
         run=run_to_toml(config),
     )
+
+
+def archive_of(config: RunConfig) -> Callable[[jax.Array], Archive]:
+    """What makes the empty archive of a run for one example latent Float[D].
+
+    It is a grid over the measures, or has cells around centroids that follow from the run's seed.
+    """
+    from qdgs_jax import keys
+    from qdgs_jax.archive import CVTArchive, GridArchive, cvt_centroids
+
+    settings = config.grid
+    if config.archive.cvt_cells is None:
+        return functools.partial(GridArchive.create, **settings)
+    del settings["dims"]
+    key = keys.stream(keys.root(config.seed), "centroids")
+    centroids = cvt_centroids(key, config.archive.cvt_cells, config.ranges)
+    return functools.partial(CVTArchive.create, centroids=centroids, **settings)
 
 
 def near_divisor(steps: int, chunk: int) -> int:

@@ -153,11 +153,14 @@ class ArchiveConfig(Table):
         learning_rate: in [0, 1]; 1 with `threshold_min` -inf follows the elites (MAP-Elites).
         threshold_min: where thresholds start, a finite number or -inf.
         qd_score_offset: subtracted from every objective in the QD-score.
+        cvt_cells: cells around as many centroids, spread evenly over the measures' ranges, in place
+            of the grid; the measures' own `cells` then only lay out pictures of the archive.
     """
 
     learning_rate: float | None = Field(default=None, ge=0.0, le=1.0)
     threshold_min: Annotated[float, Field(allow_inf_nan=True)] | None = None
     qd_score_offset: float = 0.0
+    cvt_cells: Annotated[int, Field(ge=1, lt=2**31)] | None = None
 
     @field_validator("threshold_min")
     @classmethod

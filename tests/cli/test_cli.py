@@ -1,68 +1,27 @@
 """The command line: quick to answer, clear when something is wrong, whole on a toy domain."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
+import numpy as np
 import pytest
-from run_text import RUN
+from toy_runs import EVALUATIONS, Spread, ToyDomain, qdgs, toy_domain, write_run
 
 import qdgs_jax.domains
-from qdgs_jax.cli import app, console
+from qdgs_jax.cli import console
 from qdgs_jax.cli.init import packaged_run
-from qdgs_jax.problem import FunctionProblem
 from qdgs_jax.runs.checkpoint_writer import find_checkpoints
 from qdgs_jax.runs.folder import RunFolder
-
-
-def qdgs(*arguments):
-    """Run a command in this process and return its exit code."""
-    return console.guarded(lambda: app([str(a) for a in arguments]))
-
-
-class ToyDomain(FunctionProblem):
-    """Four latents drawn as a disc of a colour; the measures are the first two of them."""
-
-    params = ()
-
-    def sample(self, params, key, count):
-        return 0.01 * jax.random.normal(key, (count, 4))
-
-    def start_latents(self, params, key):
-        return self.sample((), key, 8)
-
-    def decode(self, params, latents):
-        colour = jnp.clip(0.5 + latents[:, :3], 0.0, 1.0)
-        return jnp.broadcast_to(colour[:, None, None], (len(latents), 16, 16, 3))
-
-
-def toy_domain(config):
-    return ToyDomain(
-        lambda x: (60.0 - jnp.sum(x**2, axis=-1), x[:, :2]), latent_dim=4, num_measures=2
-    )
 
 
 @pytest.fixture(autouse=True)
 def in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(qdgs_jax.domains, "load_domain", toy_domain)
-
-
-def write_run(path, **changes):
-    """A run file with a small budget and the given changes."""
-    text = RUN
-    changes = {"evaluations = 20000": "evaluations = 1400", "chunk = 25": "chunk = 5", **changes}
-    changes = {"cells = 50": "cells = 10", "images = 1000": "images = 30", **changes}
-    for old, new in changes.items():
-        assert old in text
-        text = text.replace(old, new)
-    path.write_text(text)
-    return path
 
 
 def test_help_imports_nothing_heavy():
@@ -106,6 +65,13 @@ def test_init_writes_a_run_file_and_overwrites_none(tmp_path, capsys):
     assert not (tmp_path / "other.toml").exists()
 
 
+def test_the_run_file_names_every_algorithm():
+    from qdgs_jax.emitters.registry import ALGORITHMS
+
+    comment = packaged_run("shapes").partition("# algorithm:")[2].partition("[search]")[0]
+    assert set(re.findall(r'"([^"]+)"', comment)) == set(ALGORITHMS)
+
+
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capsys):
     run_file = write_run(tmp_path / "my.toml", **{"sigma0 = 0.5": "sigma = 0.5"})
     assert qdgs("search", run_file) == 2
@@ -117,7 +83,9 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capsys):
 
 
 def test_a_budget_too_small_for_a_step_writes_nothing(tmp_path, capsys):
-    run_file = write_run(tmp_path / "my.toml", **{"evaluations = 1400": "evaluations = 530"})
+    run_file = write_run(
+        tmp_path / "my.toml", **{f"evaluations = {EVALUATIONS}": "evaluations = 530"}
+    )
     assert qdgs("search", run_file, "--out", "run") == 2
     assert "give at least 552" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
@@ -139,20 +107,20 @@ def test_commands_that_need_a_finished_run_say_so(tmp_path, capsys):
 
 
 def test_ctrl_c_keeps_a_checkpoint_and_says_how_to_continue(tmp_path, capsys, monkeypatch):
-    run_file = write_run(tmp_path / "my.toml", **{'"cma_maega"': '"random"'})
+    run_file = write_run(tmp_path / "my.toml", "random")
     show = console.SearchProgress.show
 
     def interrupt(progress, row):
         show(progress, row)
-        if row["step"] == 10:
+        if row["step"] == 12:
             os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as patched:
         patched.setattr(console.SearchProgress, "show", interrupt)
         assert qdgs("search", run_file, "--out", "run") == 130
-    assert "qdgs search --resume run" in capsys.readouterr().out
+    assert "stopped: go on with `qdgs search --resume run`" in capsys.readouterr().err
     folder = RunFolder(tmp_path / "run")
-    assert find_checkpoints(folder.checkpoints)[0][0] == 10
+    assert find_checkpoints(folder.checkpoints)[0][0] == 12
     assert not folder.finished
     assert qdgs("report", "run") == 2
     assert "is not finished" in capsys.readouterr().err
@@ -210,8 +178,8 @@ main(sys.argv[1:])
 
 @pytest.fixture
 def begun(tmp_path, capsys):
-    """A finished run of 1,400 evaluations without a baseline."""
-    run_file = write_run(tmp_path / "my.toml")
+    """A finished run without a baseline."""
+    run_file = write_run(tmp_path / "my.toml", "map_elites")
     assert qdgs("search", run_file, "--out", "run") == 0
     capsys.readouterr()
     return RunFolder(tmp_path / "run")
@@ -221,22 +189,22 @@ def test_a_finished_run_is_extended_and_gets_a_baseline(begun, capsys):
     assert qdgs("search", "--resume", "run") == 0
     assert "run is finished" in capsys.readouterr().out
     before = begun.last_step
-    assert qdgs("search", "--resume", "run", "--evaluations", 2400, "--baseline") == 0
+    assert qdgs("search", "--resume", "run", "--evaluations", 1800, "--baseline") == 0
     shown = capsys.readouterr().out
     assert "random: QD-score" in shown
     assert begun.last_step > before
-    assert begun.config().search.evaluations == 2400
+    assert begun.config().search.evaluations == 1800
     rows = [each.read_metrics()[-1] for each in (begun, begun.baseline)]
     assert rows[0]["evaluations"] == rows[1]["evaluations"]
     assert len(begun.elites()) == rows[0]["num_elites"]
-    assert qdgs("search", "--resume", "run", "--evaluations", 1400) == 2
+    assert qdgs("search", "--resume", "run", "--evaluations", EVALUATIONS) == 2
     assert "less than what was spent already" in capsys.readouterr().err
 
 
 def test_a_larger_budget_in_the_run_file_of_the_folder_counts(begun):
     before = begun.last_step
     text = begun.run_file.read_text()
-    begun.run_file.write_text(text.replace("evaluations = 1400", "evaluations = 1600"))
+    begun.run_file.write_text(text.replace(f"= {EVALUATIONS}", "= 1320"))
     assert qdgs("search", "--resume", "run") == 0
     assert begun.last_step > before
 
@@ -251,39 +219,84 @@ def test_another_change_is_refused_by_name(begun, capsys):
     assert "images" not in error
 
 
-def test_a_seed_on_the_command_line_is_kept_in_the_run_folder(tmp_path, capsys):
-    run_file = write_run(tmp_path / "my.toml", **{'"cma_maega"': '"random"'})
-    assert qdgs("search", run_file, "--seed", 3) == 0
-    assert qdgs("search", run_file, "--seed", 4) == 0
-    folders = [RunFolder(tmp_path / "runs" / f"shapes-seed-{seed}") for seed in (3, 4)]
-    assert [folder.config().seed for folder in folders] == [3, 4]
+def test_several_seeds_make_a_run_each_and_a_summary(tmp_path, capsys):
+    run_file = write_run(tmp_path / "my.toml", "random")
+    assert qdgs("search", run_file, "--seed", "3,4", "--seed", 5) == 0
+    shown = capsys.readouterr().out
+    folders = [RunFolder(tmp_path / "runs" / f"shapes-seed-{seed}") for seed in (3, 4, 5)]
+    assert [folder.config().seed for folder in folders] == [3, 4, 5]
     found = [set(map(tuple, folder.elites().latents)) for folder in folders]
-    assert not found[0] & found[1]
+    assert not found[0] & found[1] | found[1] & found[2]
+    assert "mean ± standard error of 3 seeds" in shown
+    scores = np.array([folder.read_metrics()[-1]["qd_score"] for folder in folders])
+    error = scores.std(ddof=1) / np.sqrt(3)
+    assert f"{scores.mean():,.2f} ± {error:,.2f}" in shown
     assert qdgs("search", "--resume", folders[0].path, "--seed", 4) == 2
     assert "leave out --out and --seed" in capsys.readouterr().err
+    assert qdgs("search", run_file, "--seeds", "6,4") == 2  # before anything is searched
+    assert "runs/shapes-seed-4 already holds a run" in capsys.readouterr().err
+    assert not (tmp_path / "runs" / "shapes-seed-6").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("1,x", "--seed 1,x: 'x' is no whole number from 0"),
+        ("-1", "'-1' is no whole number"),
+        ("2147483648", "is no whole number from 0 to 2147483647"),
+        ("1,2,1", "--seed gives 1 twice"),
+    ],
+)
+def test_seeds_that_are_none_are_refused(given, message, tmp_path, capsys):
+    assert qdgs("search", write_run(tmp_path / "my.toml"), f"--seed={given}") == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_ctrl_c_among_several_seeds_says_how_to_go_on_with_all(tmp_path, capsys, monkeypatch):
+    run_file = write_run(tmp_path / "my.toml", "random")
+
+    def interrupt(progress, row):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(console.SearchProgress, "show", interrupt)
+    given = ("--out", "a b", "--baseline", "--evaluations", 1000)
+    assert qdgs("search", run_file, "--seed", "0,1,2", *given) == 130
+    assert (
+        "stopped: go on with `qdgs search --resume 'a b-seed-0'`, and with the other seeds by "
+        f"`qdgs search {run_file} --out 'a b' --baseline --seed 1,2 --evaluations 1000`"
+    ) in capsys.readouterr().err
+    assert qdgs("search", run_file, "--seed", "1,2", *given) == 130
+    assert f"{run_file} --out 'a b-seed-2' --baseline --seed 2" in capsys.readouterr().err
+
+
+def test_ctrl_c_during_the_first_look_leaves_no_folder(tmp_path, capsys, monkeypatch):
+    def interrupted(self, params, key):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ToyDomain, "spread", interrupted)
+    run_file = write_run(tmp_path / "my.toml")
+    assert qdgs("search", run_file, "--out", "run") == 130
+    again = f"stopped: nothing was written; begin with `qdgs search {run_file} --out run`"
+    assert again in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_progress_begins_at_once_where_there_is_no_terminal(tmp_path, capsys):
-    run_file = write_run(tmp_path / "my.toml", **{'"cma_maega"': '"random"'})
+    run_file = write_run(tmp_path / "my.toml", "random")
     assert qdgs("search", run_file, "--out", "run") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "shapes: loading the generator and CLIP"
-    assert lines[1] == "random: looking for start latents"
-    assert lines[2].startswith("random: 8/1,")
-    assert lines[3] == "random: compiling the search"
-
-
-class Spread(NamedTuple):
-    text: str | None
-
-    def warning(self):
-        return self.text
+    assert lines[0] == f"{run_file}: reading the run file"
+    assert lines[1] == "shapes: loading the generator and CLIP"
+    assert lines[2] == "shapes: looking at the generator's own images"
+    assert lines[3] == "random: looking for start latents"
+    assert lines[4].startswith("random: 8/1,160")
+    assert lines[5] == "random: compiling the search"
 
 
 def test_a_measure_that_hardly_moves_is_told_of(tmp_path, capsys, monkeypatch):
-    spreads = (Spread("hardly moves"), Spread(None))
-    monkeypatch.setattr(ToyDomain, "spread", lambda self, params, key: spreads, raising=False)
-    run_file = write_run(tmp_path / "my.toml", **{'"cma_maega"': '"random"'})
+    monkeypatch.setattr(ToyDomain, "spreads", (Spread("hardly moves"), Spread()))
+    run_file = write_run(tmp_path / "my.toml", "random")
     assert qdgs("search", run_file, "--out", "run") == 0
     shown = capsys.readouterr().out
     assert "warning: the measure 'colour' hardly moves" in shown
@@ -317,7 +330,7 @@ def test_ctrl_c_says_stopped_wherever_it_comes(tmp_path):
 
 
 def test_a_second_ctrl_c_says_how_to_go_on(tmp_path, capsys, monkeypatch):
-    run_file = write_run(tmp_path / "my.toml", **{'"cma_maega"': '"random"'})
+    run_file = write_run(tmp_path / "my.toml", "random")
 
     def twice(progress, row):
         os.kill(os.getpid(), signal.SIGINT)
@@ -325,7 +338,7 @@ def test_a_second_ctrl_c_says_how_to_go_on(tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(console.SearchProgress, "show", twice)
     assert qdgs("search", run_file, "--out", "a folder") == 130
-    assert "stopped; go on with `qdgs search --resume 'a folder'`" in capsys.readouterr().out
+    assert "stopped: go on with `qdgs search --resume 'a folder'`" in capsys.readouterr().err
 
 
 def test_text_that_the_output_cannot_show_ends_no_command(tmp_path):
@@ -337,3 +350,32 @@ def test_text_that_the_output_cannot_show_ends_no_command(tmp_path):
     shown = run_program(*arguments, PYTHONIOENCODING="latin-1")
     assert shown.returncode == 2
     assert b"gr\xf6\xdfe \\u2603.toml exists already" in shown.stderr
+
+
+FIRST_LINES = """
+import sys
+from qdgs_jax.cli import console, main
+def say(text, style=""):
+    heavy = {"jax", "numpy", "flax", "pyarrow", "pandas", "transformers"} & set(sys.modules)
+    print(text, sorted(heavy))
+    raise SystemExit(0)
+import qdgs_jax.cli as cli
+for command in (cli.search, cli.generate, cli.train, cli.report):
+    command.say = say
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("search", "my.toml"), "my.toml: reading the run file"),
+        (("search", "--resume", "run"), "run: reading what was found so far"),
+        (("generate", "run"), "run: reading the run"),
+        (("train", "run"), "run: reading the data"),
+        (("report", "run"), "run: reading what was found"),
+    ],
+)
+def test_a_command_speaks_before_it_imports_anything_heavy(arguments, line):
+    shown = run_program(FIRST_LINES, *arguments)
+    assert shown.stdout.decode().strip() == f"{line} []", shown.stderr

@@ -2,77 +2,33 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from run_text import RUN
+from toy_runs import Spread, qdgs, toy_domain, write_run
 
 import qdgs_jax.domains
-from qdgs_jax.cli import app, console
+from qdgs_jax.archive import GridArchive
 from qdgs_jax.datasets.manifest import MANIFEST, read_manifest
 from qdgs_jax.datasets.shards import ShardSource, read_rows
+from qdgs_jax.datasets.thumbnails import laid_out, read_thumbnails
 from qdgs_jax.experiments import shapes_repair
-from qdgs_jax.problem import FunctionProblem
 from qdgs_jax.runs.folder import RunFolder
-from qdgs_jax.train.classify import load_classifier
+from qdgs_jax.runs.prepare import archive_of
+from qdgs_jax.train import load_classifier
 from qdgs_jax.train.shapes.repair import ARMS, GROUPS, RepairResult
 
-
-def qdgs(*arguments):
-    """Run a command in this process and return its exit code."""
-    return console.guarded(lambda: app([str(a) for a in arguments]))
+DOUBT = "hardly moves over the generator's own images"
 
 
-class Spread:
-    """A measure whose labels are noise within 0.02."""
-
-    margin = 0.02
-
-    def warning(self):
-        return "hardly moves over the generator's own images"
-
-
-class ToyDomain(FunctionProblem):
-    """Four latents drawn as an even colour; the measures are the first two of them."""
-
-    params = ()
-
-    def sample(self, params, key, count):
-        return 0.01 * jax.random.normal(key, (count, 4))
-
-    def start_latents(self, params, key):
-        return self.sample(params, key, 8)
-
-    def pictures(self, params, latents):
-        colour = jnp.round(255 * jnp.clip(0.5 + latents[:, :3], 0.0, 1.0)).astype(jnp.uint8)
-        return jnp.broadcast_to(colour[:, None, None], (len(latents), 16, 16, 3))
-
-    def spread(self, params, key):
-        return Spread(), Spread()
-
-
-def toy_domain(config):
-    return ToyDomain(
-        lambda x: (60.0 - jnp.sum(x**2, axis=-1), x[:, :2]), latent_dim=4, num_measures=2
-    )
-
-
-def write_run(path):
-    text = RUN
-    for old, new in {
-        "evaluations = 20000": "evaluations = 1400",
-        "chunk = 25": "chunk = 5",
-        "cells = 50": "cells = 10",
-        "images = 1000": "images = 30",
-        "bins = [4, 4]": "bins = [2, 2]",
-    }.items():
-        assert old in text
-        text = text.replace(old, new)
-    path.write_text(text)
-    return path
+def doubtful_toy(config):
+    """A toy whose measures hardly move."""
+    domain = toy_domain(config)
+    domain.spreads = (Spread(DOUBT), Spread(DOUBT))
+    return domain
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +36,7 @@ def searched(tmp_path_factory):
     """A finished run with its baseline; the tests here add to it, in their order."""
     folder = tmp_path_factory.mktemp("commands")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(qdgs_jax.domains, "load_domain", toy_domain)
+        patch.setattr(qdgs_jax.domains, "load_domain", doubtful_toy)
         run_file = write_run(folder / "my.toml")
         assert qdgs("search", run_file, "--out", folder / "run", "--baseline") == 0
     return folder
@@ -89,7 +45,7 @@ def searched(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def with_the_toy(searched, monkeypatch):
     monkeypatch.chdir(searched)
-    monkeypatch.setattr(qdgs_jax.domains, "load_domain", toy_domain)
+    monkeypatch.setattr(qdgs_jax.domains, "load_domain", doubtful_toy)
 
 
 def test_a_report_before_any_data_set_says_how_to_get_one():
@@ -112,6 +68,7 @@ def test_options_stand_before_the_run_file(capsys):
     shown = capsys.readouterr().out
     assert "8 of 8 images; smallest to largest group 1.00" in shown
     assert "short" not in shown
+    assert "small/README.md describes them" in shown
     manifest = read_manifest("small", verify=True)
     assert (manifest.count, manifest.source["margin"]) == (8, 0.03)
     assert [group.got for group in manifest.balance.groups] == [2, 2, 2, 2]
@@ -134,8 +91,58 @@ def test_generate_says_what_was_asked_and_got_and_what_is_doubtful(capsys):
     assert any("--margin 0.02" in note for note in baseline.notes)
     assert json.loads((folder.data / MANIFEST).read_text())["balance"]["asked"] == 30
     assert "\x1b" not in shown  # no terminal, no control characters
+    card = folder.path.joinpath("README.md").read_text()
+    assert "| 0 | a triangle with 3 edges | 15 |" in card
+    assert "labels within" in card or DOUBT in card
+    assert "the baseline that a search is compared with" in (
+        folder.baseline.path.joinpath("README.md").read_text()
+    )
+
+
+def refuse_to_load(config):
+    raise AssertionError("a domain is loaded")
+
+
+def test_data_sets_that_exist_are_refused_before_anything_is_loaded(capsys, monkeypatch):
+    monkeypatch.setattr(qdgs_jax.domains, "load_domain", refuse_to_load)
     assert qdgs("generate", "run") == 2
-    assert "already holds a data set" in capsys.readouterr().err
+    assert "run/data already holds a data set" in capsys.readouterr().err
+    assert qdgs("generate", "run", "--out", "small") == 2
+    assert "small/data already holds a data set" in capsys.readouterr().err
+    Path("mine").mkdir()
+    Path("mine/README.md").write_text("# My thesis\n")
+    assert qdgs("generate", "run", "--out", "mine") == 2
+    assert "mine/README.md is no data set's card" in capsys.readouterr().err
+
+
+def test_of_two_data_sets_the_one_that_is_missing_is_written(capsys):
+    folder = RunFolder(Path("run"))
+    kept = (folder.data / MANIFEST).read_bytes()
+    again = (folder.baseline.data / MANIFEST).read_bytes()
+    stamp = (folder.data / MANIFEST).stat().st_mtime_ns
+    shutil.rmtree(folder.baseline.data)
+    assert qdgs("generate", "run") == 0
+    shown = capsys.readouterr().out
+    assert "run/random/data: 30 images" in shown
+    assert "run/data: " not in shown
+    assert (folder.data / MANIFEST).stat().st_mtime_ns == stamp
+    assert (folder.data / MANIFEST).read_bytes() == kept
+    assert (folder.baseline.data / MANIFEST).read_bytes() == again
+
+
+def test_ctrl_c_says_which_data_sets_are_kept(capsys, monkeypatch):
+    def interrupted(config):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(qdgs_jax.domains, "load_domain", interrupted)
+    assert qdgs("generate", "run", "--out", "other") == 130
+    assert "stopped: nothing was written to other" in capsys.readouterr().err
+    shutil.rmtree("run/random/data")
+    assert qdgs("generate", "run") == 130
+    error = capsys.readouterr().err
+    assert "stopped: run/data kept; `qdgs generate run` writes what is missing" in error
+    monkeypatch.setattr(qdgs_jax.domains, "load_domain", doubtful_toy)
+    assert qdgs("generate", "run") == 0
 
 
 def test_experiments_of_a_run_show_their_tables(capsys, monkeypatch):
@@ -147,12 +154,10 @@ def test_experiments_of_a_run_show_their_tables(capsys, monkeypatch):
 
 
 def test_the_report_needs_neither_generator_nor_clip(capsys, monkeypatch):
-    def refuse(config):
-        raise AssertionError("the report loads a domain")
-
-    monkeypatch.setattr(qdgs_jax.domains, "load_domain", refuse)
+    monkeypatch.setattr(qdgs_jax.domains, "load_domain", refuse_to_load)
     assert qdgs("report", "run") == 0
-    assert capsys.readouterr().out.split() == ["report:", "run/report/index.html"]
+    shown = capsys.readouterr().out.splitlines()
+    assert shown == ["run: reading what was found", "report: run/report/index.html"]
     page = Path("run/report/index.html").read_text()
     assert page.count("data:image/webp;") == 2  # pictures of the run and of its baseline
     for file in ("archive.parquet", "data/shard-00000.parquet", "random/metrics.csv"):
@@ -196,10 +201,10 @@ def test_train_on_one_data_set_writes_a_classifier_that_loads_again(capsys):
     assert qdgs("train", "run/data", "--epochs", 2, "--out", "classifier") == 0
     assert "-> classifier" in capsys.readouterr().out
     read = load_classifier("classifier")
-    assert read.label_names == tuple(read_manifest("run/data").label_names)
+    assert read.classes == tuple(read_manifest("run/data").label_names)
     picture = ShardSource("run/data")[0]["image"]
     assert read.model.cfg.image_size == 16
-    assert read.classify(picture[None]).tolist() in ([0], [1])
+    assert read.predict(picture[None]).tolist() in ([0], [1])
     assert qdgs("train", "run/data", "--epochs", 2, "--out", "classifier") == 2
     assert "classifier" in capsys.readouterr().err
 
@@ -208,3 +213,41 @@ def test_commands_that_need_a_finished_run_say_so(capsys):
     for command in ("generate", "report", "train"):
         assert qdgs(command, "nowhere") == 2
         assert "nowhere holds no run" in capsys.readouterr().err
+
+
+def test_an_extension_has_thumbnails_and_data_of_its_own(tmp_path, capsys):
+    run_file = write_run(tmp_path / "my.toml", "map_elites")
+    run = RunFolder(tmp_path / "extended")
+    assert qdgs("search", run_file, "--out", run.path) == 0
+    assert qdgs("generate", run.path) == 0
+    before = read_thumbnails(run.thumbnails_file)
+    assert qdgs("search", "--resume", run.path, "--evaluations", 1800) == 0
+    assert not run.thumbnails_file.exists()
+    assert "remove them and generate again" in capsys.readouterr().out
+    shutil.rmtree(run.data)
+    assert qdgs("generate", run.path) == 0
+    after = read_thumbnails(run.thumbnails_file)
+    assert set(after) == set(run.elites().cells.tolist())
+    assert len(after) > len(before)
+
+
+def test_a_run_on_a_cvt_archive_goes_the_whole_way(tmp_path, capsys):
+    cells = {"qd_score_offset = 0.0": "qd_score_offset = 0.0\ncvt_cells = 30"}
+    run_file = write_run(tmp_path / "my.toml", "map_elites", **cells)
+    run = RunFolder(tmp_path / "cvt")
+    assert qdgs("search", run_file, "--out", run.path, "--baseline") == 0
+    assert run.baseline.config().archive.cvt_cells == 30
+    found = run.elites()
+    assert run.read_metrics()[-1]["coverage"] == pytest.approx(len(found) / 30)
+    archive = archive_of(run.config())(jnp.zeros(4))
+    np.testing.assert_array_equal(archive.cell_of(jnp.asarray(found.measures)), found.cells)
+    assert qdgs("search", "--resume", run.path, "--evaluations", 1800) == 0
+    found = run.elites()
+    assert qdgs("generate", run.path) == 0
+    rows = read_rows(run.baseline.data).elites
+    np.testing.assert_array_equal(archive.cell_of(jnp.asarray(rows.measures)), rows.cells)
+    shown = laid_out(found, run.config())
+    on_grid = GridArchive.create(jnp.zeros(4), dims=(10, 10), ranges=run.config().ranges)
+    np.testing.assert_array_equal(on_grid.cell_of(jnp.asarray(shown.measures)), shown.cells)
+    assert set(read_thumbnails(run.thumbnails_file)) == set(shown.cells.tolist())
+    assert qdgs("report", run.path) == 0

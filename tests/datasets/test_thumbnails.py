@@ -62,7 +62,7 @@ def test_thumbnails_come_back_by_cell(tmp_path: Path) -> None:
     assert read is not None
     assert {cell: int(image[0, 0, 0]) for cell, image in read.items()} == {3: 3, 9: 9}
     path.write_bytes(b"nonsense")
-    with pytest.raises(ValueError, match=r"cannot be read .*qdgs generate"):
+    with pytest.raises(ValueError, match=r"cannot be read .*delete it and the folder data"):
         read_thumbnails(path)
 
 

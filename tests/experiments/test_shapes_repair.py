@@ -68,10 +68,24 @@ def test_other_numbers_of_classes_are_refused(tmp_path: Path) -> None:
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     folder.create(parse_run(RUN))
-    with pytest.raises(ExperimentError, match="has no baseline to compare with"):
-        run_experiments(folder, lambda done, total: None)
+
+    def refused(message: str) -> None:
+        with pytest.raises(ExperimentError, match=message):
+            run_experiments(folder, lambda done, total: None)
+
+    refused("has no baseline to compare with: add it with `qdgs search --resume .*run --baseline`")
     folder.baseline.create(baseline_of(folder.config()))
-    with pytest.raises(ExperimentError, match="data holds no data set"):
+    refused("the search in .*run is not finished: continue it with `qdgs search --resume .*run`")
+    folder.archive_file.touch()
+    refused("run/data holds no data set: write it with `qdgs generate .*run`")
+
+
+def test_classes_that_no_data_set_can_have_come_before_a_missing_baseline(tmp_path: Path) -> None:
+    """A baseline takes minutes, and would be of no use."""
+    folder = RunFolder(tmp_path / "run")
+    exchanged = RUN.replace(TRIANGLE, "?").replace(SQUARE, TRIANGLE).replace("?", SQUARE)
+    folder.create(parse_run(exchanged))
+    with pytest.raises(ExperimentError, match=r"those of .*run\.toml are 'a square or diamond"):
         run_experiments(folder, lambda done, total: None)
 
 

@@ -11,7 +11,8 @@ from labelled_rows import labelled
 
 from qdgs_jax.datasets.shards import write_shards
 from qdgs_jax.models.shape_classifier import ShapeClassifier
-from qdgs_jax.train.classify import TrainedClassifier, load_classifier, train_classifier
+from qdgs_jax.train import load_classifier, train_classifier
+from qdgs_jax.train.classify import TrainedClassifier
 from qdgs_jax.train.loader import load_images
 
 
@@ -36,8 +37,8 @@ def test_its_parameters_make_the_network_again(
     nnx.replace_by_pure_dict(state, trained.params)
     nnx.update(model, state)
     data = load_images(biased_drawings, 16)
-    answers = np.asarray(model(data.images / np.float32(255))) > 0
-    right = (answers == (data.labels == 1)).mean()
+    answers = nnx.jit(lambda model, x: model(x))(model, data.images / np.float32(255)) > 0
+    right = (np.asarray(answers) == (data.labels == 1)).mean()
     assert right == pytest.approx(
         (120 * trained.train_accuracy + 40 * np.mean(trained.test_accuracy)) / 160, abs=0.02
     )
@@ -65,9 +66,9 @@ def test_it_is_written_and_read_back_and_answers_the_same(
 ) -> None:
     trained.save(tmp_path / "classifier")
     read = load_classifier(tmp_path / "classifier")
-    assert read.label_names == ("triangle", "square")
+    assert read.classes == ("triangle", "square")
     data = load_images(biased_drawings, 32)
-    right = read.classify(data.images) == data.labels
+    right = read.predict(data.images) == data.labels
     expected = 120 * trained.train_accuracy + 40 * np.mean(trained.test_accuracy)
     assert right.sum() == pytest.approx(expected, abs=1.5)
 
@@ -85,8 +86,27 @@ def test_any_number_of_classes_and_any_size(tmp_path: Path) -> None:
     assert trained.test_accuracy == (1.0, 1.0, 1.0)
     trained.save(tmp_path / "classifier")
     read = load_classifier(tmp_path / "classifier")
-    assert read.label_names == names
-    np.testing.assert_array_equal(read.classify(pictures), labels)
+    assert read.classes == names
+    for images in (pictures, pictures / 255.0, pictures.astype(np.float32) / np.float32(255)):
+        np.testing.assert_array_equal(read.predict(images), labels)
+    assert read.predict(pictures[:0]).shape == (0,)
+    for wrong, message in (
+        (pictures[0], r"images has shape \(20, 24, 3\)"),
+        (pictures[:, :12], "12 x 24 pixels and the classifier sees 16 x 16"),
+        (pictures.astype(int), "images are int64"),
+        (pictures * 1.0, "reach from 0 to 255"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            read.predict(wrong)
+
+
+def test_pictures_too_small_to_learn_from_are_refused(tmp_path: Path) -> None:
+    rows = labelled(np.arange(4) % 2, np.zeros((4, 1)))
+    pictures = [np.zeros((4, 6, 9, 3), np.uint8)]
+    names = ("one", "two")
+    write_shards(tmp_path / "set", rows, pictures, label_names=names, measure_names=("hue",))
+    with pytest.raises(ValueError, match="have 6 x 9 pixels: a classifier needs 8 x 8"):
+        train_classifier(tmp_path / "set")
 
 
 def test_a_single_class_is_refused(tmp_path: Path) -> None:

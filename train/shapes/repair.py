@@ -266,9 +266,8 @@ def _repair(
         epochs=settings.repair_epochs, batch_size=10, learning_rate=5e-3, mirrored=True
     )
     images, labels = jax.device_put((data.images, data.labels))
-    orders = jax.random.clone(
-        model_keys.repair
-    )  # those of every data set, to compare them in pairs
+    # The same orders for every data set, so that they can be compared in pairs.
+    orders = jax.random.clone(model_keys.repair)
 
     def repair(models: slice) -> Params:
         start = jax.tree.map(lambda value: value[models], params)

@@ -1,0 +1,72 @@
+"""Commands on a toy domain, whose searches take moments: for the tests of the command line."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from run_text import RUN
+
+from qdgs_jax.cli import app, console
+from qdgs_jax.problem import FunctionProblem
+
+EVALUATIONS = 1160  # 520 for the start latents, then 20 steps of 32
+
+
+def qdgs(*arguments):
+    """Run a command in this process and return its exit code."""
+    return console.guarded(lambda: app([str(a) for a in arguments]))
+
+
+class Spread(NamedTuple):
+    """What a measure's prompts are worth: its labels are noise within `margin`."""
+
+    text: str | None = None
+    margin: float = 0.02
+
+    def warning(self):
+        return self.text
+
+
+class ToyDomain(FunctionProblem):
+    """Four latents drawn as an even colour; the measures are the first two of them."""
+
+    params = ()
+    spreads = (Spread(), Spread())
+
+    def sample(self, params, key, count):
+        return 0.01 * jax.random.normal(key, (count, 4))
+
+    def start_latents(self, params, key):
+        return self.sample(params, key, 8)
+
+    def pictures(self, params, latents):
+        colour = jnp.round(255 * jnp.clip(0.5 + latents[:, :3], 0.0, 1.0)).astype(jnp.uint8)
+        return jnp.broadcast_to(colour[:, None, None], (len(latents), 16, 16, 3))
+
+    def spread(self, params, key):
+        return self.spreads
+
+
+def toy_domain(config):
+    """What stands in for `load_domain`."""
+    return ToyDomain(
+        lambda x: (60.0 - jnp.sum(x**2, axis=-1), x[:, :2]), latent_dim=4, num_measures=2
+    )
+
+
+def write_run(path, algorithm="cma_maega", **changes):
+    """A run file with a small budget, an algorithm and the given changes."""
+    text = RUN
+    for old, new in {
+        "evaluations = 20000": f"evaluations = {EVALUATIONS}",
+        "chunk = 25": "chunk = 5",
+        "cells = 50": "cells = 10",
+        "images = 1000": "images = 30",
+        "bins = [4, 4]": "bins = [2, 2]",
+        '"cma_maega"': f'"{algorithm}"',
+        **changes,
+    }.items():
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(text)
+    return path
