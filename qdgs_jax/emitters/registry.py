@@ -31,6 +31,7 @@ from qdgs_jax.emitters.optimizer import Optimizer
 from qdgs_jax.emitters.protocol import Prior
 from qdgs_jax.emitters.ranking import Ranking
 from qdgs_jax.emitters.restarts import RestartRule
+from qdgs_jax.emitters.space import Bounds
 
 # What an algorithm makes of the archive: thresholds that anneal, thresholds that are the elites'
 # fitnesses, or nothing: the archive looks on, and keeps what is best.
@@ -68,6 +69,10 @@ class EmitterSettings(Protocol):
     def normalization(self) -> Normalization:
         """What branches make of a parent's gradients."""
 
+    @property
+    def bounds(self) -> Bounds:
+        """(low, high) of every component of a latent, or None."""
+
 
 class Task(NamedTuple):
     """What an emitter is built for."""
@@ -89,10 +94,12 @@ class Algorithm(NamedTuple):
     Attributes:
         build: Makes the emitter.
         archive: The archive the algorithm is meant for; see `archive_settings`.
+        bounded: Whether its latents can be kept within bounds.
     """
 
     build: Callable[[Task], Emitter]
     archive: ArchiveKind
+    bounded: bool = True
 
 
 def _random(task: Task) -> Emitter:
@@ -100,11 +107,13 @@ def _random(task: Task) -> Emitter:
 
 
 def _map_elites(task: Task) -> Emitter:
-    return GaussianEmitter(task.step_evaluations, task.settings.sigma0)
+    return GaussianEmitter(task.step_evaluations, task.settings.sigma0, bounds=task.settings.bounds)
 
 
 def _map_elites_line(task: Task) -> Emitter:
-    return IsoLineEmitter(task.step_evaluations, iso_sigma=0.1 * task.settings.sigma0)
+    return IsoLineEmitter(
+        task.step_evaluations, iso_sigma=0.1 * task.settings.sigma0, bounds=task.settings.bounds
+    )
 
 
 def _cma_me(ranking: Ranking) -> Callable[[Task], Emitter]:
@@ -115,6 +124,7 @@ def _cma_me(ranking: Ranking) -> Callable[[Task], Emitter]:
             sigma0=task.settings.sigma0,
             ranking=ranking,
             restart=task.settings.restart,
+            bounds=task.settings.bounds,
             form="full" if task.latent_dim <= _MAX_FULL_DIM else "separable",
         )
 
@@ -128,6 +138,7 @@ def _omg_mega(task: Task) -> Emitter:
         num_measures=task.num_measures,
         sigma=task.settings.sigma0,
         normalization=task.settings.normalization,
+        bounds=task.settings.bounds,
     )
 
 
@@ -141,6 +152,7 @@ def _cma_mega(ranking: Ranking) -> Callable[[Task], Emitter]:
             optimizer=Optimizer("adam", task.settings.step_size),
             ranking=ranking,
             restart=task.settings.restart,
+            bounds=task.settings.bounds,
             normalization=task.settings.normalization,
             objective_coefficient="nonnegative",
         )
@@ -149,7 +161,9 @@ def _cma_mega(ranking: Ranking) -> Callable[[Task], Emitter]:
 
 
 def _dns(task: Task) -> Emitter:
-    return DominatedNoveltyEmitter(task.step_evaluations, iso_sigma=0.1 * task.settings.sigma0)
+    return DominatedNoveltyEmitter(
+        task.step_evaluations, iso_sigma=0.1 * task.settings.sigma0, bounds=task.settings.bounds
+    )
 
 
 def _squad(task: Task) -> Emitter:
@@ -160,6 +174,7 @@ def _squad(task: Task) -> Emitter:
         population=max(_POPULATION, members),
         spread=task.settings.sigma0,
         optimizer=Optimizer("adam", task.settings.step_size),
+        bounds=task.settings.bounds,
     )
 
 
@@ -171,7 +186,7 @@ def _evojax(solver: str) -> Callable[[Task], Emitter]:
 
 
 ALGORITHMS: dict[str, Algorithm] = {
-    "random": Algorithm(_random, "looks on"),
+    "random": Algorithm(_random, "looks on", bounded=False),
     "map_elites": Algorithm(_map_elites, "elitist"),
     "map_elites_line": Algorithm(_map_elites_line, "elitist"),
     "cma_me": Algorithm(_cma_me("2imp"), "elitist"),
@@ -183,7 +198,10 @@ ALGORITHMS: dict[str, Algorithm] = {
     "cma_maega": Algorithm(_cma_mega("imp"), "annealed"),
     "dns": Algorithm(_dns, "looks on"),
     "squad": Algorithm(_squad, "looks on"),
-    **{f"evojax:{solver}": Algorithm(_evojax(solver), "looks on") for solver in SOLVERS},
+    **{
+        f"evojax:{solver}": Algorithm(_evojax(solver), "looks on", bounded=False)
+        for solver in SOLVERS
+    },
 }
 
 
@@ -216,7 +234,10 @@ def build_emitter(
     Raises:
         ValueError: If the name is unknown or a setting is out of range.
     """
-    return _find(name).build(Task(settings, latent_dim, num_measures, prior))
+    algorithm = _find(name)
+    if settings.bounds is not None and not algorithm.bounded:
+        raise ValueError(f"{name!r} knows no bounds: leave them out, or choose another algorithm.")
+    return algorithm.build(Task(settings, latent_dim, num_measures, prior))
 
 
 def archive_settings(name: str, learning_rate: float, threshold_min: float) -> dict[str, float]:

@@ -204,7 +204,7 @@ def baseline_of(config: RunConfig) -> RunConfig:
     All is the same but the algorithm and, with it, the thresholds of the archive, which sampling
     does not follow.
     """
-    search = config.search.model_copy(update={"algorithm": BASELINE})
+    search = config.search.model_copy(update={"algorithm": BASELINE, "bounds": None})
     archive = ArchiveConfig(
         qd_score_offset=config.archive.qd_score_offset, cvt_cells=config.archive.cvt_cells
     )

@@ -194,6 +194,7 @@ def prepare_search(config: RunConfig, domain: Domain[Any]) -> SearchTask:
     """
     from qdgs_jax import keys
     from qdgs_jax.emitters.registry import build_emitter
+    from qdgs_jax.emitters.space import clip
     from qdgs_jax.search import Search
 
     check_budget(config)
@@ -212,7 +213,7 @@ def prepare_search(config: RunConfig, domain: Domain[Any]) -> SearchTask:
         if sampling:
             latents: jax.Array = domain.sample(domain.params, start_key, settings.emitters)
         else:
-            latents = domain.start_latents(domain.params, start_key)
+            latents = clip(domain.start_latents(domain.params, start_key), settings.bounds)
         return latents
 
     return SearchTask(

@@ -8,6 +8,8 @@ import re
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
+    BeforeValidator,
     Field,
     Strict,
     field_serializer,
@@ -124,26 +126,32 @@ class ObjectiveConfig(PromptPair):
     uniqueness: NonNegative = 0.0
 
 
+def _two_numbers(bounds: object) -> object:
+    if not isinstance(bounds, list | tuple) or len(bounds) != 2:
+        raise refuse("must be [low, high], two numbers")
+    return bounds
+
+
+def _low_below_high(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] >= bounds[1]:
+        raise refuse("must be [low, high] with low < high")
+    return bounds
+
+
+Interval = Annotated[
+    tuple[float, float],
+    Strict(False),
+    BeforeValidator(_two_numbers),
+    AfterValidator(_low_below_high),
+]
+
+
 class MeasureConfig(PromptPair):
     """An axis of diversity: small near the positive texts, large near the negative ones."""
 
     name: str = Field(min_length=1, description="a name")
-    range: Annotated[tuple[float, float], Strict(False)] = Field(description="[low, high]")
+    range: Interval = Field(description="[low, high]")
     cells: Count = 50
-
-    @field_validator("range", mode="before")
-    @classmethod
-    def _two_numbers(cls, bounds: object) -> object:
-        if not isinstance(bounds, list | tuple) or len(bounds) != 2:
-            raise refuse("must be [low, high], two numbers")
-        return bounds
-
-    @field_validator("range")
-    @classmethod
-    def _low_below_high(cls, bounds: tuple[float, float]) -> tuple[float, float]:
-        if bounds[0] >= bounds[1]:
-            raise refuse("must be [low, high] with low < high")
-        return bounds
 
 
 class ArchiveConfig(Table):
@@ -182,6 +190,7 @@ class SearchConfig(Table):
         step_size: learning rate of the parents' optimiser.
         restart: when an emitter starts afresh.
         normalization: what branches make of a parent's gradients.
+        bounds: (low, high) of every component of a normalised latent; None sets no bounds.
         start_batches: batches that start latents are looked for in.
         start_batch_size: latents per batch.
         chunk: steps from one row of metrics to the next.
@@ -196,6 +205,7 @@ class SearchConfig(Table):
     step_size: Positive = 0.5
     restart: Literal["basic", "no_improvement"] | int = "basic"
     normalization: Literal["none", "unit", "orthonormal"] = "unit"
+    bounds: Interval | None = Field(default=None, description="[low, high]")
     start_batches: Count = 32
     start_batch_size: Count = 16
     chunk: Count = 25
@@ -221,6 +231,19 @@ class SearchConfig(Table):
         if not is_count and rule not in RESTARTS:
             raise refuse('must be "basic", "no_improvement" or a number of steps of at least 1')
         return rule
+
+    @model_validator(mode="after")
+    def _bounded_algorithm(self) -> SearchConfig:
+        if self.bounds is None:
+            return self
+        from qdgs_jax.emitters.registry import ALGORITHMS
+
+        if not ALGORITHMS[self.algorithm].bounded:
+            raise refuse(
+                "bounds: the algorithm {name} knows none; leave them out, or choose another one",
+                name=toml_value(self.algorithm),
+            )
+        return self
 
     @model_validator(mode="after")
     def _enough_start_latents(self) -> SearchConfig:

@@ -7,8 +7,8 @@ import pytest
 from run_text import RUN
 
 from qdgs_jax.archive import GridArchive
-from qdgs_jax.emitters.registry import ALGORITHMS
-from qdgs_jax.runs.config import ConfigError, baseline_of, parse_run, run_to_toml
+from qdgs_jax.emitters.registry import ALGORITHMS, build_emitter
+from qdgs_jax.runs.config import ConfigError, SearchConfig, baseline_of, parse_run, run_to_toml
 
 
 @pytest.mark.parametrize("name", sorted(ALGORITHMS))
@@ -42,3 +42,25 @@ def test_the_baseline_of_an_annealed_run_is_valid():
     assert baseline.search.algorithm == "random"
     assert baseline.grid["learning_rate"] == 1.0
     assert baseline.archive.qd_score_offset == config.archive.qd_score_offset
+
+
+@pytest.mark.parametrize("name", sorted(ALGORITHMS))
+def test_latents_stay_within_bounds_or_the_algorithm_knows_none(name):
+    text = RUN.replace('algorithm = "cma_maega"', f'algorithm = "{name}"\nbounds = [-2, 3]')
+    if name == "random" or name.startswith("evojax:"):
+        with pytest.raises(ConfigError, match=f'bounds: the algorithm "{name}" knows none'):
+            parse_run(text, "my.toml")
+        with pytest.raises(ValueError, match="knows no bounds"):
+            build_emitter(name, SearchConfig(bounds=(-2.0, 3.0)), 4, 2)
+        return
+    config = parse_run(text)
+    assert parse_run(run_to_toml(config)).search.bounds == (-2.0, 3.0)
+    assert build_emitter(name, config.search, 4, 2).bounds == (-2.0, 3.0)
+    assert baseline_of(config).search.bounds is None
+
+
+def test_bounds_are_two_numbers_in_order():
+    for bounds, words in (("[1.0, -1.0]", "low < high"), ("[1.0]", "two numbers")):
+        text = RUN.replace("[search]", f"[search]\nbounds = {bounds}")
+        with pytest.raises(ConfigError, match=rf"search.bounds.*{words}"):
+            parse_run(text, "my.toml")
