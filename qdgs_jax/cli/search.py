@@ -38,10 +38,18 @@ def search(
     evaluations: Annotated[
         int | None, typer.Option(min=1, help="Budget, instead of the run file's.")
     ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Say what the search would cost, and write nothing.")
+    ] = False,
 ) -> None:
     """Search a generator's latent space and write a run folder."""
     from qdgs_jax.runs.folder import RunFolder
 
+    if plan:
+        if out is not None or resume:
+            raise ValueError("--plan writes nothing: leave out --out and --resume.")
+        show_plans(_configured(source, seed, evaluations), baseline)
+        return
     if resume:
         if out is not None or seed is not None:
             raise ValueError("--resume goes on with a run as it is: leave out --out and --seed.")
@@ -57,18 +65,11 @@ def _begin(
     source: Path, out: Path | None, baseline: bool, seed: int | None, evaluations: int | None
 ) -> tuple[RunFolder, list[tuple[RunFolder, SearchTask]]]:
     """Create the run folder of a run file."""
-    from qdgs_jax.runs.config import load_run
     from qdgs_jax.runs.folder import RunFolder
     from qdgs_jax.runs.prepare import begin_run, check_budget
 
-    config = load_run(source)
-    name = config.name
-    if seed is not None:
-        name = f"{name}-seed-{seed}"
-        config = config.model_copy(update={"seed": seed})
-    if evaluations is not None:
-        search = config.search.model_copy(update={"evaluations": evaluations})
-        config = config.model_copy(update={"search": search})
+    config = _configured(source, seed, evaluations)
+    name = config.name if seed is None else f"{config.name}-seed-{seed}"
     folder = RunFolder(out or Path("runs") / name)
     folder.check_free()
     check_budget(config)
@@ -76,6 +77,34 @@ def _begin(
     tasks = begin_run(folder, config, domain, baseline)
     warn_of_measures(config, domain)
     return folder, tasks
+
+
+def _configured(source: Path, seed: int | None, evaluations: int | None) -> RunConfig:
+    """Read a run file, with another seed or budget if one is given."""
+    from qdgs_jax.runs.config import load_run
+
+    config = load_run(source)
+    if seed is not None:
+        config = config.model_copy(update={"seed": seed})
+    if evaluations is not None:
+        search = config.search.model_copy(update={"evaluations": evaluations})
+        config = config.model_copy(update={"search": search})
+    return config
+
+
+def show_plans(config: RunConfig, baseline: bool) -> None:
+    """Print what a search, and that of its baseline, would cost."""
+    from qdgs_jax.runs.config import baseline_of
+    from qdgs_jax.runs.plan import plan_search
+    from qdgs_jax.runs.prepare import check_budget
+
+    parts = [config, baseline_of(config)] if baseline else [config]
+    for part in parts:
+        check_budget(part)
+    domain = load(config)
+    for part in parts:
+        for line in plan_search(part, domain).lines():
+            say(line)
 
 
 def _take_up(
