@@ -93,13 +93,10 @@ def plan_search(config: RunConfig, domain: Any, seconds: float = TRIAL_SECONDS) 
 
     from qdgs_jax.runs.prepare import prepare_search
 
-    search = config.search.model_copy(update={"chunk": 1})  # programs of a single step
-    once = config.model_copy(update={"search": search})
-    task = prepare_search(once, domain)
+    config = _of_single_steps(config)
+    task = prepare_search(config, domain)
     shapes = task.shapes()
-    counting = prepare_search(once, _in_one_batch(domain))
-    step_flop = _flop(counting.search.lower(task.params, shapes))
-    start_flop = task.spent * _flop_of_evaluation(counting)
+    step_flop, start_flop = count_operations(config, domain)
     compiled = task.search.lower(task.params, shapes).compile()
     step_seconds, tried = _try_steps(task, compiled, seconds)
     archive, state = _bytes(shapes.archive), _bytes(shapes)
@@ -121,6 +118,21 @@ def plan_search(config: RunConfig, domain: Any, seconds: float = TRIAL_SECONDS) 
         tried=tried,
         device=jax.devices()[0].device_kind,
     )
+
+
+def count_operations(config: RunConfig, domain: Any) -> tuple[float, float]:
+    """Floating-point operations of a step, and of finding start latents; nothing is compiled."""
+    from qdgs_jax.runs.prepare import prepare_search
+
+    task = prepare_search(_of_single_steps(config), _in_one_batch(domain))
+    step = _flop(task.search.lower(task.params, task.shapes()))
+    return step, task.spent * _flop_of_evaluation(task)
+
+
+def _of_single_steps(config: RunConfig) -> RunConfig:
+    """The run in programs of one step, of which XLA counts all there is."""
+    search = config.search.model_copy(update={"chunk": 1})
+    return config.model_copy(update={"search": search})
 
 
 def _in_one_batch(domain: Any) -> Any:

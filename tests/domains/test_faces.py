@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -25,6 +26,7 @@ from qdgs_jax.models.clip import CLIPConfig, TowerConfig
 from qdgs_jax.models.stylegan2 import Generator, StyleGAN2Config
 from qdgs_jax.ports.errors import CheckpointError
 from qdgs_jax.ports.model_folder import save_model
+from qdgs_jax.runs.plan import count_operations
 
 GOLDEN = Path(__file__).parents[1] / "data" / "qdgs" / "scoring.npz"
 
@@ -184,6 +186,14 @@ def test_weights_are_arguments_of_the_compiled_program(domain):
     assert sum(map(np.size, sampled.consts)) < 1000
 
 
+def test_operations_are_counted_whatever_the_batch(domain):
+    config = settings(RUN, search={"emitters": 2})
+    batched = dataclasses.replace(domain, computation=domain.computation._replace(batch=1))
+    wanted = count_operations(config, domain)
+    assert min(wanted) > 1e5
+    assert count_operations(config, batched) == wanted
+
+
 # What is refused
 
 
@@ -191,11 +201,11 @@ def test_weights_are_arguments_of_the_compiled_program(domain):
     ("change", "message"),
     [
         (lambda c: c.pop("latent_statistics"), "no statistics of its codes.*qdgs port stylegan2"),
-        (lambda c: c["latent_statistics"].update(w_std=[1.0] * 7), "of 7 numbers.* w_dim = 64"),
+        (lambda c: c["latent_statistics"].update(w_std=[1.0] * 7), "of 7 numbers.* w_dim = 5"),
         (lambda c: c["latent_statistics"]["w_std"].__setitem__(3, 0.0), "is 0.0: .*Port"),
         (lambda c: c["latent_statistics"].pop("mean_norm"), "a table of mean_norm, samples, w_std"),
         (lambda c: c["latent_statistics"].update(w_std=1.0), "w_std is a float"),
-        (lambda c: c.update(w_dim=32), "does not fit the model"),
+        (lambda c: c.update(w_dim=6), "does not fit the model"),
         (lambda c: c.update(kind="vae"), "of kind 'vae', not 'stylegan2'"),
     ],
 )
