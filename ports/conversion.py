@@ -107,6 +107,9 @@ def convert(
         config = dict(found.config)
         if found.assumed:
             config["assumed"] = dict(found.assumed)
+        if found.measure is not None:
+            say("measuring how its latents spread")
+            config |= found.measure(planned.params)
         elements = save_model(destination, config, planned.params, found.files, count)
     return PortSummary(
         kind=kind,

@@ -16,6 +16,8 @@ from qdgs_jax.ports.errors import CheckpointError
 if TYPE_CHECKING:
     from qdgs_jax.ports.source import Content, Source
 
+STATISTICS = "latent_statistics"  # of a generator, in its config.json: how its latents spread
+
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
@@ -27,7 +29,8 @@ class Kind:
         model_name: the network's class, built as `model(config, rngs=...)`.
         recogniser_name: the function that recognises it in a foreign checkpoint; None for models
             that only our own training writes.
-        described: further keys that its config may have, which say what it was trained for.
+        described: further keys that its config may have, which say what it was trained for, or how
+            it behaves.
     """
 
     name: str
@@ -76,6 +79,7 @@ KINDS: Mapping[str, Kind] = {
             "qdgs_jax.models.stylegan2:StyleGAN2Config",
             "qdgs_jax.models.stylegan2:Generator",
             "qdgs_jax.ports.families.stylegan2:recognise",
+            (STATISTICS,),
         ),
         Kind(
             "clip",

@@ -13,6 +13,7 @@ from flax import nnx
 
 from qdgs_jax.ports.errors import CheckpointError, naming
 from qdgs_jax.ports.mapping import Rule
+from qdgs_jax.ports.params import Params
 from qdgs_jax.ports.readers.folder import open_weights
 from qdgs_jax.ports.readers.tensors import Tensor
 from qdgs_jax.ports.readers.values import Data
@@ -53,6 +54,7 @@ class Source:
         rules: the mapping table.
         ignored: regular expressions of tensors that are not needed.
         files: files to be copied beside our `config.json`, such as a tokenizer's.
+        measure: computes from the planned parameters what else our `config.json` should hold.
     """
 
     layout: str
@@ -64,6 +66,7 @@ class Source:
     ignored: tuple[str, ...] = ()
     assumed: Mapping[str, str] = dataclasses.field(default_factory=dict)
     files: tuple[Path, ...] = ()
+    measure: Callable[[Params], Mapping[str, Any]] | None = None
 
 
 def shape_of(tensors: Mapping[str, Tensor], name: str, rank: int) -> tuple[int, ...]:

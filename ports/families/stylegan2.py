@@ -12,11 +12,11 @@ learning-rate multiplier.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import re
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from qdgs_jax.models.stylegan2 import (
@@ -24,7 +24,9 @@ from qdgs_jax.models.stylegan2 import (
     Generator,
     MappingNetwork,
     StyleGAN2Config,
+    code_statistics,
 )
+from qdgs_jax.models.stylegan2.statistics import SAMPLES, mapped_codes
 from qdgs_jax.ports.errors import CheckpointError, show
 from qdgs_jax.ports.families.stylegan2_names import (
     NVIDIA_IGNORED,
@@ -34,9 +36,11 @@ from qdgs_jax.ports.families.stylegan2_names import (
     rosinality_rules,
 )
 from qdgs_jax.ports.mapping import SHAPES_ONLY, fill_model
+from qdgs_jax.ports.params import Params, flatten, pending, unflatten
 from qdgs_jax.ports.readers.allowed import Record
 from qdgs_jax.ports.readers.tensors import Tensor
 from qdgs_jax.ports.readers.values import Data
+from qdgs_jax.ports.registry import STATISTICS
 from qdgs_jax.ports.source import Content, Source, shape_of
 from qdgs_jax.ports.weights import Found, Tensors, find_weights
 
@@ -47,8 +51,7 @@ _LOOKED_FOR = (
 )
 _FILTERS = r".*(resample_filter|blur\.kernel|upsample\.kernel)"
 _DEEPEST = 64  # layers of a mapping network; published ones have 2 or 8
-_WIDEST = 4096  # numbers in z or a code for which an average code is estimated
-_SAMPLES = 10_000
+_WIDEST = 4096  # numbers in z or a code for which codes are sampled
 _LR_MULTIPLIER = 0.01  # of the mapping network, in all published training programs
 
 
@@ -155,7 +158,7 @@ def _rosinality(found: Found) -> Source:
     average = found.beside("latent_avg")
     if average is None:
         average = _estimated_average(cfg, tensors)
-        assumed["average code"] = f"estimated from {_SAMPLES:,} latents, the file holds none"
+        assumed["average code"] = f"estimated from {SAMPLES:,} latents, the file holds none"
     tensors = {**tensors, "latent_avg": average}
     if not any(name.startswith("noises.") for name in tensors):
         tensors |= _drawn_noise(cfg)
@@ -189,11 +192,28 @@ def _estimated_average(cfg: StyleGAN2Config, tensors: Tensors) -> Tensor:
             "kernel": _numbers(tensors, f"style.{i + 1}.weight", 2).T,
             "bias": _numbers(tensors, f"style.{i + 1}.bias", 1),
         }
-    small = dataclasses.replace(cfg, resolution=4, channels=cfg.channels[:1])  # few equal codes
-    network = fill_model(lambda: MappingNetwork(small, rngs=SHAPES_ONLY), params)
-    z = np.random.default_rng(0).standard_normal((_SAMPLES, cfg.z_dim), dtype=np.float32)
-    means = [network(jnp.asarray(part))[:, 0].mean(axis=0) for part in np.split(z, 10)]
-    return Tensor.of_array(np.mean(means, axis=0, dtype=np.float32))
+    network = _mapping(cfg, params)
+    average = mapped_codes(network).mean(axis=0, dtype=np.float64)
+    return Tensor.of_array(average.astype(np.float32))
+
+
+def _measure(cfg: StyleGAN2Config, params: Params) -> dict[str, Any]:
+    """Statistics of the codes for our config.json; none where a search could not use them."""
+    widths = (cfg.z_dim, cfg.w_dim, cfg.mapping_dim or 0)
+    if cfg.c_dim or max(widths) > _WIDEST:
+        return {}
+    leaves = {name: pending(leaf).make() for name, leaf in flatten(params["mapping"])}
+    network = _mapping(cfg, unflatten({n: x.astype(np.float32) for n, x in leaves.items()}))
+    try:
+        return {STATISTICS: code_statistics(network, cfg.num_ws).to_dict()}
+    except ValueError:  # codes that do not vary; the generator draws one image
+        return {}
+
+
+def _mapping(cfg: StyleGAN2Config, params: Params) -> MappingNetwork:
+    """The mapping network alone, which repeats a code as seldom as can be."""
+    small = dataclasses.replace(cfg, resolution=4, channels=cfg.channels[:1])
+    return fill_model(lambda: MappingNetwork(small, rngs=SHAPES_ONLY), params)
 
 
 def _numbers(tensors: Tensors, name: str, rank: int) -> np.ndarray:
@@ -222,6 +242,7 @@ def _source(
         tensors=tensors,
         rules=rules,
         ignored=ignored,
+        measure=functools.partial(_measure, cfg),
     )
 
 

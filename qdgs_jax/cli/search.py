@@ -53,11 +53,19 @@ def search(
     evaluations: Annotated[
         int | None, typer.Option(min=1, help="Budget, instead of the run file's.")
     ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Say what the search would cost, and write nothing.")
+    ] = False,
 ) -> None:
     """Search a generator's latent space and write a run folder."""
     say(f"{source}: reading {'what was found so far' if resume else 'the run file'}")
     from qdgs_jax.runs.folder import RunFolder
 
+    if plan:
+        if out is not None or resume or seed:
+            raise ValueError("--plan writes nothing: leave out --out, --resume and --seed.")
+        show_plans(_configured(source, evaluations), baseline)
+        return
     seeds = parse_seeds(seed or [])
     if resume:
         if out is not None or seeds:
@@ -137,14 +145,10 @@ def _runs(
     source: Path, out: Path | None, seeds: Sequence[int], evaluations: int | None
 ) -> list[tuple[RunFolder, RunConfig]]:
     """The run of each seed and where it will be; all places are free."""
-    from qdgs_jax.runs.config import load_run
     from qdgs_jax.runs.folder import RunFolder
     from qdgs_jax.runs.prepare import check_budget
 
-    config = load_run(source)
-    if evaluations is not None:
-        search = config.search.model_copy(update={"evaluations": evaluations})
-        config = config.model_copy(update={"search": search})
+    config = _configured(source, evaluations)
     base = out or Path("runs") / config.name
     runs = [(RunFolder(base), config)]
     if seeds:
@@ -170,6 +174,32 @@ def _begin(
 
     domain = load(config)
     return begin_run(folder, config, domain, baseline, lambda: warn_of_measures(config, domain))
+
+
+def _configured(source: Path, evaluations: int | None) -> RunConfig:
+    """Read a run file, with another budget if one is given."""
+    from qdgs_jax.runs.config import load_run
+
+    config = load_run(source)
+    if evaluations is not None:
+        search = config.search.model_copy(update={"evaluations": evaluations})
+        config = config.model_copy(update={"search": search})
+    return config
+
+
+def show_plans(config: RunConfig, baseline: bool) -> None:
+    """Print what a search, and that of its baseline, would cost."""
+    from qdgs_jax.runs.config import baseline_of
+    from qdgs_jax.runs.plan import plan_search
+    from qdgs_jax.runs.prepare import check_budget
+
+    parts = [config, baseline_of(config)] if baseline else [config]
+    for part in parts:
+        check_budget(part)
+    domain = load(config)
+    for part in parts:
+        for line in plan_search(part, domain).lines():
+            say(line)
 
 
 def _take_up(

@@ -121,10 +121,14 @@ class PromptedDomain(Generic[P]):
     def start_latents(self, params: DomainParams[P], key: jax.Array) -> jax.Array:
         """Good latents Float[start.count, D] to start from; see `find_start`.
 
+        As in the published program they are judged by the prompts alone: a penalty on their norm
+        would choose the samples nearest to the average image.
+
         Raises:
             ValueError: if more are wanted than are sampled.
         """
-        return find_start(self, params, key, self.start)
+        judge = dataclasses.replace(self, norm_weight=0.0) if self.norm_weight else self
+        return find_start(judge, params, key, self.start)
 
     def spread(self, params: DomainParams[P], key: jax.Array) -> tuple[MeasureSpread, ...]:
         """How far each measure reaches over the generator's own samples, `SAMPLES` of them."""

@@ -180,6 +180,15 @@ class ExternalSettings(DomainSettings, Protocol):
         """Where its module lies, if Python does not find it; None for the current folder."""
 
 
+@runtime_checkable
+class FacesSettings(DomainSettings, Protocol):
+    """The table [domain] of a StyleGAN2."""
+
+    @property
+    def truncation(self) -> float:
+        """Factor of the samples' distance from the average code."""
+
+
 class SearchSettings(Protocol):
     """What is read of the table [search]."""
 

@@ -27,6 +27,7 @@ from qdgs_jax.runs.tables import (
     DatasetConfig,
     EvaluationConfig,
     ExternalDomain,
+    FacesDomain,
     MeasureConfig,
     ObjectiveConfig,
     SearchConfig,
@@ -37,7 +38,7 @@ EMBEDDED = "embedded:"  # prefix of the names of weights that the package carrie
 MAX_CELLS = 2**31 - 1  # cells are indexed with int32
 LEARNING_RATE, THRESHOLD_MIN = 0.02, 0.0  # of archives that anneal, unless the file says otherwise
 
-DomainConfig = ShapesDomain | ExternalDomain
+DomainConfig = ShapesDomain | FacesDomain | ExternalDomain
 
 
 class ConfigError(ValueError):
@@ -114,6 +115,7 @@ class RunConfig(ExperimentTables, SearchTables):
             "ranges": self.ranges,
             **_meant_for(self.archive, self.search.algorithm),
             "qd_score_offset": self.archive.qd_score_offset,
+            "dtype": self.archive.dtype,
         }
 
 
@@ -205,9 +207,8 @@ def baseline_of(config: RunConfig) -> RunConfig:
     does not follow.
     """
     search = config.search.model_copy(update={"algorithm": BASELINE, "bounds": None})
-    archive = ArchiveConfig(
-        qd_score_offset=config.archive.qd_score_offset, cvt_cells=config.archive.cvt_cells
-    )
+    kept = config.archive.model_dump(include={"qd_score_offset", "cvt_cells", "dtype"})
+    archive = ArchiveConfig(**kept)
     return config.model_copy(update={"search": search, "archive": archive})
 
 

@@ -76,6 +76,24 @@ class ShapesDomain(Table):
     cutouts: Index = 0
 
 
+class FacesDomain(Table):
+    """Faces, or whatever else a StyleGAN2 draws, judged by a CLIP.
+
+    Attributes:
+        kind: "faces".
+        generator: `embedded:NAME`, or the folder of a ported StyleGAN2.
+        clip: `embedded:NAME`, or the folder of a ported CLIP.
+        cutouts: random cutouts scored per image; 0 scores the whole image.
+        truncation: psi of samples and start latents; 1 leaves them as the generator draws them.
+    """
+
+    kind: Literal["faces"]
+    generator: Weights
+    clip: Weights
+    cutouts: Index = 1
+    truncation: Annotated[float, Field(gt=0.0, le=1.0)] = 0.7
+
+
 class ExternalDomain(Table):
     """A generator of one's own.
 
@@ -163,12 +181,14 @@ class ArchiveConfig(Table):
         qd_score_offset: subtracted from every objective in the QD-score.
         cvt_cells: cells around as many centroids, spread evenly over the measures' ranges, in place
             of the grid; the measures' own `cells` then only lay out pictures of the archive.
+        dtype: in what precision latents are stored.
     """
 
     learning_rate: float | None = Field(default=None, ge=0.0, le=1.0)
     threshold_min: Annotated[float, Field(allow_inf_nan=True)] | None = None
     qd_score_offset: float = 0.0
     cvt_cells: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
 
     @field_validator("threshold_min")
     @classmethod

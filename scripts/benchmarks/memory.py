@@ -10,7 +10,6 @@ domain the scores are compared, too, with those of all latents at once in float3
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import tomllib
 from typing import Any
 
@@ -22,6 +21,7 @@ from networks import FFHQ_256
 from shapes import VIT_B32
 
 from qdgs_jax.domains.evaluation import Computation
+from qdgs_jax.domains.faces import CodeGenerator
 from qdgs_jax.domains.prompted import PromptedDomain
 from qdgs_jax.domains.prompts import PromptPair, embed_prompts, split_prompt
 from qdgs_jax.domains.protocol import DomainParams, LatentStatistics
@@ -43,24 +43,6 @@ STYLEGAN2 = {
     "batch = 4": Computation(batch=4),
     "batch = 4, remat": Computation(batch=4, remat=True),
 }
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class CodeGenerator:
-    """StyleGAN2, searched in its codes of all layers."""
-
-    graph: Any
-    latent_dim: int = FFHQ_256.num_ws * FFHQ_256.w_dim
-
-    def decode(self, params: Any, latents: jax.Array) -> jax.Array:
-        """Images Float[B, 256, 256, 3] of codes Float[B, num_ws * w_dim]."""
-        codes = latents.reshape(-1, FFHQ_256.num_ws, FFHQ_256.w_dim)
-        return jnp.clip((nnx.merge(self.graph, params).synthesis(codes) + 1) / 2, 0, 1)
-
-    def sample(self, params: Any, key: jax.Array, count: int) -> jax.Array:
-        """Codes Float[count, num_ws * w_dim] of random z."""
-        z = jax.random.normal(key, (count, FFHQ_256.z_dim))
-        return nnx.merge(self.graph, params).mapping(z).reshape(count, -1)
 
 
 def shapes_domain(computation: Computation) -> PromptedDomain:
@@ -88,7 +70,7 @@ def stylegan2_domain(computation: Computation) -> PromptedDomain:
         return gan, VisionTower(VIT_B32, rngs=nnx.Rngs(1), **settings)
 
     (gan_graph, gan), (graph, tower) = map(nnx.split, nnx.eval_shape(networks))
-    generator = CodeGenerator(gan_graph)
+    generator = CodeGenerator(gan_graph, FFHQ_256)
 
     def others() -> tuple[Targets, LatentStatistics]:
         text = jnp.zeros((1, VIT_B32.embed_dim))

@@ -10,7 +10,7 @@ from checkpoint_formats import port
 from synthetic import DATA, load_manifest, weights
 
 from qdgs_jax import ports
-from qdgs_jax.models.stylegan2 import StyleGAN2Config
+from qdgs_jax.models.stylegan2 import Generator, StyleGAN2Config
 from qdgs_jax.ports.params import flatten
 
 SMALL, COND = (load_manifest("stylegan2", f"stylegan2_{name}") for name in ("small", "cond"))
@@ -126,16 +126,44 @@ def test_an_average_code_that_the_file_lacks_is_estimated(tmp_path):
     summary = ports.convert("stylegan2", tmp_path / "train.pt", tmp_path / "out")
     assert "estimated from 10,000 latents" in summary.details["average code"]
     found = ports.load_model(tmp_path / "out")[1]["mapping"]["w_avg"]
+    x = other_codes(manifest)
+    assert np.all(np.abs(found - x.mean(axis=0)) < 5 * x.std(axis=0) / np.sqrt(10_000))
+    assert np.all(np.abs(found - weights(manifest)["mapping.w_avg"]) > 0.01)
 
-    arrays = weights(manifest)  # the original program's mapping network, on other latents
-    x = np.random.default_rng(1).standard_normal((100_000, 5))
+
+def test_a_folder_holds_the_statistics_of_its_codes(tmp_path):
+    manifest = formats.without_classes(formats.tiny_stylegan2())
+    (tmp_path / "network.pkl").write_bytes(formats.nvidia_pkl(manifest))
+    for name in ("once", "again"):
+        ports.convert("stylegan2", tmp_path / "network.pkl", tmp_path / name)
+    config = ports.load_config(tmp_path / "once")
+    found = config["latent_statistics"]
+    assert found == ports.load_config(tmp_path / "again")["latent_statistics"]
+    assert found["samples"] == 10_000
+
+    x = other_codes(manifest)
+    q = (x - weights(manifest)["mapping.w_avg"]) / x.std(axis=0)
+    norm = np.linalg.norm(np.tile(q, StyleGAN2Config.from_base(8).num_ws), axis=1).mean()
+    np.testing.assert_allclose(found["w_std"], x.std(axis=0), rtol=0.04)
+    np.testing.assert_allclose(found["mean_norm"], norm, rtol=0.02)
+    ports.load(tmp_path / "once", Generator)
+
+
+def test_a_generator_with_classes_has_no_statistics(tmp_path):
+    ports.convert("stylegan2", DATA / "ports" / "nvidia_ada.pkl", tmp_path / "out")
+    assert "latent_statistics" not in ports.load_config(tmp_path / "out")
+
+
+def other_codes(manifest, count=100_000):
+    """Codes of the original program's mapping network, of other latents than ours."""
+    arrays = weights(manifest)
+    x = np.random.default_rng(1).standard_normal((count, 5))
     x /= np.sqrt(np.mean(x**2, axis=1, keepdims=True) + 1e-8)
     for i in range(manifest["config"]["mapping_kwargs"]["num_layers"]):
         weight, bias = (arrays[f"mapping.fc{i}.{leaf}"] for leaf in ("weight", "bias"))
         x = x @ weight.T * (0.01 / np.sqrt(weight.shape[1])) + 0.01 * bias
         x = np.where(x >= 0, x, 0.2 * x) * np.sqrt(2)
-    assert np.all(np.abs(found - x.mean(axis=0)) < 5 * x.std(axis=0) / np.sqrt(10_000))
-    assert np.all(np.abs(found - arrays["mapping.w_avg"]) > 0.01)
+    return x
 
 
 @pytest.mark.parametrize(

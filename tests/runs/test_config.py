@@ -13,11 +13,14 @@ from qdgs_jax.runs.config import (
     dump_run,
     load_run,
     parse_run,
+    resolve_folders,
     run_to_toml,
 )
 from qdgs_jax.runs.experiment_tables import EXPERIMENT_TABLES
 
-SHAPES = importlib.resources.files("qdgs_jax").joinpath("assets/shapes.toml").read_text("utf-8")
+ASSETS = importlib.resources.files("qdgs_jax").joinpath("assets")
+SHAPES = ASSETS.joinpath("shapes.toml").read_text("utf-8")
+PACKAGED = sorted(a.name for a in ASSETS.iterdir() if a.name.endswith(".toml"))
 
 
 def broken(old: str, new: str) -> str:
@@ -28,10 +31,26 @@ def broken(old: str, new: str) -> str:
     return str(caught.value)
 
 
-def test_the_packaged_run_file_is_valid_and_survives_a_round_trip(tmp_path):
-    config = parse_run(SHAPES)
+@pytest.mark.parametrize("name", PACKAGED)
+def test_the_packaged_run_files_are_valid_and_survive_a_round_trip(name, tmp_path):
+    config = parse_run(ASSETS.joinpath(name).read_text("utf-8"))
+    for folder in ("ffhq-256", "vit-b-32"):
+        (tmp_path / "weights" / folder).mkdir(parents=True)
+    config = resolve_folders(config, tmp_path)
     dump_run(config, tmp_path / "run.toml")
     assert load_run(tmp_path / "run.toml") == config
+
+
+def test_the_faces_run_is_the_papers():
+    config = parse_run(ASSETS.joinpath("faces.toml").read_text("utf-8"))
+    assert config.dims == (50, 25, 5, 25)
+    assert config.ranges == ((-0.1, 0.1),) * 4
+    assert (config.objective.norm_penalty, config.objective.uniqueness) == (0.5, 0.2)
+    assert (config.search.steps, config.search.step_evaluations) == (60_000, 4)
+    assert (config.domain.cutouts, config.domain.truncation) == (1, 0.7)
+    many = parse_run(ASSETS.joinpath("faces-accelerator.toml").read_text("utf-8"))
+    assert many.search.evaluations == config.search.evaluations
+    assert (many.measures, many.objective) == (config.measures, config.objective)
 
 
 def test_grid_settings_are_read_per_measure():
@@ -194,13 +213,13 @@ def test_a_minimal_file_gets_defaults_and_odd_texts_survive():
         pytest.param(
             'kind = "shapes"',
             'kind = "shape"',
-            'my.toml: domain.kind = "shape": must be "shapes" or "external"',
+            'my.toml: domain.kind = "shape": must be "shapes" or "faces" or "external"',
             id="unknown kind of domain",
         ),
         pytest.param(
             'kind = "shapes"\n',
             "",
-            'my.toml: domain.kind is missing: give "shapes" or "external"',
+            'my.toml: domain.kind is missing: give "shapes" or "faces" or "external"',
             id="no kind of domain",
         ),
         pytest.param(

@@ -1,0 +1,102 @@
+"""Plans of searches: counted, not guessed, and nothing is written."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import pytest
+from run_text import RUN
+
+import qdgs_jax.domains
+from qdgs_jax.cli import app, console
+from qdgs_jax.problem import FunctionProblem
+from qdgs_jax.runs.config import parse_run
+from qdgs_jax.runs.plan import plan_search
+
+LATENTS, HIDDEN = 64, 512
+SMALL = {"evaluations = 20000": "evaluations = 1400", "cells = 50": "cells = 10"}
+
+
+class Products(FunctionProblem):
+    """Two products with matrices, so that operations can be counted by hand."""
+
+    params = (jnp.full((LATENTS, HIDDEN), 0.01), jnp.full((HIDDEN, 3), 0.01))
+
+    def sample(self, params, key, count):
+        return jax.random.normal(key, (count, LATENTS))
+
+
+def score(params, latents):
+    outputs = (latents @ params[0]) @ params[1]
+    return outputs[:, 0], outputs[:, 1:]
+
+
+class ProductsDomain(Products):
+    def start_latents(self, params, key):
+        raise AssertionError("a plan does not look for start latents")
+
+
+def toy_domain(config=None):
+    return ProductsDomain(score, LATENTS, 2, has_params=True)
+
+
+def run(**changes):
+    text = RUN
+    for old, new in {**SMALL, **changes}.items():
+        assert old in text
+        text = text.replace(old, new)
+    return text
+
+
+def test_operations_are_those_of_the_layers():
+    config = parse_run(run(**{'algorithm = "cma_maega"': 'algorithm = "random"'}))
+    plan = plan_search(config, toy_domain(), 0.0)
+    evaluation = 2 * LATENTS * HIDDEN + 2 * HIDDEN * 3
+    assert plan.step_flop == pytest.approx(32 * evaluation, rel=0.1)
+    assert plan.flop == pytest.approx(plan.steps * plan.step_flop)
+
+    config = parse_run(run())
+    plan = plan_search(config, toy_domain(), 0.0)
+    # One pass forward and three back for each of 8 parents, and 24 branches.
+    assert plan.step_flop == pytest.approx((8 * 4 + 24) * evaluation, rel=0.1)
+    start = plan.flop - plan.steps * plan.step_flop
+    assert start == pytest.approx(512 * evaluation, rel=0.1)
+
+
+def test_a_plan_tells_the_budget_and_the_room_it_takes():
+    config = parse_run(run())
+    plan = plan_search(config, toy_domain(), 0.0)
+    assert (plan.steps, plan.evaluations) == (27, 520 + 27 * 32)
+    assert plan.tried == 1
+    assert plan.occupied == 100
+    rows = 100 * 4 * LATENTS
+    assert rows < plan.elites < 1.2 * rows
+    assert rows < plan.archive < 1.3 * rows
+    assert plan.checkpoint > plan.archive
+    weights = 4 * (LATENTS * HIDDEN + 3 * HIDDEN)
+    assert plan.memory is None or plan.memory > weights + plan.checkpoint
+    half = config.archive.model_copy(update={"dtype": "bfloat16"})
+    small = plan_search(config.model_copy(update={"archive": half}), toy_domain(), 0.0)
+    assert small.archive == pytest.approx(plan.archive - rows / 2, rel=0.01)
+    later = dataclasses.replace(plan, step_seconds=2.0)
+    assert later.seconds == pytest.approx(2.0 * plan.flop / plan.step_flop)
+
+
+def test_the_command_prints_a_plan_and_writes_nothing(tmp_path, monkeypatch, capsys):
+    def qdgs(*arguments):
+        return console.guarded(lambda: app([str(a) for a in arguments]))
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(qdgs_jax.domains, "load_domain", toy_domain)
+    (tmp_path / "my.toml").write_text(run())
+    assert qdgs("search", "my.toml", "--plan", "--baseline", "--evaluations", 600) == 0
+    shown = capsys.readouterr().out
+    assert "cma_maega: 2 steps, 584 evaluations" in shown
+    assert "random: 18 steps, 584 evaluations" in shown
+    for word in ("GFLOP a step", "on the device", "archive.parquet", "hours at"):
+        assert word in shown
+    assert [path.name for path in tmp_path.iterdir()] == ["my.toml"]
+    assert qdgs("search", "my.toml", "--plan", "--out", "run") == 2
+    assert "--plan writes nothing" in capsys.readouterr().err
+    assert qdgs("search", "my.toml", "--plan", "--evaluations", 100) == 2
+    assert "give at least 552" in capsys.readouterr().err
