@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from qdgs_jax.runs.config import SearchConfig
     from qdgs_jax.search import Search
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "ALGORITHMS",
     "CVTArchive",
