@@ -23,12 +23,12 @@ from qdgs_jax.datasets.manifest import Manifest, refuse_other_dataset
 from qdgs_jax.datasets.selection import Labelled, label, select_elites
 from qdgs_jax.datasets.shards import write_shards
 from qdgs_jax.datasets.thumbnails import write_thumbnails
+from qdgs_jax.domains.decoding import batches, decoded
 from qdgs_jax.domains.protocol import Domain
 from qdgs_jax.elites import Elites
 from qdgs_jax.runs.config import RunConfig
 from qdgs_jax.runs.folder import BASELINE, RunFolder
 
-BATCH = 50  # latents decoded or scored together
 OVERSAMPLED = 5  # samples drawn for each image of a baseline, so that enough have sure labels
 NOISY_SHARE = 0.05  # of the images with labels within noise that is worth a word
 Progress = Callable[[int, int], None]  # images done, images in all
@@ -114,12 +114,6 @@ def doubts(config: RunConfig, domain: Domain[Any], rule: LabelRule, rows: Labell
     return notes
 
 
-def decoded(domain: Domain[Any], latents: np.ndarray) -> Iterator[np.ndarray]:
-    """Decode latents Float[N, D] to pictures UInt8[B, H, W, 3], batch by batch."""
-    for batch, count in _batches(latents):
-        yield np.asarray(domain.pictures(domain.params, batch))[:count]
-
-
 def _changed(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
     return config.model_copy(update={"dataset": config.dataset.model_copy(update=dict(changes))})
 
@@ -155,7 +149,7 @@ def _sampled_rows(config: RunConfig, domain: Domain[Any], rule: LabelRule) -> La
     )
     evaluate = jax.jit(functools.partial(domain.evaluate, state=domain.init_state()))
     scores = []
-    for number, (batch, count) in enumerate(_batches(latents)):
+    for number, (batch, count) in enumerate(batches(latents)):
         key = jax.random.fold_in(score_key, number)
         evaluation = evaluate(domain.params, latents=batch, key=key)
         scores.append((evaluation.fitnesses[:count], evaluation.descriptors[:count]))
@@ -171,13 +165,6 @@ def _sampled_rows(config: RunConfig, domain: Domain[Any], rule: LabelRule) -> La
     finite = np.isfinite(objectives) & np.isfinite(measures).all(axis=1)
     rows = label(samples.take(np.flatnonzero(finite)), rule)
     return rows.take(np.arange(min(config.dataset.images, len(rows))))
-
-
-def _batches(latents: np.ndarray) -> Iterator[tuple[jax.Array, int]]:
-    """Cut latents into batches of one size, the last one filled up; and how many of each count."""
-    for start in range(0, len(latents), BATCH):
-        part = latents[start : start + BATCH]
-        yield jnp.asarray(np.pad(part, ((0, BATCH - len(part)), (0, 0)))), len(part)
 
 
 def _told(pictures: Iterator[np.ndarray], total: int, progress: Progress) -> Iterator[np.ndarray]:
