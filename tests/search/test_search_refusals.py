@@ -25,16 +25,16 @@ def build(function=plain, emitter=None, **settings):
 
 def begin(function, **settings):
     search = build(function, **settings)
-    return search, search.init((), np.zeros((1, 3), np.float32), jax.random.key(0))
+    return search, search.init(np.zeros((1, 3), np.float32), jax.random.key(0))
 
 
 def test_a_state_given_away_is_not_taken_again():
     search, state = begin(plain)
     kept = jax.tree.map(jnp.copy, state)
-    search.run((), state, 1)
+    search.run(state, 1)
     with pytest.raises(ValueError, match=r"given to `run` before.*go on with the state"):
-        search.run((), state, 1)
-    _, metrics = search.run((), kept, 1)
+        search.run(state, 1)
+    _, metrics = search.run(kept, 1)
     assert metrics["step"] == 1
 
 
@@ -78,7 +78,7 @@ def test_wrong_uses_are_named(attempt, message):
 
 def run_jacobian(function):
     search, state = begin(plain, emitter=branches(2), jacobian=function)
-    search.run((), state, 1)
+    search.run(state, 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,8 +96,8 @@ def test_weights_reach_an_emitter_that_takes_them():
     problem = FunctionProblem(lambda params, x: plain(x), 3, 2, has_params=True)
     search = Search(problem, Weighed(4, 0.5), **GRID)
     weights = jnp.asarray([1.0, 0.5, 0.0])
-    state = search.init(weights, np.zeros((1, 3)), jax.random.key(0))
-    state, _ = search.run(weights, state, 1)
+    state = search.init(np.zeros((1, 3)), jax.random.key(0), params=weights)
+    state, _ = search.run(state, 1, params=weights)
     assert state.archive.best_elite.latent.tolist() == [1.0, 0.5, 0.0]
 
 
@@ -106,14 +106,14 @@ def test_no_key_is_used_twice():
     with jax.debug_key_reuse(True):
         for emitter in emitters:
             search, state = begin(plain, emitter=emitter, chunk=2)
-            _, metrics = search.run((), state, 3)
+            _, metrics = search.run(state, 3)
             assert metrics["step"] == 3
 
 
 def test_double_precision():
     with jax.enable_x64(True):
         search, state = begin(plain, dtype=np.float64, emitter=branches(2), chunk=2)
-        archive = search.run((), state, 3)[0].archive
+        archive = search.run(state, 3)[0].archive
         assert archive.genotypes.dtype == np.float64
         assert {x.dtype.name for x in jax.tree.leaves((archive.fitnesses, archive.thresholds))} == {
             "float32"
