@@ -10,6 +10,7 @@ stopped.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
@@ -25,10 +26,10 @@ from qdgs_jax.search_checks import (
     archive_maker,
     check_measures,
     check_state,
-    number_of_steps,
     raw_key,
     start_latents,
     weights_of,
+    whole,
 )
 from qdgs_jax.search_state import (
     Metrics,
@@ -76,12 +77,10 @@ class Search(MAPElites):
         """
         if not hasattr(problem, "latent_dim"):
             raise ValueError(f"{problem!r} is no Problem: use Search.from_function for a function.")
-        if chunk < 1:
-            raise ValueError(f"chunk is {chunk}: give at least 1 step.")
         check_measures(emitter, problem.num_measures)
         self.problem = problem
         self.emitter = emitter
-        self.chunk = chunk
+        self.chunk = whole("chunk", chunk, 1)
         self._create_archive = create_archive = archive_maker(create_archive, grid)
         self._candidate_gradients = candidate_gradients
         self._own_emitter = any(c.__module__.startswith("qdgs_jax.") for c in type(emitter).mro())
@@ -96,6 +95,7 @@ class Search(MAPElites):
                 f"{problem.num_measures}: give one entry of dims and ranges per measure."
             )
         super().__init__(None, emitter, lambda repertoire: repertoire.stats, self._first_archive)
+        self._weights = functools.partial(weights_of, problem, emitter_takes=self._takes_params)
         self._init = jax.jit(self._start)
         self._one_step = jax.jit(self._step, donate_argnums=1)
         self._many_steps = jax.jit(self._steps, donate_argnums=1)
@@ -132,7 +132,7 @@ class Search(MAPElites):
                 (low, high) per measure; further ones of `GridArchive.create`.
         """
         create_archive = archive_maker(create_archive, grid)
-        archive = jax.eval_shape(create_archive, jnp.zeros(max(1, latent_dim)))
+        archive = jax.eval_shape(create_archive, jnp.zeros(whole("latent_dim", latent_dim, 1)))
         num_measures = archive.centroids.shape[1]
         problem = FunctionProblem(function, latent_dim, num_measures, has_params, jacobian)
         return cls(
@@ -157,7 +157,7 @@ class Search(MAPElites):
                 one), or for none; inside your own `jit`, hand them over as its arguments.
 
         Raises:
-            ValueError: If latents, key or weights are not what the problem takes.
+            ValueError: If one of them is not what the problem takes.
         """
         genotypes = start_latents(genotypes, self.problem.latent_dim)
         state: SearchState = self._init(self._weights(params), genotypes, raw_key(key))
@@ -182,9 +182,9 @@ class Search(MAPElites):
     ) -> tuple[SearchState, Metrics]:
         """Do many steps.
 
-        Two compiled programs serve every number of steps: one does `chunk` of them, one a single
-        step. Calls that divide a search into the same chunks and steps give the same state to the
-        bit; between the two programs a compiler may round differently.
+        Two programs serve every number of steps: one does `chunk` of them, one a single step. Calls
+        that divide a search into the same chunks and steps give the same state to the bit; between
+        the two a compiler may round differently.
 
         Args:
             state: donated: its buffers are gone afterwards.
@@ -197,7 +197,7 @@ class Search(MAPElites):
         Raises:
             ValueError: If `num_steps` is no whole number >= 0, or the state went to `run` before.
         """
-        count = number_of_steps(num_steps)
+        count = whole("num_steps", num_steps, 0)
         check_state(state)
         params = self._weights(params)
         for _ in range(count // self.chunk):
@@ -242,9 +242,6 @@ class Search(MAPElites):
         return repertoire, emitter_state, self._metrics_function(repertoire)
 
     # Pieces of a step
-
-    def _weights(self, params: Params | None) -> Params:
-        return weights_of(self.problem, params, self._takes_params)
 
     def _start(self, params: Params, genotypes: jax.Array, key: jax.Array) -> SearchState:
         evaluate, observe, emitter_key = turn_keys(key, 0, 3)

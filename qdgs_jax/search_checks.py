@@ -50,11 +50,16 @@ def archive_maker(
 
 
 def check_measures(emitter: Emitter, num_measures: int) -> None:
-    """Refuse an emitter that was set up for another number of measures.
+    """Refuse what is no emitter, or one that was set up for another number of measures.
 
     Raises:
-        ValueError: It says both numbers.
+        ValueError: It says what is wanted.
     """
+    if isinstance(emitter, type) or not hasattr(emitter, "emit"):
+        raise ValueError(
+            f"emitter is {emitter!r:.60}: give an emitter, such as GaussianEmitter(64, 0.5), "
+            "or what build_emitter(name, SearchConfig(), latent_dim, num_measures) makes."
+        )
     for part in getattr(emitter, "emitters", (emitter,)):
         # The second is the name in QDax's emitters.
         for name in ("num_measures", "_num_descriptors"):
@@ -81,19 +86,19 @@ def raw_key(key: Any) -> jax.Array:
     return jnp.asarray(data)
 
 
-def number_of_steps(num_steps: Any) -> int:
-    """A number of steps as an int.
+def whole(name: str, value: Any, least: int) -> int:
+    """A setting as an int.
 
     Raises:
-        ValueError: Unless it is a whole number of at least 0.
+        ValueError: Unless it is a whole number of at least `least`.
     """
     try:
-        count = operator.index(num_steps)
+        number = operator.index(value)
     except (TypeError, jax.errors.ConcretizationTypeError):
-        count = -1
-    if count < 0:
-        raise ValueError(f"num_steps is {num_steps!r}: give a whole number of at least 0.")
-    return count
+        number = least - 1
+    if number < least:
+        raise ValueError(f"{name} is {value!r:.60}: give a whole number of at least {least}.")
+    return number
 
 
 def start_latents(genotypes: Any, latent_dim: int) -> jax.Array:
