@@ -26,7 +26,7 @@ from qdgs_jax.runs.provenance import Provenance, read_provenance
 if TYPE_CHECKING:
     import pandas as pd
 
-    from qdgs_jax.archive import GridArchive
+    from qdgs_jax.archive import Archive
     from qdgs_jax.domains.protocol import Domain
 
 
@@ -73,11 +73,13 @@ class FinishedRun:
         return self.folder.elites()
 
     @functools.cached_property
-    def archive(self) -> GridArchive:
+    def archive(self) -> Archive:
         """The elites in their archive, to be drawn by `qdgs_jax.visualize` or searched further."""
-        from qdgs_jax.archive import GridArchive
+        from qdgs_jax.archive import CVTArchive, GridArchive
 
-        return GridArchive.from_elites(self.elites)
+        kinds = {kind.__name__: kind for kind in (GridArchive, CVTArchive)}
+        kind: type[Archive] = kinds.get(self.elites.settings["kind"], GridArchive)
+        return kind.from_elites(self.elites)
 
     @functools.cached_property
     def metrics(self) -> pd.DataFrame:
