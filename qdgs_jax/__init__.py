@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from qdgs_jax.runs.config import SearchConfig
     from qdgs_jax.runs.finished import load_run
     from qdgs_jax.search import Search
+    from qdgs_jax.train import load_classifier
 
 __version__ = "0.2.0"
 __all__ = [
@@ -62,6 +63,7 @@ __all__ = [
     "SquadEmitter",
     "build_emitter",
     "cvt_centroids",
+    "load_classifier",
     "load_domain",
     "load_run",
 ]
@@ -77,6 +79,7 @@ _PLACES = {
     "runs.config": ("SearchConfig",),
     "runs.finished": ("load_run",),
     "search": ("Search",),
+    "train": ("load_classifier",),
 }
 _MODULES = {name: module for module, names in _PLACES.items() for name in names}
 
