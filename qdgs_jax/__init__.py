@@ -10,7 +10,8 @@ Run files, the command line, metrics and reports speak the words of the QDGS pap
 | measures                    | descriptor                                |
 | archive, cell, elite        | repertoire, centroid, occupied cell       |
 
-`Search` searches any `Problem` with any emitter; `dir(qdgs_jax)` shows what there is.
+`Search` searches any `Problem` with any emitter, `load_run` opens what `qdgs search` found;
+`dir(qdgs_jax)` shows what there is.
 """
 
 from __future__ import annotations
@@ -36,9 +37,11 @@ if TYPE_CHECKING:
     from qdgs_jax.emitters.registry import ALGORITHMS, build_emitter
     from qdgs_jax.problem import Evaluation, FunctionProblem, Problem
     from qdgs_jax.runs.config import SearchConfig
+    from qdgs_jax.runs.finished import load_run
     from qdgs_jax.search import Search
+    from qdgs_jax.train import load_classifier
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "ALGORITHMS",
     "CVTArchive",
@@ -60,7 +63,9 @@ __all__ = [
     "SquadEmitter",
     "build_emitter",
     "cvt_centroids",
+    "load_classifier",
     "load_domain",
+    "load_run",
 ]
 
 # Imported when first asked for: the command line must not wait for JAX to print its help.
@@ -72,7 +77,9 @@ _PLACES = {
     "emitters.registry": ("ALGORITHMS", "build_emitter"),
     "problem": ("Evaluation", "FunctionProblem", "Problem"),
     "runs.config": ("SearchConfig",),
+    "runs.finished": ("load_run",),
     "search": ("Search",),
+    "train": ("load_classifier",),
 }
 _MODULES = {name: module for module, names in _PLACES.items() for name in names}
 

@@ -8,6 +8,7 @@ domain remembers embeddings it has seen). Objectives are maximised.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -147,6 +148,9 @@ class FunctionProblem:
     jacobian: Callable[..., tuple[jax.Array, jax.Array, jax.Array]] | None = None
 
     def __post_init__(self) -> None:
+        for name, function in (("function", self.function), ("jacobian", self.jacobian)):
+            if function is not None or name == "function":
+                _check_signature(name, function, ("params", "latents")[not self.has_params :])
         if self.latent_dim < 1 or self.num_measures < 1:
             raise ValueError(
                 f"latent_dim is {self.latent_dim} and num_measures {self.num_measures}: both are "
@@ -173,7 +177,17 @@ class FunctionProblem:
                 self._call(self.jacobian, params)(latents), "objectives", "measures", "Jacobian"
             )
         else:
-            self.evaluate(params, state, latents, key)  # for its checks; unused, it costs nothing
+            # For its checks; unused, it costs nothing.
+            scored = self.evaluate(params, state, latents, key)
+            for name, column in (
+                ("objectives", scored.fitnesses),
+                ("measures", scored.descriptors),
+            ):
+                if not jnp.issubdtype(column.dtype, jnp.floating):
+                    raise ValueError(
+                        f"the function returned {name} of {column.dtype}, which have no "
+                        "gradient: return float32, or take an emitter that needs no gradients."
+                    )
             *scores, jacobian = value_and_jacobian(self._call(self.function, params), latents)
         wanted = (latents.shape[0], 1 + self.num_measures, self.latent_dim)
         if jacobian.shape != wanted:
@@ -222,10 +236,36 @@ def _unpack(results: Any, *names: str) -> tuple[jax.Array, ...]:
     if not isinstance(results, tuple | list) or len(results) != len(names):
         found = f"{len(results)} values" if isinstance(results, tuple | list) else "no tuple"
         raise ValueError(f"the function returned {found}: {wanted}.")
+    arrays = []
     for name, result in zip(names, results, strict=True):
         if isinstance(result, tuple | list):
             raise ValueError(
                 f"the function returned its {name} as a {type(result).__name__} of {len(result)}: "
                 f"{wanted}, each one array; jnp.stack([...], axis=-1) makes one of measures."
             )
-    return tuple(jnp.asarray(result) for result in results)
+        try:
+            arrays.append(jnp.asarray(result))
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"the function returned its {name} as {result!r:.60}: {wanted}, each one array."
+            ) from None
+        if jnp.iscomplexobj(arrays[-1]):
+            raise ValueError(f"the function returned complex {name}: give real numbers.")
+    return tuple(arrays)
+
+
+def _check_signature(name: str, function: Any, arguments: tuple[str, ...]) -> None:
+    """Refuse what cannot be called with as many arguments as there are names."""
+    if not callable(function):
+        raise ValueError(f"{name} is {function!r:.60}: give a function of {', '.join(arguments)}.")
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # of C code, which does not tell
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        raise ValueError(
+            f"{name} takes {signature}: it is called with ({', '.join(arguments)}); "
+            "has_params=True is for functions that take weights first."
+        ) from None

@@ -10,7 +10,7 @@ stopped.
 
 from __future__ import annotations
 
-import operator
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
@@ -22,7 +22,15 @@ from qdax.core.map_elites import MAPElites
 
 from qdgs_jax.archive import AddInfo, Archive
 from qdgs_jax.problem import Evaluation, FunctionProblem, Params, Problem
-from qdgs_jax.search_checks import archive_maker, check_measures, check_usable, raw_key
+from qdgs_jax.search_checks import (
+    archive_maker,
+    check_measures,
+    check_state,
+    raw_key,
+    start_latents,
+    weights_of,
+    whole,
+)
 from qdgs_jax.search_state import (
     Metrics,
     SearchState,
@@ -69,12 +77,10 @@ class Search(MAPElites):
         """
         if not hasattr(problem, "latent_dim"):
             raise ValueError(f"{problem!r} is no Problem: use Search.from_function for a function.")
-        if chunk < 1:
-            raise ValueError(f"chunk is {chunk}: give at least 1 step.")
         check_measures(emitter, problem.num_measures)
         self.problem = problem
         self.emitter = emitter
-        self.chunk = chunk
+        self.chunk = whole("chunk", chunk, 1)
         self._create_archive = create_archive = archive_maker(create_archive, grid)
         self._candidate_gradients = candidate_gradients
         self._own_emitter = any(c.__module__.startswith("qdgs_jax.") for c in type(emitter).mro())
@@ -89,6 +95,7 @@ class Search(MAPElites):
                 f"{problem.num_measures}: give one entry of dims and ranges per measure."
             )
         super().__init__(None, emitter, lambda repertoire: repertoire.stats, self._first_archive)
+        self._weights = functools.partial(weights_of, problem, emitter_takes=self._takes_params)
         self._init = jax.jit(self._start)
         self._one_step = jax.jit(self._step, donate_argnums=1)
         self._many_steps = jax.jit(self._steps, donate_argnums=1)
@@ -116,7 +123,7 @@ class Search(MAPElites):
             latent_dim: D.
             emitter: any QDax emitter, ours included.
             has_params: whether `function` takes weights, which then are the `params` of `init` and
-                `run`; else these are ().
+                `run`.
             jacobian: see `FunctionProblem`; derived if None.
             create_archive: see `Search`.
             candidate_gradients: see `Search`.
@@ -125,7 +132,7 @@ class Search(MAPElites):
                 (low, high) per measure; further ones of `GridArchive.create`.
         """
         create_archive = archive_maker(create_archive, grid)
-        archive = jax.eval_shape(create_archive, jnp.zeros(max(1, latent_dim)))
+        archive = jax.eval_shape(create_archive, jnp.zeros(whole("latent_dim", latent_dim, 1)))
         num_measures = archive.centroids.shape[1]
         problem = FunctionProblem(function, latent_dim, num_measures, has_params, jacobian)
         return cls(
@@ -138,25 +145,27 @@ class Search(MAPElites):
 
     # The loop
 
-    def init(self, params: Params, genotypes: jax.Array, key: jax.Array) -> SearchState:
+    def init(
+        self, genotypes: jax.Array, key: jax.Array, *, params: Params | None = None
+    ) -> SearchState:
         """Evaluate start latents, insert them and start the emitter from them.
 
         Args:
-            params: weights of the problem.
             genotypes: Float[n, D], n >= 1.
             key: a JAX key, of the new or the old kind, of the default implementation.
+            params: weights of the problem. None stands for its attribute `params` (domains have
+                one), or for none; inside your own `jit`, hand them over as its arguments.
+
+        Raises:
+            ValueError: If one of them is not what the problem takes.
         """
-        genotypes = jnp.asarray(genotypes)
-        genotypes = genotypes.astype(jnp.promote_types(genotypes.dtype, jnp.float32))
-        if genotypes.shape[1:] != (self.problem.latent_dim,) or not len(genotypes):
-            raise ValueError(
-                f"genotypes has shape {genotypes.shape}: give start latents "
-                f"[n, {self.problem.latent_dim}], n >= 1."
-            )
-        state: SearchState = self._init(params, genotypes, raw_key(key))
+        genotypes = start_latents(genotypes, self.problem.latent_dim)
+        state: SearchState = self._init(self._weights(params), genotypes, raw_key(key))
         return state
 
-    def update(self, params: Params, state: SearchState) -> tuple[SearchState, Metrics]:
+    def update(
+        self, state: SearchState, *, params: Params | None = None
+    ) -> tuple[SearchState, Metrics]:
         """Do one step, as a pure function.
 
         Returns:
@@ -164,53 +173,54 @@ class Search(MAPElites):
             norm_qd_score, best, mean, num_elites, rejected. Those of the archive cost O(cells),
             unless nobody reads them.
         """
-        state = self._step(params, state)
+        check_state(state)
+        state = self._step(self._weights(params), state)
         return state, self.metrics(state)
 
     def run(
-        self, params: Params, state: SearchState, num_steps: int
+        self, state: SearchState, num_steps: int, *, params: Params | None = None
     ) -> tuple[SearchState, Metrics]:
         """Do many steps.
 
-        Two compiled programs serve every number of steps: one does `chunk` of them, one a single
-        step. Calls that divide a search into the same chunks and steps give the same state to the
-        bit; between the two programs a compiler may round differently.
+        Two programs serve every number of steps: one does `chunk` of them, one a single step. Calls
+        that divide a search into the same chunks and steps give the same state to the bit; between
+        the two a compiler may round differently.
 
         Args:
-            params: weights of the problem.
             state: donated: its buffers are gone afterwards.
             num_steps: at least 0.
+            params: see `init`.
 
         Returns:
             The new state, and the metrics after the last step.
 
         Raises:
-            ValueError: If `num_steps` is negative, or the state was given to `run` before.
+            ValueError: If `num_steps` is no whole number >= 0, or the state went to `run` before.
         """
-        count = operator.index(num_steps)
-        if count < 0:
-            raise ValueError(f"num_steps is {num_steps}: give at least 0.")
-        check_usable(state)
+        count = whole("num_steps", num_steps, 0)
+        check_state(state)
+        params = self._weights(params)
         for _ in range(count // self.chunk):
             state = self._many_steps(params, state)
         for _ in range(count % self.chunk):
             state = self._one_step(params, state)
         return state, self.metrics(state)
 
-    def lower(self, params: Params, state: SearchState) -> jax.stages.Lowered:
+    def lower(self, state: SearchState, *, params: Params | None = None) -> jax.stages.Lowered:
         """Lower what `run` executes `chunk` steps with, to analyse its memory and cost."""
-        return self._many_steps.lower(params, state)
+        return self._many_steps.lower(self._weights(params), state)
 
     def scan_update(
         self, carry: tuple[Params, SearchState], _: Any
     ) -> tuple[tuple[Params, SearchState], Metrics]:
         """`update` in the form of `jax.lax.scan`, with metrics of every step."""
         params, state = carry
-        state, metrics = self.update(params, state)
+        state, metrics = self.update(state, params=params)
         return (params, state), metrics
 
     def metrics(self, state: SearchState) -> Metrics:
         """Scalars that describe a state; see `update`."""
+        check_state(state)
         metrics: Metrics = self._measure(state)
         return metrics
 

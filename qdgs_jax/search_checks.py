@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import numbers
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,6 +15,7 @@ import jax.numpy as jnp
 from qdax.core.emitters.emitter import Emitter
 
 from qdgs_jax.archive import Archive, GridArchive
+from qdgs_jax.problem import Params, Problem
 from qdgs_jax.search_state import SearchState
 
 
@@ -47,11 +50,16 @@ def archive_maker(
 
 
 def check_measures(emitter: Emitter, num_measures: int) -> None:
-    """Refuse an emitter that was set up for another number of measures.
+    """Refuse what is no emitter, or one that was set up for another number of measures.
 
     Raises:
-        ValueError: It says both numbers.
+        ValueError: It says what is wanted.
     """
+    if isinstance(emitter, type) or not hasattr(emitter, "emit"):
+        raise ValueError(
+            f"emitter is {emitter!r:.60}: give an emitter, such as GaussianEmitter(64, 0.5), "
+            "or what build_emitter(name, SearchConfig(), latent_dim, num_measures) makes."
+        )
     for part in getattr(emitter, "emitters", (emitter,)):
         # The second is the name in QDax's emitters.
         for name in ("num_measures", "_num_descriptors"):
@@ -78,12 +86,87 @@ def raw_key(key: Any) -> jax.Array:
     return jnp.asarray(data)
 
 
-def check_usable(state: SearchState) -> None:
-    """Refuse a state whose memory another call took over.
+def whole(name: str, value: Any, least: int) -> int:
+    """A setting as an int.
+
+    Raises:
+        ValueError: Unless it is a whole number of at least `least`.
+    """
+    try:
+        number = operator.index(value)
+    except (TypeError, jax.errors.ConcretizationTypeError):
+        number = least - 1
+    if number < least:
+        raise ValueError(f"{name} is {value!r:.60}: give a whole number of at least {least}.")
+    return number
+
+
+def start_latents(genotypes: Any, latent_dim: int) -> jax.Array:
+    """Start latents Float[n, D] in at least float32.
+
+    Raises:
+        ValueError: Unless they are numbers of that shape, n >= 1.
+    """
+    wanted = f"give start latents Float[n, {latent_dim}], n >= 1"
+    try:
+        latents = jnp.asarray(genotypes)
+    except (TypeError, ValueError):
+        raise ValueError(f"genotypes is {genotypes!r:.60}: {wanted}.") from None
+    if latents.shape[1:] != (latent_dim,) or not len(latents):
+        raise ValueError(f"genotypes has shape {latents.shape}: {wanted}.")
+    if not jnp.issubdtype(latents.dtype, jnp.number) or jnp.iscomplexobj(latents):
+        raise ValueError(f"genotypes has dtype {latents.dtype}: {wanted}.")
+    return latents.astype(jnp.promote_types(latents.dtype, jnp.float32))
+
+
+def weights_of(problem: Problem, params: Params | None, emitter_takes: bool) -> Params:
+    """The weights to search with: those given, or the problem's own, or none.
+
+    Args:
+        problem: may have the attribute `params`, or say by `has_params` whether it takes any.
+        params: what the caller gave.
+        emitter_takes: whether the emitter is handed weights, too.
+
+    Raises:
+        ValueError: If there is a leaf that is no array, weights are missing, or nobody takes them.
+    """
+    if params is None:
+        params = getattr(problem, "params", ())
+    takes, given = getattr(problem, "has_params", None), bool(jax.tree.leaves(params))
+    if takes and not given:
+        raise ValueError(
+            "the function takes weights (has_params=True) but there are none: give params= to "
+            "`init`, `run` and `update`."
+        )
+    if given and takes is False and not emitter_takes:
+        raise ValueError(
+            "params are given but the function takes latents alone: leave them out, or say "
+            "has_params=True, with which it is called as function(params, latents)."
+        )
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        dtype = getattr(leaf, "dtype", None)
+        known = isinstance(leaf, numbers.Number) if dtype is None else dtype.kind not in "OUS"
+        if not known:
+            raise ValueError(
+                f"params{jax.tree_util.keystr(path)} is {leaf!r:.60}, a {type(leaf).__name__}: "
+                "params is a pytree of arrays; what is no array belongs into the problem."
+            )
+    return params
+
+
+def check_state(state: Any) -> None:
+    """Refuse what is no state, and a state whose memory another call took over.
 
     Raises:
         ValueError: It says what to go on with.
     """
+    if isinstance(state, tuple) and state and isinstance(state[0], SearchState):
+        raise ValueError("state is the pair (state, metrics) that `run` returned: give its first.")
+    if not isinstance(state, SearchState):
+        raise ValueError(
+            f"state is a {type(state).__name__}: give the SearchState that `init` or `run` "
+            "returned; weights are given as params=."
+        )
     for leaf in jax.tree.leaves(state):
         concrete = isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer)
         if concrete and leaf.is_deleted():

@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.cm import ScalarMappable
 
-Limits = tuple[float | None, float | None]  # of the colours; None: of what is shown
-
 
 def grid_archive_heatmap(
     archive: GridArchive,
     ax: Axes | None = None,
     *,
     measures: tuple[int, int] = (0, 1),
+    transpose_measures: bool = False,
     names: Sequence[str] | None = None,
-    limits: Limits = (None, None),
+    vmin: float | None = None,
+    vmax: float | None = None,
     cmap: Any = "viridis",
     colorbar: bool = True,
 ) -> Axes:
@@ -37,8 +37,10 @@ def grid_archive_heatmap(
         archive: a grid of at least two measures.
         ax: axes to draw on; the current ones if None.
         measures: indices of the measures to the right and upwards.
+        transpose_measures: exchange these two.
         names: of all M measures, for the axes' labels.
-        limits: objectives at the ends of the colour scale.
+        vmin: objective at the lower end of the colour scale; None for the least one shown.
+        vmax: at its upper end; None for the greatest one shown.
         cmap: a colour map of matplotlib.
         colorbar: whether to draw the scale beside the map.
 
@@ -52,6 +54,8 @@ def grid_archive_heatmap(
             "cvt_archive_heatmap."
         )
     _check_measures(measures, len(archive.dims))
+    if transpose_measures:
+        measures = measures[1], measures[0]
     objectives = np.asarray(archive.fitnesses[:, 0], np.float64).reshape(archive.dims)
     others = tuple(axis for axis in range(objectives.ndim) if axis not in measures)
     best = objectives.max(axis=others)
@@ -63,7 +67,7 @@ def grid_archive_heatmap(
         for index in measures
     ]
     ax = _axes(ax)
-    low, high = _limits(shown.compressed(), limits)
+    low, high = _limits(shown.compressed(), vmin, vmax)
     mesh = ax.pcolormesh(*edges, shown, cmap=cmap, vmin=low, vmax=high, rasterized=True)
     return _finish(ax, archive, measures, names, mesh, colorbar)
 
@@ -72,8 +76,10 @@ def cvt_archive_heatmap(
     archive: CVTArchive,
     ax: Axes | None = None,
     *,
+    transpose_measures: bool = False,
     names: Sequence[str] | None = None,
-    limits: Limits = (None, None),
+    vmin: float | None = None,
+    vmax: float | None = None,
     cmap: Any = "viridis",
     colorbar: bool = True,
     edge_width: float = 0.2,
@@ -83,8 +89,10 @@ def cvt_archive_heatmap(
     Args:
         archive: an archive of two measures and at least one cell.
         ax: axes to draw on; the current ones if None.
+        transpose_measures: draw measure 0 upwards instead of to the right.
         names: of both measures, for the axes' labels.
-        limits: objectives at the ends of the colour scale.
+        vmin: objective at the lower end of the colour scale; None for the least one shown.
+        vmax: at its upper end; None for the greatest one shown.
         cmap: a colour map of matplotlib.
         colorbar: whether to draw the scale beside the map.
         edge_width: of the cells' outlines, in points.
@@ -105,8 +113,10 @@ def cvt_archive_heatmap(
             f"the archive has {len(archive.ranges)} measures: cells can be drawn over two; "
             "parallel_axes_plot shows any number."
         )
-    low, high = np.asarray(archive.ranges, np.float64).T
-    cells = _voronoi_cells((np.asarray(archive.centroids, np.float64) - low) / (high - low))
+    measures = (1, 0) if transpose_measures else (0, 1)
+    low, high = np.asarray(archive.ranges, np.float64)[list(measures)].T
+    centroids = np.asarray(archive.centroids, np.float64)[:, measures]
+    cells = _voronoi_cells((centroids - low) / (high - low))
     objectives = np.asarray(archive.fitnesses[:, 0], np.float64)
     shown = np.ma.masked_array(objectives, np.isneginf(objectives))
     ax = _axes(ax)
@@ -117,11 +127,11 @@ def cvt_archive_heatmap(
         edgecolors="0.7",
         linewidths=edge_width,
     )
-    polygons.set_clim(*_limits(shown.compressed(), limits))
+    polygons.set_clim(*_limits(shown.compressed(), vmin, vmax))
     ax.add_collection(polygons)
     ax.set_xlim(low[0], high[0])
     ax.set_ylim(low[1], high[1])
-    return _finish(ax, archive, (0, 1), names, polygons, colorbar)
+    return _finish(ax, archive, measures, names, polygons, colorbar)
 
 
 def parallel_axes_plot(
@@ -129,7 +139,8 @@ def parallel_axes_plot(
     ax: Axes | None = None,
     *,
     names: Sequence[str] | None = None,
-    limits: Limits = (None, None),
+    vmin: float | None = None,
+    vmax: float | None = None,
     cmap: Any = "viridis",
     colorbar: bool = True,
     linewidth: float = 1.0,
@@ -141,17 +152,24 @@ def parallel_axes_plot(
         archive: of any kind, with at least two measures.
         ax: axes to draw on; the current ones if None.
         names: of all M measures.
-        limits: objectives at the ends of the colour scale.
+        vmin: objective at the lower end of the colour scale; None for the least one shown.
+        vmax: at its upper end; None for the greatest one shown.
         cmap: a colour map of matplotlib.
         colorbar: whether to draw the scale beside the plot.
         linewidth: of the lines, in points.
         alpha: opacity of the lines.
 
     Raises:
+        TypeError: if the archive is none.
         ValueError: if there are fewer than two measures.
     """
     from matplotlib.collections import LineCollection
 
+    if not isinstance(archive, Archive):
+        raise TypeError(
+            f"archive is a {type(archive).__name__}: give a GridArchive or a CVTArchive, such as "
+            "state.archive."
+        )
     occupied = np.asarray(archive.occupied)
     descriptors, fitnesses = jax.device_get((archive.descriptors, archive.fitnesses))
     count = descriptors.shape[1]
@@ -168,7 +186,7 @@ def parallel_axes_plot(
         list(np.stack([places, heights], axis=-1)), cmap=cmap, linewidths=linewidth, alpha=alpha
     )
     lines.set_array(objectives)
-    lines.set_clim(*_limits(objectives, limits))
+    lines.set_clim(*_limits(objectives, vmin, vmax))
     ax.add_collection(lines)
     ax.set_xlim(-0.1, count - 0.9)
     ax.set_ylim(-0.08, 1.08)
@@ -199,18 +217,22 @@ def _voronoi_cells(points: np.ndarray) -> list[np.ndarray]:
 
 
 def _axes(ax: Axes | None) -> Axes:
-    if ax is not None:
-        return ax
+    import matplotlib.axes
     import matplotlib.pyplot as plt
 
-    return plt.gca()
+    if ax is None:
+        return plt.gca()
+    if not isinstance(ax, matplotlib.axes.Axes):
+        raise TypeError(
+            f"ax is a {type(ax).__name__}: give one of matplotlib's, as plt.subplots() makes."
+        )
+    return ax
 
 
-def _limits(values: np.ndarray, limits: Limits) -> tuple[float, float]:
+def _limits(values: np.ndarray, vmin: float | None, vmax: float | None) -> tuple[float, float]:
     """Ends of the colour scale; a scale of one value is widened."""
-    low, high = limits
-    low = (float(values.min()) if len(values) else 0.0) if low is None else low
-    high = (float(values.max()) if len(values) else 1.0) if high is None else high
+    low = (float(values.min()) if len(values) else 0.0) if vmin is None else vmin
+    high = (float(values.max()) if len(values) else 1.0) if vmax is None else vmax
     return low, high if high > low else low + 1.0
 
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from qdax.core.containers.mapelites_repertoire import MapElitesRepertoire
 
-from qdgs_jax.archive.checks import check_thresholds
+from qdgs_jax.archive.checks import as_numbers, check_precision, check_thresholds
 from qdgs_jax.archive.insertion import (
     MAX_BATCH,
     AddInfo,
@@ -86,8 +86,7 @@ class Cells(Statistics, MapElitesRepertoire):
     ) -> Self:
         """Check the settings and build an archive without elites."""
         check_thresholds(learning_rate, threshold_min, qd_score_offset)
-        if not jnp.issubdtype(dtype, jnp.floating):
-            raise ValueError(f"dtype is {dtype}: latents are stored in a floating-point type.")
+        check_precision(dtype)
         # Without x64, arrays of float64 are of float32.
         num_cells, name = centroids.shape[0], jax.dtypes.canonicalize_dtype(dtype).name
 
@@ -195,7 +194,10 @@ class Cells(Statistics, MapElitesRepertoire):
         Raises:
             ValueError: If the shapes do not fit the archive.
         """
-        descriptors, fitnesses = jnp.asarray(descriptors), jnp.asarray(fitnesses)
+        descriptors = as_numbers("descriptors", descriptors)
+        fitnesses = as_numbers("fitnesses", fitnesses)
+        if isinstance(self.genotypes, jax.Array) and not isinstance(genotypes, Mapping):
+            genotypes = as_numbers("genotypes", genotypes)
         fitnesses = self._checked_fitnesses(genotypes, descriptors, fitnesses)
         descriptors = descriptors.astype(jnp.float32)  # a number may be finite in float64 alone
         sound = self.storable(genotypes) & jnp.all(jnp.isfinite(descriptors), axis=-1)

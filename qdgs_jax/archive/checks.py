@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
+from typing import Any, SupportsFloat
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 Box = tuple[tuple[float, float], ...]  # (low, high) per measure
@@ -97,6 +100,12 @@ def check_thresholds(learning_rate: float, threshold_min: float, qd_score_offset
     Raises:
         ValueError: It names the setting.
     """
+    settings = (learning_rate, threshold_min, qd_score_offset)
+    if not all(isinstance(value, SupportsFloat) for value in settings):
+        raise ValueError(
+            f"learning_rate is {learning_rate!r}, threshold_min {threshold_min!r} and "
+            f"qd_score_offset {qd_score_offset!r}: each is a number."
+        )
     if not 0 <= learning_rate <= 1:
         raise ValueError(f"learning_rate is {learning_rate}: choose a number from 0 to 1.")
     if not threshold_min < math.inf:
@@ -108,3 +117,32 @@ def check_thresholds(learning_rate: float, threshold_min: float, qd_score_offset
         )
     if not math.isfinite(qd_score_offset):
         raise ValueError(f"qd_score_offset is {qd_score_offset}: choose a finite number.")
+
+
+def check_precision(dtype: Any) -> None:
+    """Refuse a type that latents cannot be stored in.
+
+    Raises:
+        ValueError: Unless it is a floating-point type.
+    """
+    try:
+        floating = jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+    except TypeError:
+        floating = False
+    if not floating:
+        raise ValueError(f"dtype is {dtype!r}: latents are stored in a floating-point type.")
+
+
+def as_numbers(name: str, values: Any) -> jax.Array:
+    """What a caller gave, lists included, as an array of real numbers.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    try:
+        array = jnp.asarray(values)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} is {values!r:.60}: give an array of numbers.") from None
+    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+        raise ValueError(f"{name} has dtype {array.dtype}: give real numbers.")
+    return array

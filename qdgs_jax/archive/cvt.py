@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Self, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -75,7 +75,7 @@ class CVTArchive(Archive):
                 f"centroids has shape {centroids.shape} but there are {len(box)} ranges: give "
                 f"[number of cells, {len(box)}]."
             )
-        _check_distinct(centroids)
+        _check_finite_and_distinct(centroids)
         return cls._empty(
             genotype,
             centroids,
@@ -111,10 +111,13 @@ class CVTArchive(Archive):
         return nearest(points, centroids)
 
 
-def _check_distinct(centroids: jax.Array) -> None:
-    """Refuse centroids that are the same; under `jit` nobody can look."""
+def _check_finite_and_distinct(centroids: jax.Array) -> None:
+    """Refuse centroids that are the same or nowhere; under `jit` nobody can look."""
     if isinstance(centroids, jax.core.Tracer):
         return
+    lost = np.flatnonzero(~np.isfinite(centroids).all(axis=1))
+    if len(lost):
+        raise ValueError(f"centroid {lost[0]} is {centroids[lost[0]]}: give finite numbers.")
     distinct = len(np.unique(np.asarray(centroids), axis=0))
     if distinct < len(centroids):
         raise ValueError(
@@ -146,6 +149,11 @@ def cvt_centroids(
     Raises:
         ValueError: If a setting is out of its range.
     """
+    for name, number in {"num_cells": num_cells, "samples": samples or 0}.items():
+        if not isinstance(number, SupportsIndex):
+            raise ValueError(f"{name} is {number!r:.60}: give a whole number; the key comes first.")
+    if not isinstance(key, jax.Array):
+        raise ValueError(f"key is {key!r:.60}: give jax.random.key(seed), the first argument.")
     count = 20 * num_cells if samples is None else samples
     if num_cells < 1 or count < num_cells or iterations < 0:
         raise ValueError(

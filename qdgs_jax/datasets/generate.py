@@ -19,12 +19,12 @@ import numpy as np
 from qdgs_jax import keys
 from qdgs_jax.datasets.balance import measure_balance
 from qdgs_jax.datasets.card import check_place
-from qdgs_jax.datasets.decoding import batches, decoded
 from qdgs_jax.datasets.labels import LabelRule, label_rule, prompt_text
 from qdgs_jax.datasets.manifest import DATA, Manifest
 from qdgs_jax.datasets.selection import Labelled, label, select_elites
 from qdgs_jax.datasets.shards import write_shards
 from qdgs_jax.datasets.thumbnails import laid_out, write_thumbnails
+from qdgs_jax.domains.decoding import batches, decoded
 from qdgs_jax.domains.protocol import Domain
 from qdgs_jax.elites import Elites
 from qdgs_jax.runs.config import RunConfig

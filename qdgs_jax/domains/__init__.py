@@ -16,8 +16,14 @@ def load_domain(config: RunSettings) -> Domain:
 
     Raises:
         CheckpointError: if a checkpoint is missing, damaged or of another model.
-        ValueError: if a prompt is too long, or a generator of the user's own is none.
+        ValueError: if a prompt is too long, or config or a generator of the user's own is none.
     """
+    if not hasattr(config, "domain"):
+        raise ValueError(
+            f"config is a {type(config).__name__}: give the RunConfig of a run file, "
+            "qdgs_jax.runs.config.load_run(file), or take the domain of a finished run, "
+            "qdgs_jax.load_run(folder).domain."
+        )
     # Imported when it is called: run files are checked without JAX, by modules of this package.
     from qdgs_jax.domains.registry import DOMAINS
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import SupportsFloat, SupportsIndex, get_args
 
 from qdgs_jax.emitters.gradients import Normalization
 from qdgs_jax.emitters.ranking import PARENT_RULES, RANKINGS
 from qdgs_jax.emitters.space import Bounds
 
+_COUNTS = ("batch", "branches", "latent_dim", "num_emitters", "num_measures")
+
 
 def check_positive(**settings: float) -> None:
-    """Raise ValueError for the first setting that is not positive."""
+    """Raise ValueError for the first setting that is not positive, or a count that is not whole."""
     for name, value in settings.items():
-        if not value > 0:
-            raise ValueError(f"{name} is {value}: give a positive number.")
+        if not isinstance(value, SupportsFloat) or not float(value) > 0:
+            raise ValueError(f"{name} is {value!r}: give a positive number.")
+        if name in _COUNTS and not isinstance(value, SupportsIndex):
+            raise ValueError(f"{name} is {value!r}: give a whole number.")
 
 
 def check_bounds(bounds: Bounds) -> None:

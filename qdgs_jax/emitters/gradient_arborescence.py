@@ -103,8 +103,7 @@ class GradientArborescenceEmitter(Emitter):
         restarts.check_rule(self.restart)
         if self.ranking.endswith("rd"):
             raise ValueError(f"ranking is {self.ranking!r}: choose 'imp', '2imp', 'obj' or '2obj'.")
-        if self.num_measures < 0:
-            raise ValueError(f"num_measures is {self.num_measures}: give the number of measures.")
+        checks.check_positive(branches=self.branches, num_measures=self.num_measures)
         if self.objective_coefficient not in ("signed", "nonnegative"):
             raise ValueError(
                 f"objective_coefficient is {self.objective_coefficient!r}: choose 'signed' or "

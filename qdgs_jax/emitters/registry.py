@@ -207,7 +207,7 @@ ALGORITHMS: dict[str, Algorithm] = {
 
 def _find(name: str) -> Algorithm:
     if name not in ALGORITHMS:
-        close = difflib.get_close_matches(name, ALGORITHMS, n=1)
+        close = difflib.get_close_matches(str(name).lower(), ALGORITHMS, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ValueError(f"unknown algorithm {name!r}: known are {', '.join(ALGORITHMS)}.{hint}")
     return ALGORITHMS[name]
@@ -232,9 +232,14 @@ def build_emitter(
             `params`; the standard normal if None.
 
     Raises:
-        ValueError: If the name is unknown or a setting is out of range.
+        ValueError: If the name is unknown, or a setting is missing or out of range.
     """
     algorithm = _find(name)
+    if not hasattr(settings, "emitters"):
+        raise ValueError(
+            f"settings is a {type(settings).__name__}: give a SearchConfig, such as "
+            "SearchConfig(emitters=15), which holds the defaults."
+        )
     if settings.bounds is not None and not algorithm.bounded:
         raise ValueError(f"{name!r} knows no bounds: leave them out, or choose another algorithm.")
     return algorithm.build(Task(settings, latent_dim, num_measures, prior))

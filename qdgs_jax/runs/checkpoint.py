@@ -160,7 +160,7 @@ def restore_state(path: str | Path, like: State) -> State:
 
     Args:
         path: a folder that `save_state` wrote.
-        like: a state of the same search, or its shapes: `jax.eval_shape(search.init, params,
+        like: a state of the same search, or its shapes: `jax.eval_shape(search.init,
             genotypes, key)` gives them without an evaluation.
 
     Returns:

@@ -66,7 +66,9 @@ class SearchTask:
         import jax.numpy as jnp
 
         latents = jnp.zeros((self.num_start, self.search.problem.latent_dim))
-        shapes: SearchState = jax.eval_shape(self.search.init, self.params, latents, self.key)
+        shapes: SearchState = jax.eval_shape(
+            self.search.init, latents, self.key, params=self.params
+        )
         return shapes
 
 
@@ -162,7 +164,7 @@ def _search(
     try:
         while done < task.steps and not should_stop():
             steps = min(task.chunk - done % task.chunk, task.steps - done)
-            state, metrics = task.search.run(task.params, state, steps)
+            state, metrics = task.search.run(state, steps, params=task.params)
             done += steps
             row = _row(metrics, task)  # waits for the chunk to end
             row["seconds"] = round(before + time.monotonic() - began, 3)
@@ -209,7 +211,7 @@ def _start(folder: RunFolder, task: SearchTask, on_chunk: Callable[[Row], None])
     """Find start latents and evaluate them."""
     folder.metrics_file.unlink(missing_ok=True)
     began = time.monotonic()
-    state = task.search.init(task.params, task.start_latents(), task.key)
+    state = task.search.init(task.start_latents(), task.key, params=task.params)
     row = _row(task.search.metrics(state), task)
     row["seconds"] = round(time.monotonic() - began, 3)
     folder.append_metrics(row)

@@ -97,7 +97,7 @@ def plan_search(config: RunConfig, domain: Any, seconds: float = TRIAL_SECONDS) 
     task = prepare_search(config, domain)
     shapes = task.shapes()
     step_flop, start_flop = count_operations(config, domain)
-    compiled = task.search.lower(task.params, shapes).compile()
+    compiled = task.search.lower(shapes, params=task.params).compile()
     step_seconds, tried = _try_steps(task, compiled, seconds)
     archive, state = _bytes(shapes.archive), _bytes(shapes)
     cells = shapes.archive.centroids.shape[0]
@@ -125,7 +125,7 @@ def count_operations(config: RunConfig, domain: Any) -> tuple[float, float]:
     from qdgs_jax.runs.prepare import prepare_search
 
     task = prepare_search(_of_single_steps(config), _in_one_batch(domain))
-    step = _flop(task.search.lower(task.params, task.shapes()))
+    step = _flop(task.search.lower(task.shapes(), params=task.params))
     return step, task.spent * _flop_of_evaluation(task)
 
 
@@ -168,7 +168,7 @@ def _try_steps(
     """Do steps from samples of the generator: seconds for one, and how many were done."""
     problem: Any = task.search.problem
     latents = problem.sample(task.params, task.key, task.num_start)
-    state: SearchState = task.search.init(task.params, latents, task.key)
+    state: SearchState = task.search.init(latents, task.key, params=task.params)
     state = compiled(task.params, state)
     state.step.block_until_ready()
     began, tried = time.perf_counter(), 0

@@ -65,7 +65,7 @@ def sphere(latents: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def filled(search: Search, dims: tuple[int, int], dim: int, share: float) -> SearchState:
     """A state whose archive has the given share of its cells occupied by random latents."""
-    state = search.init((), jnp.zeros((1, dim)), jax.random.key(0))
+    state = search.init(jnp.zeros((1, dim)), jax.random.key(0))
     cells = np.random.default_rng(0).permutation(dims[0] * dims[1])
     cells = cells[: int(share * len(cells)) // BATCH * BATCH].reshape(-1, BATCH)
 
@@ -87,7 +87,7 @@ def steps_while(
     taken = []
     while going_on() or not taken:
         began = time.perf_counter()
-        state, metrics = search.run((), state, CHUNK)
+        state, metrics = search.run(state, CHUNK)
         jax.block_until_ready(metrics)
         taken.append(time.perf_counter() - began)
     return state, float(np.median(taken))

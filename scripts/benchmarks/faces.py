@@ -177,9 +177,9 @@ def measure(
         dtype=setting.archive,
     )
     start = domain.sample(params, jax.random.key(0), setting.emitters)
-    state = search.init(params, start, jax.random.key(1))
+    state = search.init(start, jax.random.key(1), params=params)
     compile_s = time.perf_counter()
-    state, _ = search.run(params, state, 1)
+    state, _ = search.run(state, 1, params=params)
     compile_s = time.perf_counter() - compile_s
     alone = networks_in_batches(domain, setting)
     for call in alone:
@@ -189,7 +189,7 @@ def measure(
     for _ in range(repeats):
         ceilings.append(matmul_ceiling(repeats=2))
         began = clocks()
-        state, _ = jax.block_until_ready(search.run(params, state, 1))
+        state, _ = jax.block_until_ready(search.run(state, 1, params=params))
         steps.append(clocks() - began)
         began = clocks()
         for call in alone:

@@ -165,15 +165,15 @@ def run(
     turns = shape.emitters if algorithm.endswith("single") else 1
     bench = load_benchmark(problem, dim)
     search = build_search(bench, algorithm, Shape(shape.emitters // turns, shape.batch))
-    state = search.init((), jnp.zeros((1, dim)), jax.random.key(seed))
+    state = search.init(jnp.zeros((1, dim)), jax.random.key(seed))
     began = clock()
     # Both programs of `run`: a chunk of steps, and one step.
-    jax.block_until_ready(search.run((), jax.tree.map(jnp.copy, state), search.chunk + 1))
+    jax.block_until_ready(search.run(jax.tree.map(jnp.copy, state), search.chunk + 1))
     compiled = clock() - began
     scores, seconds, done = {}, 0.0, 0
     for iteration in checkpoints:
         began = clock()
-        state, metrics = jax.block_until_ready(search.run((), state, turns * (iteration - done)))
+        state, metrics = jax.block_until_ready(search.run(state, turns * (iteration - done)))
         seconds += clock() - began
         done = iteration
         scores[iteration] = (float(metrics["norm_qd_score"]), 100 * float(metrics["coverage"]))
@@ -224,10 +224,10 @@ def step_times(args: argparse.Namespace) -> Iterator[str]:
     for side in (100, 316, 1000):
         emitter = GradientArborescenceEmitter(16, 31, 2, 10.0, Optimizer("ascent", 1.0))
         search = Search(bench.problem, emitter, dims=(side, side), ranges=bench.ranges, **ANNEALED)
-        state = search.init((), jnp.zeros((1, args.dim)), jax.random.key(0))
-        memory = search.lower((), state).compile().memory_analysis()
+        state = search.init(jnp.zeros((1, args.dim)), jax.random.key(0))
+        memory = search.lower(state).compile().memory_analysis()
         archive = sum(leaf.nbytes for leaf in jax.tree.leaves(state.archive))
-        state, _ = jax.block_until_ready(search.run((), state, 100))
+        state, _ = jax.block_until_ready(search.run(state, 100))
         per_step = []
         for _ in range(5):
             # Two lengths, so that what a call costs once (its metrics are O(cells)) cancels.
@@ -241,7 +241,7 @@ def step_times(args: argparse.Namespace) -> Iterator[str]:
 
 def _timed(search: Search, state: Any, steps: int) -> tuple[float, Any]:
     began = time.perf_counter()
-    state, _ = jax.block_until_ready(search.run((), state, steps))
+    state, _ = jax.block_until_ready(search.run(state, steps))
     return time.perf_counter() - began, state
 
 
@@ -282,9 +282,9 @@ def seeds_at_once(args: argparse.Namespace) -> Iterator[str]:
     bench, shape = load_benchmark("sphere", args.dim), Shape(args.emitters, args.batch)
     for algorithm in args.algorithms:
         search = build_search(bench, algorithm, shape)
-        init = jax.vmap(lambda key, s=search: s.init((), jnp.zeros((1, args.dim)), key))
+        init = jax.vmap(lambda key, s=search: s.init(jnp.zeros((1, args.dim)), key))
         steps = jax.jit(
-            jax.vmap(lambda state, count, s=search: s.run((), state, count)[0], (0, None)),
+            jax.vmap(lambda state, count, s=search: s.run(state, count)[0], (0, None)),
             donate_argnums=0,
         )
         per_step = []

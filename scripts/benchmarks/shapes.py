@@ -124,9 +124,9 @@ def measure(domain: PromptedDomain, emitters: int, repeats: int) -> dict[str, An
         domain, emitter, dims=(50, 50), ranges=ranges, learning_rate=0.02, threshold_min=0.0
     )
     latents = domain.sample(params, jax.random.key(0), emitters)
-    state = search.init(params, latents, jax.random.key(1))
+    state = search.init(latents, jax.random.key(1), params=params)
     start = time.perf_counter()
-    state, _ = jax.block_until_ready(search.run(params, state, 1))
+    state, _ = jax.block_until_ready(search.run(state, 1, params=params))
     compile_s = time.perf_counter() - start
 
     embed, pull_back = networks(domain)
@@ -140,7 +140,7 @@ def measure(domain: PromptedDomain, emitters: int, repeats: int) -> dict[str, An
     for _ in range(repeats):
         ceilings.append(matmul_ceiling(repeats=2))
         start = time.perf_counter()
-        state, _ = jax.block_until_ready(search.run(params, state, 1))
+        state, _ = jax.block_until_ready(search.run(state, 1, params=params))
         steps.append(time.perf_counter() - start)
         forwards.append(seconds(lambda: embed(params, many), 1))
         backwards.append(seconds(lambda: pull_back(params, latents, cotangents), 1))

@@ -19,6 +19,7 @@ from snippets import (
     run_blocks,
 )
 
+from qdgs_jax.domains import registry
 from qdgs_jax.runs.config import parse_run
 
 PAGES = {str(path.relative_to(ROOT)): path for path in pages()}
@@ -41,6 +42,7 @@ def in_blocks_of(language):
 @in_pages_with("python")
 def test_python_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(registry, "DOMAINS", dict(registry.DOMAINS))  # for preambles to add to
     preamble = preamble_of(PAGES[page])
     run_blocks(BLOCKS[page], preamble.read_text(encoding="utf-8") if preamble.exists() else "")
 

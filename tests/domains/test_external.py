@@ -52,9 +52,9 @@ def test_the_documented_example_is_searched(example):
         example, emitter, dims=(20, 20), ranges=ranges, learning_rate=0.02, threshold_min=0.0
     )
     start = example.start_latents(example.params, jax.random.key(1))
-    state = search.init(example.params, start, jax.random.key(2))
+    state = search.init(start, jax.random.key(2))
     found = int(search.metrics(state)["num_elites"])
-    state, metrics = search.run(example.params, state, 10)
+    state, metrics = search.run(state, 10)
     assert metrics["num_elites"] > found + 10
     assert metrics["rejected"] == 0
     pictures = example.pictures(example.params, jnp.asarray(state.archive.elites().latents[:4]))
@@ -166,8 +166,8 @@ def test_no_weight_is_a_constant_of_a_search_by_random_sampling(tmp_path):
     domain = load_domain(external(tmp_path, name="weighty", params=codes, sample=sample))
     emitter = build_emitter("random", SearchConfig(emitters=2), 3, 2, domain.sample)
     search = Search(domain, emitter, dims=(4, 4), ranges=((-1, 1), (-1, 1)))
-    state = search.init(domain.params, jnp.ones((2, 3)), jax.random.key(0))
-    lines = search.lower(domain.params, state).as_text().splitlines()
+    state = search.init(jnp.ones((2, 3)), jax.random.key(0))
+    lines = search.lower(state).as_text().splitlines()
     assert max(len(line) for line in lines if "stablehlo.constant" in line) < 1000
     (signature,) = (line for line in lines if "@main(" in line)
     assert "tensor<3000x3xf32>" in signature

@@ -36,8 +36,8 @@ def search_of(name):
 @functools.cache
 def lowered(name):
     search = search_of(name)
-    state = jax.eval_shape(lambda: search.init((), jnp.zeros((2, DIM)), jax.random.key(0)))
-    return jax.jit(search.update).lower((), state).as_text()
+    state = jax.eval_shape(lambda: search.init(jnp.zeros((2, DIM)), jax.random.key(0)))
+    return jax.jit(search.update).lower(state).as_text()
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
@@ -106,13 +106,13 @@ def test_the_weights_of_a_prior_are_arguments_of_the_search():
     found = []
     for mean in (7.0, 100.0):
         params = {"mean": jnp.full(DIM, mean)}
-        state = search.init(params, jnp.zeros((1, DIM)), jax.random.key(0))
-        state, metrics = search.run(params, state, 3)
+        state = search.init(jnp.zeros((1, DIM)), jax.random.key(0), params=params)
+        state, metrics = search.run(state, 3, params=params)
         assert metrics["best"] > -100
         found.append(metrics["best"])
     # The same draws around another mean, by the program that was compiled for the first.
     np.testing.assert_allclose(found[0], found[1], rtol=1e-3)
-    lowered = search.lower(params, state).as_text()
+    lowered = search.lower(state, params=params).as_text()
     assert not re.search(rf"dense<.*> : tensor<{DIM}xf32>", lowered)
 
 

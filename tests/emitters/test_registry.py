@@ -60,15 +60,15 @@ def make(name):
 
 
 def start(name, seed):
-    return make(name).init((), jnp.zeros((2, 4)), jax.random.key(seed))
+    return make(name).init(jnp.zeros((2, 4)), jax.random.key(seed))
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_algorithm_keeps_the_form_of_its_state(name):
     search = make(name)
-    begin = lambda: search.init((), jnp.zeros((2, 4)), jax.random.key(0))  # noqa: E731
+    begin = lambda: search.init(jnp.zeros((2, 4)), jax.random.key(0))  # noqa: E731
     before = jax.eval_shape(begin)
-    after, _ = jax.eval_shape(search.update, (), before)
+    after, _ = jax.eval_shape(search.update, before)
     assert jax.tree.structure(before) == jax.tree.structure(after)
     for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
         assert (a.shape, a.dtype) == (b.shape, b.dtype)
@@ -80,7 +80,7 @@ def test_every_algorithm_keeps_the_form_of_its_state(name):
 def test_products_are_in_full_precision_on_every_accelerator(name):
     search = make(name)
     state = jax.eval_shape(lambda: start(name, 0))
-    step = jax.make_jaxpr(search.update)((), state)
+    step = jax.make_jaxpr(search.update)(state)
     rounded = [e for e in products(step.jaxpr) if e.params["precision"] != (HIGHEST, HIGHEST)]
     assert not rounded
     assert name in WITHOUT_PRODUCTS or any(products(step.jaxpr))
@@ -99,7 +99,7 @@ def products(jaxpr):
 def test_every_algorithm_improves_repeats_resumes_and_compiles_once(name):
     search, begun = make(name), start(name, 0)
     before = search.metrics(begun)
-    state, metrics = search.run((), begun, 30)
+    state, metrics = search.run(begun, 30)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(begun))  # donated
     assert metrics["evaluations"] == 2 + 30 * 12
     assert metrics["rejected"] == 0
@@ -109,12 +109,12 @@ def test_every_algorithm_improves_repeats_resumes_and_compiles_once(name):
         assert (state.emitter.age < SETTINGS.restart).all()
 
     traced = TRACED[name]
-    again, _ = search.run((), start(name, 0), 10)
+    again, _ = search.run(start(name, 0), 10)
     kept = jax.tree.map(np.array, again)  # as a checkpoint keeps it
-    again, _ = search.run((), jax.tree.map(jnp.asarray, kept), 20)
+    again, _ = search.run(jax.tree.map(jnp.asarray, kept), 20)
     for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(again), strict=True):
         np.testing.assert_array_equal(a, b)
-    other, _ = search.run((), start(name, 1), 30)
+    other, _ = search.run(start(name, 1), 30)
     assert (other.archive.fitnesses != state.archive.fitnesses).any()
     assert TRACED[name] == traced
 
@@ -124,7 +124,7 @@ def test_every_algorithm_keeps_the_form_of_its_state_over_seeds(name):
     search = make(name)
     begin = jax.vmap(lambda seed: start(name, seed))
     before = jax.eval_shape(begin, jnp.arange(3))
-    after, _ = jax.eval_shape(jax.vmap(lambda state: search.update((), state)), before)
+    after, _ = jax.eval_shape(jax.vmap(search.update), before)
     assert jax.tree.map(jnp.shape, before) == jax.tree.map(jnp.shape, after)
 
 
@@ -135,10 +135,10 @@ def test_seeds_run_side_by_side():
     )
 
     def steps(state):
-        return jax.lax.fori_loop(0, 10, lambda _, s: search.update((), s)[0], state)
+        return jax.lax.fori_loop(0, 10, lambda _, s: search.update(s)[0], state)
 
     together = jax.jit(jax.vmap(steps))(together)
-    alone, _ = search.run((), start("cma_mae", 1), 10)
+    alone, _ = search.run(start("cma_mae", 1), 10)
     np.testing.assert_array_equal(together.archive.occupied_cells[1], alone.archive.occupied_cells)
     np.testing.assert_allclose(
         together.archive.fitnesses[1], alone.archive.fitnesses, rtol=1e-4, atol=1e-4
@@ -173,9 +173,9 @@ def test_every_algorithm_reaches_a_qd_score_that_half_its_steps_do_not_reach(nam
     halves, wholes = [], []
     half = EARLY.get(name, 30) // 2
     for seed in range(4):
-        state, metrics = make(name).run((), start(name, seed), half)
+        state, metrics = make(name).run(start(name, seed), half)
         halves.append(metrics["norm_qd_score"])
-        _, metrics = make(name).run((), state, half)
+        _, metrics = make(name).run(state, half)
         wholes.append(metrics["norm_qd_score"])
     assert np.mean(halves) < FLOORS[name] < np.mean(wholes)
 
@@ -217,7 +217,7 @@ def test_parents_are_offered_to_the_archive():
     search = Search.from_function(
         objective_and_measures, 4, Aside(), dims=(10, 10), ranges=((-1, 1), (-1, 1))
     )
-    state, _ = search.run((), search.init((), jnp.zeros((1, 4)), jax.random.key(0)), 1)
+    state, _ = search.run(search.init(jnp.zeros((1, 4)), jax.random.key(0)), 1)
     elites = [elite.latent[0] for elite in state.archive.elites()]
     np.testing.assert_allclose(elites, [0.0, 0.7])
 

@@ -84,16 +84,16 @@ def search():
 @pytest.fixture(scope="module")
 def reference(search, params):
     """The state after 7 steps in one call, on the host, and its metrics."""
-    state = search.init(params, start(), jax.random.key(1))
-    return jax.device_get(search.run(params, state, 7))
+    state = search.init(start(), jax.random.key(1), params=params)
+    return jax.device_get(search.run(state, 7, params=params))
 
 
 def test_any_division_into_calls_gives_the_same_state(search, params, reference):
-    state = search.init(params, start(), jax.random.key(1))
+    state = search.init(start(), jax.random.key(1), params=params)
     traces.clear()
-    state, _ = search.run(params, state, 3)
-    state, first = search.run(params, state, 0)
-    state, metrics = search.run(params, state, 4)
+    state, _ = search.run(state, 3, params=params)
+    state, first = search.run(state, 0, params=params)
+    state, metrics = search.run(state, 4, params=params)
     assert traces == []  # one program serves every number of steps
     assert_same(state, reference[0])
     assert_same(metrics, reference[1])
@@ -103,13 +103,15 @@ def test_any_division_into_calls_gives_the_same_state(search, params, reference)
 @pytest.mark.parametrize("chunk", [1, 3, 7])
 def test_chunks_leave_no_trace(params, reference, chunk):
     search = Search.from_function(score, DIM, Climber(), **GRID, has_params=True, chunk=chunk)
-    state, metrics = search.run(params, search.init(params, start(), jax.random.key(1)), 7)
+    state, metrics = search.run(
+        search.init(start(), jax.random.key(1), params=params), 7, params=params
+    )
     assert_same(state, reference[0])
     assert_same(metrics, reference[1])
 
 
 def test_steps_driven_by_hand_give_the_same_state(search, params, reference):
-    state = search.init(params, start(), jax.random.key(1))
+    state = search.init(start(), jax.random.key(1), params=params)
     scanned = jax.jit(lambda *carry: jax.lax.scan(search.scan_update, carry, length=7))
     (_, state), metrics = scanned(params, state)
     assert_close(state, reference[0])
@@ -118,19 +120,19 @@ def test_steps_driven_by_hand_give_the_same_state(search, params, reference):
 
 
 def test_a_search_continues_from_its_checkpoint_bit_for_bit(search, params, reference, tmp_path):
-    state = search.init(params, start(), jax.random.key(1))
-    state, _ = search.run(params, state, 3)
+    state = search.init(start(), jax.random.key(1), params=params)
+    state, _ = search.run(state, 3, params=params)
     save_state(tmp_path / "step3", state)
-    like = jax.eval_shape(search.init, params, start(), jax.random.key(1))
-    state, metrics = search.run(params, restore_state(tmp_path / "step3", like), 4)
+    like = jax.eval_shape(search.init, start(), jax.random.key(1), params=params)
+    state, metrics = search.run(restore_state(tmp_path / "step3", like), 4, params=params)
     assert_same(state, reference[0])
     assert_same(metrics, reference[1])
 
 
 def test_seeds_side_by_side_are_the_seeds_alone(search, params, reference):
     keys = jax.random.split(jax.random.key(9), 3).at[1].set(jax.random.key(1))
-    init = jax.vmap(lambda key: search.init(params, start(), key))
-    run = jax.vmap(lambda state: search.run(params, state, 7))
+    init = jax.vmap(lambda key: search.init(start(), key, params=params))
+    run = jax.vmap(lambda state: search.run(state, 7, params=params))
     states, metrics = run(init(keys))
     assert_close(jax.tree.map(lambda x: x[1], states), reference[0])
     assert metrics["qd_score"].shape == (3,)
@@ -149,8 +151,8 @@ def test_metrics_count_every_evaluation(search, reference):
 
 
 def test_weights_are_arguments_and_the_archive_exists_once(search, params):
-    state = search.init(params, start(), jax.random.key(1))
-    lowered = search.lower(params, state)
+    state = search.init(start(), jax.random.key(1), params=params)
+    lowered = search.lower(state, params=params)
     constants = re.findall(r"stablehlo.constant .*tensor<([\dx]*)x[a-z]+\d+>", lowered.as_text())
     assert all(np.prod([int(n) for n in shape.split("x")]) < 200 for shape in constants)
     memory = lowered.compile().memory_analysis()
@@ -186,7 +188,7 @@ class Moody(FunctionProblem):
 def test_what_is_not_finite_is_rejected_and_counted():
     problem = Moody(lambda x: score(0.0, x), DIM, 2)
     search = Search(problem, Climber(), **GRID)
-    state, metrics = search.run((), search.init((), start(), jax.random.key(1)), 5)
+    state, metrics = search.run(search.init(start(), jax.random.key(1)), 5)
     # Of 4 start latents two are broken, of 2 parents one, of 6 branches four.
     assert metrics["rejected"] == 2 + 5 * (1 + 4)
     assert metrics["evaluations"] == state.problem == 4 + 5 * 8
@@ -209,8 +211,8 @@ def steps(x):
 @pytest.mark.parametrize("emitter", [GradientArborescenceEmitter, OMGMegaEmitter])
 def test_a_start_without_gradients_is_left(function, emitter):
     search = Search.from_function(function, DIM, emitter(2, 8, 2), **GRID)
-    state = search.init((), jnp.zeros((1, DIM)), jax.random.key(0))
-    _, metrics = search.run((), state, 50)
+    state = search.init(jnp.zeros((1, DIM)), jax.random.key(0))
+    _, metrics = search.run(state, 50)
     assert metrics["num_elites"] > 20
 
 
@@ -222,7 +224,7 @@ def test_a_start_without_gradients_is_left(function, emitter):
 def test_latents_are_kept_in_single_precision_whatever_they_start_from(start):
     emitter = GaussianEmitter(8, 0.5)
     search = Search.from_function(lambda x: (x.sum(-1), x[:, :2]), DIM, emitter, **GRID)
-    state, _ = search.run((), search.init((), start, jax.random.key(0)), 5)
+    state, _ = search.run(search.init(start, jax.random.key(0)), 5)
     archive = state.archive
     full = np.isfinite(archive.fitnesses[:, 0])
     assert archive.latents.dtype == jnp.float32
@@ -262,7 +264,7 @@ def test_emitters_and_archives_get_what_a_problem_says_beside_its_scores():
     )
     emitter = Audience()
     search = Search(Eloquent(lambda x: score(0.0, x), DIM, 2), emitter, create_archive=keep)
-    state, _ = search.run((), search.init((), start(), jax.random.key(0)), 3)
+    state, _ = search.run(search.init(start(), jax.random.key(0)), 3)
     assert len(emitter.shown) >= 2
     assert all({"transitions", "age", "status"} <= names for names in emitter.shown)
     full = np.isfinite(state.archive.fitnesses[:, 0])
@@ -285,16 +287,16 @@ def test_qdax_emitters_read_numbers_however_latents_are_stored():
             create_archive=archive,
             candidate_gradients=True,
         )
-        _, metrics = search.run((), search.init((), start(), jax.random.key(0)), 20)
+        _, metrics = search.run(search.init(start(), jax.random.key(0)), 20)
         found.append(int(metrics["num_elites"]))
     assert abs(found[1] - found[0]) < 0.2 * found[0]
 
 
 def test_counts_stay_at_the_largest_integer(search, params):
-    state = search.init(params, start(), jax.random.key(0))
+    state = search.init(start(), jax.random.key(0), params=params)
     largest = np.iinfo(np.int32).max
     state = state.replace(evaluations=jnp.int32(largest - 3), step=jnp.int32(5))
-    _, metrics = search.run(params, state, 2)
+    _, metrics = search.run(state, 2, params=params)
     assert metrics["evaluations"] == largest
 
 
@@ -307,7 +309,7 @@ def test_other_archives_and_plain_emitters():
         GaussianEmitter(8, 0.5),
         create_archive=lambda latent: CVTArchive.create(latent, centroids=centroids, ranges=ranges),
     )
-    state, metrics = search.run((), search.init((), start(), jax.random.PRNGKey(1)), 20)
+    state, metrics = search.run(search.init(start(), jax.random.PRNGKey(1)), 20)
     assert isinstance(search.problem, Problem)
     assert isinstance(state.archive, CVTArchive)
     assert metrics["evaluations"] == 4 + 20 * 8
@@ -352,8 +354,8 @@ def test_bad_input_is_named(build, message):
 def wrong(function, jacobian=None, latents=((0.0,) * 3,), steps=1, key=None):
     emitter = Climber()
     search = Search.from_function(function, 3, emitter, jacobian=jacobian, **GRID)
-    state = search.init((), np.asarray(latents), jax.random.key(0) if key is None else key)
-    search.run((), state, steps)
+    state = search.init(np.asarray(latents), jax.random.key(0) if key is None else key)
+    search.run(state, steps)
 
 
 def test_checkpoints_that_do_not_fit_are_refused(tmp_path):

@@ -59,13 +59,13 @@ def test_qdax_emitters_run_in_our_search(name):
     search = Search.from_function(
         score, DIM, emitter, **GRID, candidate_gradients=name == "omg_mega", chunk=30
     )
-    state = search.init((), jnp.full((2, DIM), 0.1), jax.random.key(0))
-    state, metrics = search.run((), state, 30)
+    state = search.init(jnp.full((2, DIM), 0.1), jax.random.key(0))
+    state, metrics = search.run(state, 30)
     assert metrics["evaluations"] == 2 + 30 * emitter.batch_size
     assert metrics["num_elites"] > 10
     assert metrics["best"] > 9
     # Donating the state took nothing from the emitter: another search starts from it.
-    search.init((), jnp.full((2, DIM), 0.1), jax.random.key(0))
+    search.init(jnp.full((2, DIM), 0.1), jax.random.key(0))
 
 
 @pytest.mark.parametrize("emitter", [mixing, EMITTERS["cma_mega"]])
@@ -91,8 +91,8 @@ def test_squad_differentiates_by_itself_as_if_the_search_did():
     for function in (None, jacobian):
         emitter = SquadEmitter(4, population=BATCH, jacobian_function=function)
         search = Search.from_function(score, DIM, emitter, **GRID)
-        state = search.init((), jnp.full((2, DIM), 0.1), jax.random.key(0))
-        states.append(search.run((), state, 12)[0].emitter)
+        state = search.init(jnp.full((2, DIM), 0.1), jax.random.key(0))
+        states.append(search.run(state, 12)[0].emitter)
     np.testing.assert_allclose(states[1].genotypes, states[0].genotypes, rtol=1e-4, atol=1e-5)
 
 

@@ -7,8 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from qdgs_jax.archive import CVTArchive, GridArchive, cvt_centroids
+from qdgs_jax.domains import load_domain
 from qdgs_jax.emitters import GaussianEmitter, GradientArborescenceEmitter
+from qdgs_jax.emitters.registry import build_emitter
 from qdgs_jax.problem import FunctionProblem, value_and_jacobian
+from qdgs_jax.runs.config import SearchConfig
 from qdgs_jax.search import Search
 
 GRID = {"dims": (4, 4), "ranges": ((-2, 2), (-2, 2))}
@@ -25,16 +29,16 @@ def build(function=plain, emitter=None, **settings):
 
 def begin(function, **settings):
     search = build(function, **settings)
-    return search, search.init((), np.zeros((1, 3), np.float32), jax.random.key(0))
+    return search, search.init(np.zeros((1, 3), np.float32), jax.random.key(0))
 
 
 def test_a_state_given_away_is_not_taken_again():
     search, state = begin(plain)
     kept = jax.tree.map(jnp.copy, state)
-    search.run((), state, 1)
+    search.run(state, 1)
     with pytest.raises(ValueError, match=r"given to `run` before.*go on with the state"):
-        search.run((), state, 1)
-    _, metrics = search.run((), kept, 1)
+        search.run(state, 1)
+    _, metrics = search.run(kept, 1)
     assert metrics["step"] == 1
 
 
@@ -49,6 +53,39 @@ def branches(num_measures):
         (lambda: build(genotype=0), "no setting 'genotype'"),
         (lambda: build(emitter=branches(3)), "set up for 3 measures but the problem has 2"),
         (lambda: build(chunk=0), "chunk is 0"),
+        (lambda: build(chunk=2.5), "chunk is 2.5: give a whole number"),
+        (lambda: build(function=3), r"function is 3: give a function of latents"),
+        (lambda: build(lambda params, x: plain(x)), r"called with \(latents\); has_params=True"),
+        (lambda: build(jacobian=True), "jacobian is True: give a function"),
+        (lambda: build(emitter=GaussianEmitter), "emitter is <class .*: give an emitter"),
+        (lambda: build(emitter="cma_mae"), "emitter is 'cma_mae': give an emitter"),
+        (lambda: Search.from_function(plain, 3.0, GaussianEmitter(4, 0.5), **GRID), "latent_dim"),
+        (lambda: build(ranges=((0, np.nan), (0, 1))), r"the pair \(0.0, nan\)"),
+        (lambda: build(threshold_min=None), "threshold_min None"),
+        (lambda: build(dtype="flaot32"), "dtype is 'flaot32'"),
+        (lambda: GaussianEmitter(4.5, 0.5), "batch is 4.5: give a whole number"),
+        (lambda: GaussianEmitter(4, "0.5"), "sigma is '0.5': give a positive number"),
+        (lambda: branches("2"), "num_measures is '2'"),
+        (lambda: build_emitter("CMA-MAE", SearchConfig(), 3, 2), "Did you mean 'cma_mae'"),
+        (lambda: build_emitter("cma_mae", {"emitters": 2}, 3, 2), "settings is a dict"),
+        (lambda: cvt_centroids(10, jax.random.key(0), ((0, 1),)), "the key comes first"),
+        (lambda: cvt_centroids(0, 10, ((0, 1),)), r"key is 0: give jax.random.key"),
+        (
+            lambda: CVTArchive.create(jnp.zeros(3), centroids=[[0, np.nan]], ranges=((0, 1),) * 2),
+            "centroid 0 is .*give finite",
+        ),
+        (lambda: load_domain("shapes"), "config is a str: give the RunConfig"),
+        (lambda: begin(lambda x: (x[:, 0], None)), "its measures as None"),
+        (lambda: begin(lambda x: (1j * x[:, 0], x[:, :2])), "complex objectives"),
+        (lambda: build().init(np.zeros(3), jax.random.key(0)), r"shape \(3,\): give start latents"),
+        (lambda: build().init([[1, 2], [3]], jax.random.key(0)), "genotypes is .*give start"),
+        (lambda: build().init(np.zeros((1, 3)), 0), "key is 0: give jax.random.key"),
+        (lambda: build().run(((), {}), 1), "state is a tuple: give the SearchState"),
+        (lambda: build().update(None), "state is a NoneType"),
+        (lambda: build().run((), 1.5), "num_steps is 1.5"),
+        (lambda: run_weighed(False, {"w": jnp.ones(2)}), "the function takes latents alone"),
+        (lambda: run_weighed(True, None), "takes weights .* there are none: give params="),
+        (lambda: run_weighed(True, {"w": "ones"}), r"params\['w'\] is 'ones', a str"),
         (
             lambda: begin(lambda x: (x[:, 0], (x[:, 1], x[:, 2]))),
             r"its measures as a tuple of 2: return \(objectives, measures\).*jnp.stack",
@@ -69,6 +106,10 @@ def branches(num_measures):
             lambda: run_jacobian(lambda x: (*plain(x), value_and_jacobian(plain, x))),
             "its Jacobian as a tuple of 3",
         ),
+        (
+            lambda: step(lambda x: (jnp.int32(x[:, 0]), x[:, :2])),
+            "objectives of int32, which have no gradient",
+        ),
     ],
 )
 def test_wrong_uses_are_named(attempt, message):
@@ -76,9 +117,69 @@ def test_wrong_uses_are_named(attempt, message):
         attempt()
 
 
+def test_the_pair_that_run_returns_is_no_state():
+    search, state = begin(plain)
+    with pytest.raises(ValueError, match=r"the pair \(state, metrics\)"):
+        search.run((state, {}), 1)
+
+
+def test_a_domain_brings_its_own_weights():
+    class Own(FunctionProblem):
+        params = {"shift": jnp.ones(())}  # noqa: RUF012
+
+    problem = Own(lambda params, x: (x[:, 0] + params["shift"], x[:, :2]), 3, 2, has_params=True)
+    search = Search(problem, GaussianEmitter(4, 0.5), **GRID)
+    state = search.init(np.zeros((1, 3)), jax.random.key(0))
+    assert float(state.archive.best) == 1.0
+    state = search.init(np.zeros((1, 3)), jax.random.key(0), params={"shift": jnp.float32(5)})
+    assert float(state.archive.best) == 5.0
+
+
+LISTS = ([[0.5, 0.0, 0.0]], [[0.0, 0.0]], [1.0])
+
+
+@pytest.mark.parametrize(
+    ("position", "values", "message"),
+    [
+        (0, [["one", "two", "three"]], "genotypes is .*give an array of numbers"),
+        (0, [[1.0, 2.0], [3.0]], "genotypes is .*give an array of numbers"),
+        (0, np.zeros((1, 3), complex), "genotypes has dtype complex.*give real numbers"),
+        (1, None, "descriptors is None: give an array of numbers"),
+        (1, [["one", "two"]], "descriptors is .*give an array of numbers"),
+        (2, 1j * np.ones(1), "fitnesses has dtype complex"),
+    ],
+)
+def test_an_archive_names_what_are_no_numbers(position, values, message):
+    archive = GridArchive.create(jnp.zeros(3), **GRID)
+    given = list(LISTS)
+    given[position] = values
+    with pytest.raises(ValueError, match=message):
+        archive.add(*given)
+
+
+def test_an_archive_takes_lists():
+    archive = jax.jit(lambda empty: empty.add(*LISTS))(GridArchive.create(jnp.zeros(3), **GRID))
+    assert archive.best_elite.latent.tolist() == [0.5, 0.0, 0.0]
+    assert {"coverage", "qd_score", "best"} <= archive.stats.keys()
+
+
+def step(function):
+    search, state = begin(function, emitter=branches(2))
+    search.run(state, 1)
+
+
+def run_weighed(has_params, params):
+    problem = FunctionProblem(
+        (lambda params, x: plain(x)) if has_params else plain, 3, 2, has_params=has_params
+    )
+    Search(problem, GaussianEmitter(4, 0.5), **GRID).init(
+        np.zeros((1, 3)), jax.random.key(0), params=params
+    )
+
+
 def run_jacobian(function):
     search, state = begin(plain, emitter=branches(2), jacobian=function)
-    search.run((), state, 1)
+    search.run(state, 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,8 +197,8 @@ def test_weights_reach_an_emitter_that_takes_them():
     problem = FunctionProblem(lambda params, x: plain(x), 3, 2, has_params=True)
     search = Search(problem, Weighed(4, 0.5), **GRID)
     weights = jnp.asarray([1.0, 0.5, 0.0])
-    state = search.init(weights, np.zeros((1, 3)), jax.random.key(0))
-    state, _ = search.run(weights, state, 1)
+    state = search.init(np.zeros((1, 3)), jax.random.key(0), params=weights)
+    state, _ = search.run(state, 1, params=weights)
     assert state.archive.best_elite.latent.tolist() == [1.0, 0.5, 0.0]
 
 
@@ -106,14 +207,14 @@ def test_no_key_is_used_twice():
     with jax.debug_key_reuse(True):
         for emitter in emitters:
             search, state = begin(plain, emitter=emitter, chunk=2)
-            _, metrics = search.run((), state, 3)
+            _, metrics = search.run(state, 3)
             assert metrics["step"] == 3
 
 
 def test_double_precision():
     with jax.enable_x64(True):
         search, state = begin(plain, dtype=np.float64, emitter=branches(2), chunk=2)
-        archive = search.run((), state, 3)[0].archive
+        archive = search.run(state, 3)[0].archive
         assert archive.genotypes.dtype == np.float64
         assert {x.dtype.name for x in jax.tree.leaves((archive.fitnesses, archive.thresholds))} == {
             "float32"

@@ -21,8 +21,11 @@ def ax():
 
 
 def filled(archive, descriptors, fitnesses):
-    latents = jnp.zeros((len(fitnesses), 3))
-    return archive.add(latents, jnp.asarray(descriptors), jnp.asarray(fitnesses))
+    """The archive with these elites; written rather than added, so that nothing is compiled."""
+    cells = np.asarray(archive.cell_of(jnp.asarray(descriptors)))
+    scores, places = np.array(archive.fitnesses), np.array(archive.descriptors)
+    scores[cells, 0], places[cells] = fitnesses, descriptors
+    return archive.replace(fitnesses=jnp.asarray(scores), descriptors=jnp.asarray(places))
 
 
 def test_a_grid_shows_each_objective_in_its_place(ax):
@@ -74,6 +77,26 @@ def test_parallel_axes_draw_a_line_per_elite_the_best_last(ax):
     np.testing.assert_allclose(lines.get_segments()[1], [(0, 0), (1, 0.5), (2, 1)])
 
 
+def test_measures_are_exchanged_and_scales_given(ax):
+    grid = GridArchive.create(jnp.zeros(3), dims=(2, 3), ranges=((0, 2), (0, 3)))
+    grid = grid.replace(fitnesses=grid.fitnesses.at[2].set(7.0))  # measure 0 low, measure 1 high
+    visualize.grid_archive_heatmap(grid, ax, transpose_measures=True, vmin=-1, vmax=9)
+    (mesh,) = ax.collections
+    assert mesh.get_array().reshape(2, 3)[0, 2] == 7.0
+    assert ax.get_xlabel() == "measure 1"
+    assert mesh.get_clim() == (-1, 9)
+
+
+def test_voronoi_cells_are_exchanged(ax):
+    centroids = np.float32([(1, 0.5), (3, 0.25), (2, 0.75), (0.5, 0.1)])
+    cvt = CVTArchive.create(jnp.zeros(3), centroids=centroids, ranges=((0, 4), (0, 1)))
+    visualize.cvt_archive_heatmap(cvt, ax, transpose_measures=True)
+    (polygons,) = ax.collections
+    for path, point in zip(polygons.get_paths(), centroids, strict=True):
+        assert path.contains_point(point[::-1])
+    assert ax.get_xlim() == (0, 1) and ax.get_ylabel() == "measure 0"
+
+
 @pytest.mark.parametrize(
     ("draw", "error"),
     [
@@ -83,6 +106,8 @@ def test_parallel_axes_draw_a_line_per_elite_the_best_last(ax):
             r"measures is \(0, 2\)",
         ),
         (lambda grid: visualize.grid_archive_heatmap(grid, names=("one",)), "1 names for 2"),
+        (lambda grid: visualize.grid_archive_heatmap(grid, [1]), "ax is a list: give one"),
+        (lambda grid: visualize.parallel_axes_plot(None), "archive is a NoneType"),
     ],
 )
 def test_wrong_use_is_told(draw, error):

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qdgs_jax.datasets.decoding import BATCH, decoded
 from qdgs_jax.domains.batches import in_batches
+from qdgs_jax.domains.decoding import BATCH, decoded
 
 
 class Bright:
