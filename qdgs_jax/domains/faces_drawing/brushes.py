@@ -37,7 +37,7 @@ HAIR_COLOURS = np.array(
     ],
     np.float32,
 )
-GREY_HAIR = np.array([0.80, 0.80, 0.81], np.float32)
+GREY_HAIR = np.array([0.70, 0.70, 0.71], np.float32)
 IRIS_COLOURS = np.array(
     [[0.17, 0.10, 0.07], [0.36, 0.21, 0.11], [0.37, 0.42, 0.22], [0.28, 0.48, 0.66]], np.float32
 )

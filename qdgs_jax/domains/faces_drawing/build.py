@@ -67,7 +67,8 @@ class View(NamedTuple):
         x, y: on the face, whose features turn with the head.
         head_x: relative to the head, whose outline moves less.
         pixel: Float[], the width of a pixel.
-        wave: fine texture in [-1, 1].
+        wave: blotches of curls and beards in [-1, 1].
+        strands: vertical stripes of straight hair in [-1, 1].
     """
 
     x: jax.Array
@@ -75,6 +76,7 @@ class View(NamedTuple):
     head_x: jax.Array
     pixel: jax.Array
     wave: jax.Array
+    strands: jax.Array
 
 
 def geometry(face: FaceAttributes) -> dict[str, jax.Array]:
@@ -88,12 +90,14 @@ def make_plan(face: FaceAttributes) -> Plan:
     masculine, feminine = ramp(who.gender, 0.15, -0.8), ramp(who.gender, -0.15, 0.8)
     aged = ramp(who.age, 30.0, 76.0)
     mouth_y = 0.95 + 0.06 * g["mouth_drop"] + 0.02 * masculine
-    greying = ramp(who.age, 36.0 + 5.0 * g["ear_size"], 68.0 + 6.0 * g["forehead"])
+    greying = ramp(who.age, 36.0 + 5.0 * g["ear_size"], 78.0 + 6.0 * g["forehead"])
     natural = along(HAIR_COLOURS, who.hair_tone)
-    skin = along(MONK, (who.skin - 1.0) / 9.0)
-    flush = jnp.asarray([0.80, 0.36, 0.34]) * (0.35 + 0.65 * skin.mean())
+    # Monk's swatches are of skin at rest in grey light: blood makes faces a little warmer.
+    skin = along(MONK, (who.skin - 1.0) / 9.0) * jnp.asarray([1.0, 0.95, 0.92])
+    dark = ramp(who.skin, 6.5, 9.5)
+    flush = jnp.asarray([0.80, 0.36, 0.34]) * (0.42 + 0.58 * skin.mean())
     rouge = jnp.asarray([0.74, 0.16, 0.24])
-    lips = mix(mix(skin, flush, 0.42), rouge, (0.15 + 0.6 * face.make_up) * feminine)
+    lips = mix(mix(skin, flush, 0.42 + 0.25 * dark), rouge, (0.15 + 0.6 * face.make_up) * feminine)
     return Plan(
         eye_x=0.5 * (1.0 + 0.05 * g["eye_spacing"]),
         half_width=1.06 + 0.07 * g["face_width"] + 0.04 * masculine,
@@ -107,7 +111,7 @@ def make_plan(face: FaceAttributes) -> Plan:
         aged=aged,
         recession=ramp(who.age, 34.0, 78.0) * masculine * (0.45 + 0.35 * g["forehead"]),
         skin=skin,
-        hair=mix(natural, jnp.asarray(GREY_HAIR), 0.95 * greying),
+        hair=mix(natural, jnp.asarray(GREY_HAIR), 0.90 * greying),
         beard=mix(0.85 * natural, jnp.asarray(GREY_HAIR), 0.85 * greying),
         iris=along(IRIS_COLOURS, who.eye_tone),
         lips=lips,
@@ -128,7 +132,20 @@ def make_view(face: FaceAttributes, plan: Plan, size: int) -> View:
     head_x = x + 0.55 * turn
     # Across the face depth falls off as 0.25 x²: the far side is foreshortened.
     x = (x + 0.25 * turn * x * x) / jnp.cos(face.yaw)
-    phase = 7.0 * face.identity.eye_tone + 5.0 * face.parting
-    wave = jnp.sin(11.0 * u + phase) * jnp.sin(9.0 * v + 2.0 * phase)
-    wave = 0.6 * wave + 0.4 * jnp.sin(19.0 * u - phase) * jnp.sin(17.0 * v + phase)
-    return View(x, y, head_x, 1.0 / (unit * size), wave)
+    phase = 9.0 * face.parting
+    wave = _waves(u[0], v[:, 0], jnp.asarray([[11.0, 7.0], [-9.0, 10.0], [15.0, -3.0]]), phase)
+    strands = _waves(u[0], v[:, 0], jnp.asarray([[23.0, 2.0], [37.0, -3.0]]), phase)
+    return View(x, y, head_x, 1.0 / (unit * size), wave, strands)
+
+
+def _waves(u: jax.Array, v: jax.Array, numbers: jax.Array, phase: jax.Array) -> jax.Array:
+    """Mean of plane waves of wave numbers Float[K, 2], Float[H, W] of u Float[W], v Float[H].
+
+    sin(a + b) = sin a cos b + cos a sin b: a product of matrices of sines along the axes, because
+    sines of every pixel would cost as much as the rest of the face.
+    """
+    across = numbers[:, :1] * u + phase * (1.0 + jnp.arange(len(numbers)))[:, None]
+    down = numbers[:, 1:] * v
+    left = jnp.concatenate([jnp.cos(down), jnp.sin(down)])
+    right = jnp.concatenate([jnp.sin(across), jnp.cos(across)])
+    return left.T @ right / len(numbers)

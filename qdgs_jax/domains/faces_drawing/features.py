@@ -61,8 +61,8 @@ def draw_brows(canvas: jax.Array, face: FaceAttributes, plan: Plan, view: View) 
     g = geometry(face)
     t = (jnp.abs(view.x) - plan.eye_x - 0.01) / 0.33
     middle = -0.34 - 0.04 * g["brow_height"] + 0.04 * plan.masculine - 0.03 * plan.feminine
-    arch = 0.05 + 0.025 * g["brow_arch"] + 0.035 * plan.feminine - 0.02 * plan.masculine
-    curve = middle + arch * ((t - 0.15) ** 2) - 0.03 * t
+    arch = 0.06 + 0.025 * g["brow_arch"] + 0.035 * plan.feminine - 0.02 * plan.masculine
+    curve = middle + arch * jnp.where(t > 0.1, 1.0, 0.35) * (t - 0.1) ** 2
     thick = 0.036 + 0.012 * g["brow_thickness"] + 0.024 * plan.masculine - 0.008 * plan.feminine
     thick = thick * (1.0 - 0.35 * jnp.clip(t, -1.0, 1.0))
     brow = edge(jnp.maximum(jnp.abs(view.y - curve) - thick, (jnp.abs(t) - 1.0) * 0.33), view.pixel)

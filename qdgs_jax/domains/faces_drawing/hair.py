@@ -29,23 +29,24 @@ def make_hair(face: FaceAttributes, plan: Plan, view: View) -> Hair:
     """A cap around the skull; below the temples it falls as far as its length allows."""
     volume = (0.05 + 0.26 * face.hair_volume) * (0.35 + 0.65 * ramp(face.hair_length, 0.0, 0.45))
     long = ramp(face.hair_length, 0.35, 0.7)
-    width = plan.half_width + 0.05 + volume
+    # Short hair stands up, it does not stand out: at the ears it meets the head.
+    width = plan.half_width + 0.03 + (0.35 + 0.65 * long) * volume
     top = 0.06 - plan.crown + volume
     cap = ellipse(view.head_x, view.y, width, top)
     end = -0.02 + 0.30 * ramp(face.hair_length, 0.0, 0.4) + 2.3 * ramp(face.hair_length, 0.4, 1.0)
     side = jnp.abs(view.head_x)
     swell = 0.14 * long * ramp(view.y, 0.1, 1.3) * (0.4 + face.hair_volume)
-    fall = jnp.maximum(side - width - swell, view.y - end + 0.25 * side * side)
+    tuck = 0.10 * (1.0 - long) * ramp(view.y, -0.2, 0.3)
+    fall = jnp.maximum(side - width - swell + tuck, view.y - end + 0.25 * side * side)
     distance = jnp.where(view.y < 0.0, cap, fall)
     curls = face.hair_curl * (0.03 + 0.10 * face.hair_volume) * (0.4 + 0.6 * long)
-    distance = distance + curls * view.wave
+    distance = distance + 1.4 * curls * view.wave
 
     lit = -0.75 * face.light[0] * view.head_x / width + 0.55 * (0.35 + 0.65 * face.light[1]) * (
         view.y / top
     )
     shade = (0.25 + 0.45 * face.light_strength) * lit + 0.18 * ramp(view.y, 0.0, 1.4)
-    strands = jnp.sin(26.0 * view.head_x * (1.0 - 0.3 * view.y) + 6.0 * face.parting)
-    texture = 0.5 * (1.0 - face.hair_curl) * strands + 1.3 * face.hair_curl * view.wave
+    texture = 0.6 * (1.0 - face.hair_curl) * view.strands + 1.2 * face.hair_curl * view.wave
     shine = bump(jnp.sqrt(view.head_x**2 + (view.y + 0.1) ** 2) - 1.12, 0.30)
     shine = shine * (1.0 - 0.6 * face.hair_curl) * ramp(view.y, -0.1, -0.8)
     tone = 1.0 - shade + 0.16 * texture + 0.30 * shine

@@ -78,9 +78,9 @@ def nose_middle(face: FaceAttributes, view: View, nose_y: jax.Array) -> jax.Arra
 
 def skin_planes(plan: Plan, shade: jax.Array) -> jax.Array:
     """Skin under light, Float[3, H, W]; shadows are warmer than what they fall on."""
-    darker = jnp.asarray([0.60, 0.76, 0.82])[:, None, None] * jnp.maximum(shade, 0.0)
+    darker = jnp.asarray([0.48, 0.72, 0.82])[:, None, None] * jnp.maximum(shade, 0.0)
     # Light adds the same to every skin; dark skin shows it as sheen.
-    sheen = jnp.asarray([0.26, 0.24, 0.22])[:, None, None] * jnp.maximum(-shade, 0.0)
+    sheen = jnp.asarray([0.34, 0.30, 0.26])[:, None, None] * jnp.maximum(-shade, 0.0)
     return plan.skin[:, None, None] * (1.0 - darker) + sheen
 
 
