@@ -12,6 +12,7 @@ from qdgs_jax.domains.faces_drawing.attributes import (
     Identity,
     label_faces,
 )
+from qdgs_jax.domains.faces_drawing.captions import caption_bank, captions
 from qdgs_jax.domains.faces_drawing.drawing import draw
 from qdgs_jax.domains.faces_drawing.population import (
     POPULATIONS,
@@ -33,6 +34,8 @@ __all__ = [
     "FaceLabels",
     "Identity",
     "Population",
+    "caption_bank",
+    "captions",
     "draw",
     "label_faces",
     "sample_identities",

@@ -95,6 +95,8 @@ def make_plan(face: FaceAttributes) -> Plan:
     # Monk's swatches are of skin at rest in grey light: blood makes faces a little warmer.
     skin = along(MONK, (who.skin - 1.0) / 9.0) * jnp.asarray([1.0, 0.95, 0.92])
     dark = ramp(who.skin, 6.5, 9.5)
+    # The last two swatches are nearly black: in daylight faces of these tones are deep brown.
+    skin = skin + dark * jnp.asarray([0.085, 0.050, 0.032])
     flush = jnp.asarray([0.80, 0.36, 0.34]) * (0.42 + 0.58 * skin.mean())
     rouge = jnp.asarray([0.74, 0.16, 0.24])
     lips = mix(mix(skin, flush, 0.42 + 0.25 * dark), rouge, (0.15 + 0.6 * face.make_up) * feminine)

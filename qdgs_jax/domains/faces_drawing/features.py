@@ -62,7 +62,7 @@ def draw_brows(canvas: jax.Array, face: FaceAttributes, plan: Plan, view: View) 
     t = (jnp.abs(view.x) - plan.eye_x - 0.01) / 0.33
     middle = -0.34 - 0.04 * g["brow_height"] + 0.04 * plan.masculine - 0.03 * plan.feminine
     arch = 0.06 + 0.025 * g["brow_arch"] + 0.035 * plan.feminine - 0.02 * plan.masculine
-    curve = middle + arch * jnp.where(t > 0.1, 1.0, 0.35) * (t - 0.1) ** 2
+    curve = middle + arch * jnp.where(t > 0.15, 1.0, 0.55) * (t - 0.15) ** 2
     thick = 0.036 + 0.012 * g["brow_thickness"] + 0.024 * plan.masculine - 0.008 * plan.feminine
     thick = thick * (1.0 - 0.35 * jnp.clip(t, -1.0, 1.0))
     brow = edge(jnp.maximum(jnp.abs(view.y - curve) - thick, (jnp.abs(t) - 1.0) * 0.33), view.pixel)
@@ -95,7 +95,7 @@ def draw_mouth(canvas: jax.Array, face: FaceAttributes, plan: Plan, view: View) 
     width = 0.35 * (1.0 + 0.10 * g["mouth_width"] + 0.20 * face.smile)
     t = x / width
     q = 1.0 - t * t
-    line = plan.mouth_y + 0.035 * face.smile - (0.12 * face.smile - 0.02) * t * t
+    line = plan.mouth_y + 0.035 * face.smile - (0.12 * face.smile + 0.012) * t * t
     full = 1.0 + 0.28 * g["lip_fullness"] + 0.15 * plan.feminine - 0.15 * plan.masculine
     full = full * (1.0 - 0.22 * plan.aged)
     upper = 0.085 * full * q - 0.022 * bump(t, 0.30)

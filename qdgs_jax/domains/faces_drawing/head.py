@@ -62,7 +62,7 @@ def _shade(
     facing = (nx * lx + ny * ly + nz * lz) / jnp.sqrt(lx * lx + ly * ly + lz * lz)
     facing = facing / jnp.sqrt(nx * nx + ny * ny + nz * nz)
     socket = spot(side - plan.eye_x, view.y + 0.08, 0.40, 0.26)
-    return (0.25 + 0.75 * face.light_strength) * (0.86 - facing) + 0.07 * socket
+    return (0.25 + 0.75 * face.light_strength) * (0.83 - facing) + 0.07 * socket
 
 
 def nose_bottom(face: FaceAttributes, plan: Plan) -> jax.Array:
@@ -80,7 +80,7 @@ def skin_planes(plan: Plan, shade: jax.Array) -> jax.Array:
     """Skin under light, Float[3, H, W]; shadows are warmer than what they fall on."""
     darker = jnp.asarray([0.48, 0.72, 0.82])[:, None, None] * jnp.maximum(shade, 0.0)
     # Light adds the same to every skin; dark skin shows it as sheen.
-    sheen = jnp.asarray([0.34, 0.30, 0.26])[:, None, None] * jnp.maximum(-shade, 0.0)
+    sheen = jnp.asarray([0.42, 0.36, 0.31])[:, None, None] * jnp.maximum(-shade, 0.0)
     return plan.skin[:, None, None] * (1.0 - darker) + sheen
 
 

@@ -10,6 +10,7 @@ groups, where no label would be right.
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -59,6 +60,7 @@ POPULATIONS = {
         glasses=0.5,
     ),
 }
+_COLUMNS = 31  # random numbers of a picture
 _SKIN_RANGES = ((1.0, 3.9), (4.8, 6.1), (7.0, 10.0))
 _AGE_RANGES = ((18.0, 34.0), (46.0, 78.0))
 _GENDER_RANGES = ((-1.0, -0.55), (-0.15, 0.15), (0.55, 1.0))
@@ -76,51 +78,52 @@ def _groups(key: jax.Array, count: int, shares: tuple[float, ...]) -> jax.Array:
     return jax.random.choice(key, len(shares), (count,), p=jnp.asarray(shares))
 
 
+@functools.partial(jax.jit, static_argnames="population")
 def _style(key: jax.Array, population: Population, who: Identity) -> FaceAttributes:
     """A picture of each of the people: hair, expression, light, surroundings and pose."""
-    count = who.skin.shape[0]
+    # One table of numbers, a column each: a key for each would take seconds to compile.
+    columns = iter(jax.random.uniform(key, (_COLUMNS, who.skin.shape[0])))
 
-    def uniform(
-        name: str, low: float = 0.0, high: float = 1.0, width: int | None = None
-    ) -> jax.Array:
-        shape = (count,) if width is None else (count, width)
-        return jax.random.uniform(keys.stream(key, name), shape, minval=low, maxval=high)
+    def uniform(low: float = 0.0, high: float = 1.0, width: int | None = None) -> jax.Array:
+        taken = [low + (high - low) * next(columns) for _ in range(width or 1)]
+        return taken[0] if width is None else jnp.stack(taken, axis=-1)
 
     gender = jnp.clip(jnp.round(1.5 * who.gender + 1.0), 0, 2).astype(jnp.int32)
-    long = uniform("is long") < jnp.asarray(population.long_hair)[gender]
-    length = uniform("length")
+    long = uniform() < jnp.asarray(population.long_hair)[gender]
+    length = uniform()
     feminine = jnp.clip(0.5 + 0.5 * who.gender, 0.0, 1.0)
-    beard = jnp.where(uniform("has a beard") < 0.65, uniform("beard", 0.15, 1.0), 0.0)
-    grey = uniform("backdrop", 0.25, 0.95)[:, None]
-    tint = uniform("tint", -0.16, 0.16, 3)
+    beard = jnp.where(uniform() < 0.65, uniform(0.15, 1.0), 0.0)
+    grey = uniform(0.25, 0.95)[:, None]
+    tint = uniform(-0.16, 0.16, 3)
     top = jnp.clip(grey + tint, 0.0, 1.0)
-    bottom = jnp.clip(top + uniform("floor", -0.22, 0.12)[:, None], 0.0, 1.0)
-    clothes = uniform("cloth", 0.1, 0.85)[:, None] + uniform("dye", -0.2, 0.2, 3)
+    bottom = jnp.clip(top + uniform(-0.22, 0.12)[:, None], 0.0, 1.0)
+    clothes = uniform(0.1, 0.85)[:, None] + uniform(-0.2, 0.2, 3)
     return FaceAttributes(
         identity=who,
         hair_length=jnp.where(long, 0.62 + 0.38 * length, 0.02 + 0.34 * length),
-        hair_volume=uniform("volume"),
-        hair_curl=uniform("curl") ** 2,
-        fringe=uniform("fringe") ** 1.5,
-        parting=uniform("parting", -1.0, 1.0),
+        hair_volume=uniform(),
+        hair_curl=uniform() ** 2,
+        fringe=uniform() ** 1.5,
+        parting=uniform(-1.0, 1.0),
         beard=jnp.where(who.gender < 0.0, beard, 0.0),
-        make_up=uniform("make-up") * feminine,
-        glasses=(uniform("glasses") < population.glasses).astype(jnp.float32),
-        frame_shape=uniform("frame"),
-        smile=uniform("smile"),
-        gaze=uniform("gaze", -0.6, 0.6),
-        light=jnp.stack([uniform("light across", -1.0, 1.0), uniform("light above")], axis=-1),
-        light_strength=uniform("strength"),
-        light_warmth=uniform("warmth", -1.0, 1.0),
+        make_up=uniform() * feminine,
+        glasses=(uniform() < population.glasses).astype(jnp.float32),
+        frame_shape=uniform(),
+        smile=uniform(0.1),
+        gaze=uniform(-0.6, 0.6),
+        light=jnp.stack([uniform(-1.0, 1.0), uniform()], axis=-1),
+        light_strength=uniform(),
+        light_warmth=uniform(-1.0, 1.0),
         background=jnp.stack([top, bottom], axis=1),
         clothes=jnp.clip(clothes, 0.0, 1.0),
-        shift=uniform("shift", -0.008, 0.008, 2),
-        rotation=uniform("rotation", -0.04, 0.04),
-        scale=uniform("scale", 0.97, 1.03),
-        yaw=uniform("yaw", -0.28, 0.28),
+        shift=uniform(-0.008, 0.008, 2),
+        rotation=uniform(-0.04, 0.04),
+        scale=uniform(0.97, 1.03),
+        yaw=uniform(-0.28, 0.28),
     )
 
 
+@functools.partial(jax.jit, static_argnames=("count", "population"))
 def _identities(key: jax.Array, count: int, population: Population) -> Identity:
     skin_key, tone_key, age_key, year_key, gender_key, cue_key, body_key, hair_key, eye_key = (
         jax.random.split(key, 9)
