@@ -15,7 +15,6 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from qdgs_jax import keys
 from qdgs_jax.domains.faces_drawing.attributes import (
     GEOMETRY,
     FaceAttributes,
