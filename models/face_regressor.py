@@ -32,7 +32,7 @@ class FaceRegressorConfig:
     """
 
     image_size: int = 64
-    channels: tuple[int, int, int] = (24, 48, 64)
+    channels: tuple[int, int, int] = (32, 64, 96)
     hidden: int = 96
 
     def __post_init__(self) -> None:
@@ -42,7 +42,7 @@ class FaceRegressorConfig:
         if len(self.channels) != 3 or min(*self.channels, self.hidden) < 1:
             raise ValueError(
                 f"channels {self.channels} and hidden {self.hidden}: give three widths and one, "
-                "all positive, e.g. (24, 48, 64) and 96."
+                "all positive, e.g. (32, 64, 96) and 96."
             )
 
     @classmethod
@@ -91,7 +91,7 @@ class FaceRegressor(nnx.Module):
     def __init__(self, cfg: FaceRegressorConfig, *, rngs: nnx.Rngs):
         widths = (12, *cfg.channels)
         for number in range(3):
-            conv = nnx.Conv(widths[number], widths[number + 1], (3, 3), rngs=rngs)
+            conv = nnx.Conv(widths[number], widths[number + 1], (3, 3), strides=2, rngs=rngs)
             setattr(self, f"conv{number}", conv)
         features = cfg.channels[-1] * (cfg.image_size // 16) ** 2
         self.hidden = nnx.Linear(features, cfg.hidden, rngs=rngs)
@@ -105,7 +105,7 @@ class FaceRegressor(nnx.Module):
         x = images.reshape(batch, half, 2, half, 2, 3).transpose(0, 1, 3, 2, 4, 5)
         x = x.reshape(batch, half, half, 12)
         for number in range(3):
-            x = nnx.relu(nnx.max_pool(getattr(self, f"conv{number}")(x), (2, 2), (2, 2)))
+            x = nnx.relu(getattr(self, f"conv{number}")(x))
         x = self.head(nnx.relu(self.hidden(x.reshape(batch, -1))))
         mean, log_variance = jnp.split(x, 2, axis=-1)
         return Traits(mean, jnp.clip(log_variance, -8.0, 2.0))

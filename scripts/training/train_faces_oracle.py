@@ -3,8 +3,8 @@
     python scripts/training/train_faces_oracle.py --output runs/faces-oracle
 
 Drawings are balanced over groups and made inside the training step, so that none is seen twice; in
-half of them skin, age, gender cues and hair are uniform over their whole ranges, so that the network
-also knows what lies between groups. They are shifted, blurred, brightened and made noisy, because
+half of them skin, age, gender cues and hair are uniform over their ranges, so that the network also
+knows what lies between groups. They are shifted, blurred, brightened and made noisy, because
 generated pictures are. Accuracies are printed for held-out drawings of the balanced population,
 plain and spoilt. Cost and scores: see the model card that the script writes.
 """
