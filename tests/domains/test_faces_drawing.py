@@ -15,6 +15,7 @@ from qdgs_jax.domains.faces_drawing import (
     GEOMETRY,
     GLASSES,
     HAIR,
+    NUMBERS,
     SKIN,
     FaceAttributes,
     FaceLabels,
@@ -22,6 +23,7 @@ from qdgs_jax.domains.faces_drawing import (
     caption_bank,
     captions,
     draw,
+    faces_from_numbers,
     label_faces,
     sample_identities,
     sample_population,
@@ -205,6 +207,17 @@ def test_the_ffhq_population_leans_as_ffhq_does(populations):
     assert gender[0] == pytest.approx(gender[2], abs=0.012)
 
 
+def test_faces_are_a_function_of_their_numbers():
+    numbers = np.full((3, NUMBERS), 0.5, np.float32)
+    numbers[1:, 0] = 0.95  # which skin: beyond light and mixed
+    numbers[2, -1] = 0.9  # the last is a matter of pose
+    faces = faces_from_numbers(jnp.asarray(numbers))
+    np.testing.assert_array_equal(label_faces(faces).skin, [0, 2, 2])
+    same = jax.tree.map(lambda v: np.array_equal(v[1], v[2]), faces)
+    assert all(same.identity)
+    assert not same.yaw
+
+
 def test_the_balanced_population_is_uniform_over_all_groups(populations):
     _, labels = populations["balanced"]
     shape = (len(SKIN), len(AGE), len(GENDER), len(HAIR), len(GLASSES))
@@ -280,5 +293,7 @@ def test_unknown_names_are_refused_by_name():
     with pytest.raises(ValueError, match=r"'ffqh'.*ffhq, balanced"):
         sample_population(jax.random.key(0), 3, "ffqh")
     labels = label_faces(mean_faces(1))
+    with pytest.raises(ValueError, match=r"\(3, 2\).*57"):
+        faces_from_numbers(jnp.zeros((3, 2)))
     with pytest.raises(ValueError, match=r"'test'.*'training', 'held out'"):
         captions(labels, jax.random.key(0), "test")

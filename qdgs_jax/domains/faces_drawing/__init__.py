@@ -15,8 +15,10 @@ from qdgs_jax.domains.faces_drawing.attributes import (
 from qdgs_jax.domains.faces_drawing.captions import caption_bank, captions
 from qdgs_jax.domains.faces_drawing.drawing import draw
 from qdgs_jax.domains.faces_drawing.population import (
+    NUMBERS,
     POPULATIONS,
     Population,
+    faces_from_numbers,
     sample_identities,
     sample_population,
     vary,
@@ -28,6 +30,7 @@ __all__ = [
     "GEOMETRY",
     "GLASSES",
     "HAIR",
+    "NUMBERS",
     "POPULATIONS",
     "SKIN",
     "FaceAttributes",
@@ -37,6 +40,7 @@ __all__ = [
     "caption_bank",
     "captions",
     "draw",
+    "faces_from_numbers",
     "label_faces",
     "sample_identities",
     "sample_population",

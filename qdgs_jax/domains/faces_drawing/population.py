@@ -59,29 +59,37 @@ POPULATIONS = {
         glasses=0.5,
     ),
 }
-_COLUMNS = 31  # random numbers of a picture
+_WHO = 8 + len(GEOMETRY)  # numbers that make a person
+_HOW = 31  # and that make a picture of one
+NUMBERS = _WHO + _HOW
 _SKIN_RANGES = ((1.0, 3.9), (4.8, 6.1), (7.0, 10.0))
 _AGE_RANGES = ((18.0, 34.0), (46.0, 78.0))
 _GENDER_RANGES = ((-1.0, -0.55), (-0.15, 0.15), (0.55, 1.0))
 
 
-def _within(key: jax.Array, group: jax.Array, ranges: tuple[tuple[float, float], ...]) -> jax.Array:
-    """Uniform in the range of each group, Int[N] to Float[N]."""
+def _within(
+    which: jax.Array,
+    where: jax.Array,
+    shares: tuple[float, ...],
+    ranges: tuple[tuple[float, float], ...],
+) -> jax.Array:
+    """Values of groups that have the given shares, uniform in each group's range, Float[N].
+
+    Args:
+        which: Float[N] in [0, 1], picks the group.
+        where: Float[N] in [0, 1], picks the place in its range.
+        shares: of the groups.
+        ranges: of the groups.
+    """
+    group = jnp.searchsorted(jnp.cumsum(jnp.asarray(shares))[:-1], which, side="right")
     low, high = jnp.asarray(ranges).T
-    share = jax.random.uniform(key, group.shape)
-    return low[group] + share * (high - low)[group]
-
-
-def _groups(key: jax.Array, count: int, shares: tuple[float, ...]) -> jax.Array:
-    """Groups Int[count], drawn with the given shares."""
-    return jax.random.choice(key, len(shares), (count,), p=jnp.asarray(shares))
+    return low[group] + where * (high - low)[group]
 
 
 @functools.partial(jax.jit, static_argnames="population")
-def _style(key: jax.Array, population: Population, who: Identity) -> FaceAttributes:
-    """A picture of each of the people: hair, expression, light, surroundings and pose."""
-    # One table of numbers, a column each: a key for each would take seconds to compile.
-    columns = iter(jax.random.uniform(key, (_COLUMNS, who.skin.shape[0])))
+def _picture(numbers: jax.Array, population: Population, who: Identity) -> FaceAttributes:
+    """Pictures of people, from numbers Float[N, _HOW] in [0, 1]: hair, expression, light, pose."""
+    columns = iter(numbers.T)
 
     def uniform(low: float = 0.0, high: float = 1.0, width: int | None = None) -> jax.Array:
         taken = [low + (high - low) * next(columns) for _ in range(width or 1)]
@@ -122,19 +130,19 @@ def _style(key: jax.Array, population: Population, who: Identity) -> FaceAttribu
     )
 
 
-@functools.partial(jax.jit, static_argnames=("count", "population"))
-def _identities(key: jax.Array, count: int, population: Population) -> Identity:
-    skin_key, tone_key, age_key, year_key, gender_key, cue_key, body_key, hair_key, eye_key = (
-        jax.random.split(key, 9)
-    )
-    skin = _within(tone_key, _groups(skin_key, count, population.skin), _SKIN_RANGES)
-    age = _within(year_key, _groups(age_key, count, population.age), _AGE_RANGES)
-    gender = _within(cue_key, _groups(gender_key, count, population.gender), _GENDER_RANGES)
-    geometry = jnp.clip(0.5 * jax.random.normal(body_key, (count, len(GEOMETRY))), -1.0, 1.0)
+@functools.partial(jax.jit, static_argnames="population")
+def _people(numbers: jax.Array, population: Population) -> Identity:
+    """People, from numbers Float[N, _WHO] in [0, 1]."""
+    columns = numbers.T
+    skin = _within(columns[0], columns[1], population.skin, _SKIN_RANGES)
+    age = _within(columns[2], columns[3], population.age, _AGE_RANGES)
+    gender = _within(columns[4], columns[5], population.gender, _GENDER_RANGES)
+    spread = jax.scipy.special.ndtri(jnp.clip(numbers[:, 8:], 0.01, 0.99))
+    geometry = jnp.clip(0.5 * spread, -1.0, 1.0)
     # Fair hair and eyes become rare as skin gets darker; dark ones go with every skin.
     fair = jnp.clip((7.0 - skin) / 3.5, 0.15, 1.0)
-    hair = jax.random.uniform(hair_key, (count,)) ** 1.2 * fair
-    eyes = jax.random.uniform(eye_key, (count,)) * fair
+    hair = columns[6] ** 1.2 * fair
+    eyes = columns[7] * fair
     return Identity(geometry, skin, age, gender, hair, eyes)
 
 
@@ -151,7 +159,7 @@ def find_population(name: str) -> Population:
 
 def sample_identities(key: jax.Array, n: int, population: str = "balanced") -> Identity:
     """Draw `n` people of a population."""
-    return _identities(key, n, find_population(population))
+    return _people(jax.random.uniform(key, (n, _WHO)), find_population(population))
 
 
 def vary(
@@ -159,7 +167,24 @@ def vary(
 ) -> FaceAttributes:
     """Draw `n` pictures of each person: attributes of len(identity) * n faces, person by person."""
     repeated = jax.tree.map(lambda values: jnp.repeat(values, n, axis=0), identity)
-    return _style(key, find_population(population), repeated)
+    numbers = jax.random.uniform(key, (repeated.skin.shape[0], _HOW))
+    return _picture(numbers, find_population(population), repeated)
+
+
+def faces_from_numbers(numbers: jax.Array, population: str = "ffhq") -> FaceAttributes:
+    """Faces as a fixed function of numbers.
+
+    Args:
+        numbers: Float[N, NUMBERS]; uniform in [0, 1], they give faces of the population.
+        population: a name in `POPULATIONS`.
+
+    Raises:
+        ValueError: no population has this name, or the numbers have another shape.
+    """
+    if numbers.ndim != 2 or numbers.shape[1] != NUMBERS:
+        raise ValueError(f"numbers has shape {numbers.shape}: pass [count, {NUMBERS}].")
+    group = find_population(population)
+    return _picture(numbers[:, _WHO:], group, _people(numbers[:, :_WHO], group))
 
 
 def sample_population(
@@ -178,7 +203,6 @@ def sample_population(
     Raises:
         ValueError: no population has this name.
     """
-    who_key, style_key = jax.random.split(key)
-    identity = sample_identities(who_key, n, population)
-    attributes = vary(style_key, identity, 1, population)
+    # One table of numbers, a column each: a key for each would take seconds to compile.
+    attributes = faces_from_numbers(jax.random.uniform(key, (n, NUMBERS)), population)
     return attributes, label_faces(attributes)
