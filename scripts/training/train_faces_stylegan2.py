@@ -240,12 +240,12 @@ def finish(
 def make_card(args: argparse.Namespace, wall: float) -> str:
     """The model card beside the weights."""
     if args.distill:
-        how = """- Route: distillation. Attributes are a fixed function of z, and the networks learnt
-  by regression to draw them: this is not a generative model that learnt its distribution from
+        how = """- Route: distillation. Attributes are a fixed function of z, and the networks
+  learnt by regression to draw them: this is not a generative model that learnt its distribution from
   pictures. Its bias is the population's, built in."""
     else:
-        how = """- Route: adversarial (non-saturating, R1, path length, average of weights); its bias
-  is learnt from the pictures."""
+        how = """- Route: adversarial (non-saturating, R1, path length, average of weights); its
+  bias is learnt from the pictures."""
     return f"""# Faces StyleGAN2
 
 Architecture: StyleGAN2 (`qdgs_jax.models.stylegan2`), 64 x 64, channels {CONFIG.channels}.
