@@ -241,7 +241,7 @@ def make_card(args: argparse.Namespace, wall: float) -> str:
     """The model card beside the weights."""
     if args.distill:
         how = """- Route: distillation. Attributes are a fixed function of z, and the networks
-  learnt by regression to draw them: this is not a generative model that learnt its distribution from
+  learnt by regression to draw them: no generative model that learnt its distribution from
   pictures. Its bias is the population's, built in."""
     else:
         how = """- Route: adversarial (non-saturating, R1, path length, average of weights); its
