@@ -99,7 +99,7 @@ def _draw_chunk(faces: FaceAttributes, size: int) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnames=("size", "chunk"))
-def draw(attributes: FaceAttributes, size: int = 64, chunk: int = 16) -> jax.Array:
+def draw(attributes: FaceAttributes, size: int = 64, chunk: int = 4) -> jax.Array:
     """Draw faces in FFHQ's alignment.
 
     Args:
