@@ -5,7 +5,13 @@ from types import SimpleNamespace
 import jax.numpy as jnp
 
 SETTINGS = SimpleNamespace(
-    emitters=3, branches=3, sigma0=0.5, step_size=0.2, restart=7, normalization="unit"
+    emitters=3,
+    branches=3,
+    sigma0=0.5,
+    step_size=0.2,
+    restart=7,
+    normalization="unit",
+    bounds=None,
 )
 
 

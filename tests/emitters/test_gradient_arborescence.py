@@ -296,7 +296,7 @@ def test_an_emitter_whose_scores_are_not_finite_recovers():
     ("settings", "message"),
     [
         ({"num_emitters": 0}, "num_emitters is 0"),
-        ({"branches": 0}, "batch is 0"),
+        ({"branches": 0}, "branches is 0"),
         ({"sigma0": 0.0}, "sigma0 is 0.0"),
         ({"num_measures": -1}, "num_measures is -1"),
         ({"ranking": "best"}, "'best'.*'2imp'"),
