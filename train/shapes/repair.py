@@ -267,7 +267,7 @@ def _repair(
     )
     images, labels = jax.device_put((data.images, data.labels))
     # The same orders for every data set, so that they can be compared in pairs.
-    orders = jax.random.clone(model_keys.repair)
+    orders: jax.Array = jax.random.clone(model_keys.repair)  # type: ignore[no-untyped-call]
 
     def repair(models: slice) -> Params:
         start = jax.tree.map(lambda value: value[models], params)
