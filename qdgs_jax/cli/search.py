@@ -178,9 +178,9 @@ def _begin(
 
 def _configured(source: Path, evaluations: int | None) -> RunConfig:
     """Read a run file, with another budget if one is given."""
-    from qdgs_jax.runs.config import load_run
+    from qdgs_jax.runs.config import read_run_file
 
-    config = load_run(source)
+    config = read_run_file(source)
     if evaluations is not None:
         search = config.search.model_copy(update={"evaluations": evaluations})
         config = config.model_copy(update={"search": search})

@@ -21,7 +21,7 @@ def load_domain(config: RunSettings) -> Domain:
     if not hasattr(config, "domain"):
         raise ValueError(
             f"config is a {type(config).__name__}: give the RunConfig of a run file, "
-            "qdgs_jax.runs.config.load_run(file), or take the domain of a finished run, "
+            "qdgs_jax.runs.config.read_run_file(file), or take the domain of a finished run, "
             "qdgs_jax.load_run(folder).domain."
         )
     # Imported when it is called: run files are checked without JAX, by modules of this package.

@@ -140,11 +140,11 @@ def parse_run(text: str, source: str = "run file") -> RunConfig:
         raise ConfigError("\n".join(f"{source}: {line}" for line in lines)) from None
 
 
-def load_run(path: str | os.PathLike[str]) -> RunConfig:
+def read_run_file(path: str | os.PathLike[str]) -> RunConfig:
     """Read a run file.
 
     Folders named in it are relative to the file; they come back absolute, so that the run can be
-    used from anywhere. `dump_run` makes them relative again.
+    used from anywhere. `write_run_file` makes them relative again.
 
     Raises:
         ConfigError: the file does not exist, is not text, or is not a valid run.
@@ -182,7 +182,7 @@ def resolve_folders(config: RunConfig, base: Path) -> RunConfig:
     return config.model_copy(update={"domain": config.domain.model_copy(update=found)})
 
 
-def dump_run(config: RunConfig, path: str | os.PathLike[str]) -> None:
+def write_run_file(config: RunConfig, path: str | os.PathLike[str]) -> None:
     """Write the resolved run file, every field spelled out; it appears by atomic rename.
 
     Folders of weights become relative to the file where they share a folder below the root with

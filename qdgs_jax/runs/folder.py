@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import filelock
 
 from qdgs_jax.files import sweep, write_atomically
-from qdgs_jax.runs.config import RunConfig, dump_run, load_run
+from qdgs_jax.runs.config import RunConfig, read_run_file, write_run_file
 from qdgs_jax.runs.tables import BASELINE
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class RunFolder:
         """
         self.check_free()
         self.path.mkdir(parents=True, exist_ok=True)
-        dump_run(config, self.run_file)
+        write_run_file(config, self.run_file)
 
     def config(self) -> RunConfig:
         """Read the run's file.
@@ -150,7 +150,7 @@ class RunFolder:
         """
         if not self.exists:
             raise RunFolderError(f"{self.path} holds no run: begin one with `qdgs search`.")
-        return load_run(self.run_file)
+        return read_run_file(self.run_file)
 
     def check_finished(self) -> None:
         """Refuse a folder whose search has not spent its budget.

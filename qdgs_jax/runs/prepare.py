@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from qdgs_jax.runs.config import (
     RunConfig,
     baseline_of,
-    dump_run,
     parse_run,
     resolve_folders,
     run_to_toml,
+    write_run_file,
 )
 from qdgs_jax.runs.driver import SearchTask
 from qdgs_jax.runs.folder import RunFolder, RunFolderError
@@ -104,7 +104,7 @@ def take_up_run(
             each.create(part)
         elif each.config() != part:
             with each.lock():
-                dump_run(part, each.run_file)
+                write_run_file(part, each.run_file)
     return [
         (each, part)
         for each, part in parts

@@ -10,11 +10,11 @@ from run_text import RUN
 
 from qdgs_jax.runs.config import (
     ConfigError,
-    dump_run,
-    load_run,
     parse_run,
+    read_run_file,
     resolve_folders,
     run_to_toml,
+    write_run_file,
 )
 from qdgs_jax.runs.experiment_tables import EXPERIMENT_TABLES
 
@@ -37,8 +37,8 @@ def test_the_packaged_run_files_are_valid_and_survive_a_round_trip(name, tmp_pat
     for folder in ("ffhq-256", "vit-b-32"):
         (tmp_path / "weights" / folder).mkdir(parents=True)
     config = resolve_folders(config, tmp_path)
-    dump_run(config, tmp_path / "run.toml")
-    assert load_run(tmp_path / "run.toml") == config
+    write_run_file(config, tmp_path / "run.toml")
+    assert read_run_file(tmp_path / "run.toml") == config
 
 
 def test_the_faces_run_is_the_papers():
@@ -335,21 +335,21 @@ def test_text_that_is_no_toml_is_refused_with_its_line():
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"none\.toml: no such run file; `qdgs init shapes"):
-        load_run(tmp_path / "none.toml")
+        read_run_file(tmp_path / "none.toml")
     with pytest.raises(ConfigError, match="is a folder"):
-        load_run(tmp_path)
+        read_run_file(tmp_path)
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="not a text file"):
-        load_run(tmp_path / "bytes.toml")
+        read_run_file(tmp_path / "bytes.toml")
 
 
 def test_folders_are_relative_to_the_run_file_and_must_exist(tmp_path):
     file = tmp_path / "my.toml"
     file.write_text(RUN.replace("embedded:shapes-vae", "weights/vae"))
     with pytest.raises(ConfigError, match=r'domain\.generator = "weights/vae": no folder'):
-        load_run(file)
+        read_run_file(file)
     (tmp_path / "weights" / "vae").mkdir(parents=True)
-    assert load_run(file).domain.generator == str(tmp_path / "weights" / "vae")
+    assert read_run_file(file).domain.generator == str(tmp_path / "weights" / "vae")
 
 
 def test_a_run_folder_finds_its_weights_after_both_were_moved(tmp_path):
@@ -357,9 +357,9 @@ def test_a_run_folder_finds_its_weights_after_both_were_moved(tmp_path):
     (old / "weights" / "vae").mkdir(parents=True)
     (old / "runs" / "one").mkdir(parents=True)
     (old / "my.toml").write_text(RUN.replace("embedded:shapes-vae", "weights/vae"))
-    dump_run(load_run(old / "my.toml"), old / "runs" / "one" / "run.toml")
+    write_run_file(read_run_file(old / "my.toml"), old / "runs" / "one" / "run.toml")
     old.rename(new)
-    moved = load_run(new / "runs" / "one" / "run.toml")
+    moved = read_run_file(new / "runs" / "one" / "run.toml")
     assert moved.domain.generator == str(new / "weights" / "vae")
     assert moved.domain.clip == "embedded:shapes-clip"
 
@@ -367,7 +367,7 @@ def test_a_run_folder_finds_its_weights_after_both_were_moved(tmp_path):
 def test_a_byte_order_mark_is_no_part_of_a_run_file(tmp_path):
     file = tmp_path / "my.toml"
     file.write_text(RUN, encoding="utf-8-sig")
-    assert load_run(file) == parse_run(RUN)
+    assert read_run_file(file) == parse_run(RUN)
 
 
 def test_importing_the_configuration_does_not_import_jax():
