@@ -139,6 +139,8 @@ def show_balance(balance: Balance, title: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from qdgs_jax.datasets.balance import CURE
+
     table = Table(title=Text(title), title_justify="left")
     for name in ("class", "bin"):
         table.add_column(name)
@@ -152,7 +154,7 @@ def show_balance(balance: Balance, title: str) -> None:
     console().print(table)
     say(f"{balance.got} of {balance.asked} images; smallest to largest group {balance.ratio:.2f}")
     if balance.short:
-        say(f"{len(balance.short)} of {len(balance.groups)} groups are short", "yellow")
+        say(f"{len(balance.short)} of {len(balance.groups)} groups are short: {CURE}", "yellow")
 
 
 @contextlib.contextmanager

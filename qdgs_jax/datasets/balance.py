@@ -13,6 +13,7 @@ from qdgs_jax.datasets.labels import LabelRule, prompt_text
 from qdgs_jax.datasets.selection import Labelled, bin_positions
 from qdgs_jax.runs.config import RunConfig
 
+CURE = "search longer, ask for fewer images, or give a smaller margin"  # of short groups
 TOUCHING = 1e-9  # of a range: bins and classes that overlap by less only share an edge
 
 
@@ -83,8 +84,7 @@ class Balance:
         if self.short:
             named = "; ".join(f"{g.label}, {g.bin}: {g.got} of {g.asked}" for g in self.short)
             raise UnbalancedError(
-                f"{len(self.short)} of {len(self.groups)} groups are short ({named}): search "
-                "longer, ask for fewer images or give a smaller margin."
+                f"{len(self.short)} of {len(self.groups)} groups are short ({named}): {CURE}."
             )
 
     def to_dict(self) -> dict[str, Any]:

@@ -216,7 +216,8 @@ def _check_classes(names: Sequence[str], place: Path) -> None:
         raise ExperimentError(
             "[repair] needs a data set whose classes are triangle and square in this order, but "
             f"those of {place} are {', '.join(map(repr, names))}: let the label be a measure whose "
-            "positive prompt says triangle and whose negative one says square."
+            "positive prompt says triangle and whose negative one says square. A classifier of any "
+            "classes is trained by `qdgs train` with the folder of a data set."
         )
 
 

@@ -42,13 +42,16 @@ def filled_places(arm: Arm, measures: Sequence[MeasureAxis], pair: tuple[int, in
     """How much of a heat map is filled, in a sentence; it counts the map's own cells."""
     grid = best_per_cell(arm, measures, pair)
     filled = int(np.isfinite(grid).sum())
-    if len(measures) == 2:
+    if len(measures) == 2 and arm.occupied is None:
         return f"{filled:,} of {grid.size:,} cells hold an elite."
     names = " and ".join(measures[i].name for i in pair)
-    cells = math.prod(m.cells for m in measures)
+    elites, cells = arm.occupied or (
+        len(arm.elites.cells),
+        math.prod(m.cells for m in measures),
+    )
     return (
         f"{filled:,} of {grid.size:,} cells over {names} hold an elite; the archive has "
-        f"{len(arm.elites.cells):,} elites in {cells:,} cells over {len(measures)} measures."
+        f"{elites:,} elites in {cells:,} cells over {len(measures)} measures."
     )
 
 

@@ -60,9 +60,11 @@ def _arm(name: str, folder: RunFolder, root: Path) -> Arm:
     rows = folder.read_metrics()
     generated = (folder.data / MANIFEST).is_file()
     manifest = read_manifest(folder.data) if generated else None
+    elites, cells = folder.elites(), folder.config().archive.cvt_cells
     return Arm(
         name=name,
-        elites=laid_out(folder.elites(), folder.config()),
+        elites=laid_out(elites, folder.config()),
+        occupied=None if cells is None else (len(elites), cells),
         evaluations=np.array([row["evaluations"] for row in rows]),
         qd_scores=np.array([row["qd_score"] for row in rows]),
         coverages=np.array([row["coverage"] for row in rows]),

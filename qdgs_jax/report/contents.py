@@ -40,7 +40,7 @@ class Arm:
 
     Attributes:
         name: how the page calls it, by its algorithm.
-        elites: of its archive; cells are row-major over the measures.
+        elites: of its archive as maps show them; cells are row-major over the measures.
         evaluations, qd_scores, coverages: Float[T], over the search.
         seconds: how long the search took.
         data: its data set, or None.
@@ -48,6 +48,7 @@ class Arm:
         notes: what is doubtful about the data set, in sentences.
         pictures: thumbnails UInt8[h, w, 3] of elites by cell, as far as they were kept.
         files: what else there is of it.
+        occupied: elites of the archive itself, and its cells, where these are not the maps' own.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Arm:
     notes: tuple[str, ...] = ()
     pictures: Mapping[int, np.ndarray] = dataclasses.field(default_factory=dict)
     files: tuple[Link, ...] = ()
+    occupied: tuple[int, int] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -121,7 +121,7 @@ class RunFolder:
         """
         if self.exists:
             cure = f"continue it with `{self.resume_command}`, or give another --out"
-            if self.finished:
+            if self.finished and (self.baseline.finished or not self.baseline.exists):
                 cure = f"extend it with `{self.resume_command} --evaluations N`, "
                 if not self.baseline.exists:
                     cure += "add a baseline with --baseline in place of --evaluations, "

@@ -251,3 +251,5 @@ def test_a_run_on_a_cvt_archive_goes_the_whole_way(tmp_path, capsys):
     np.testing.assert_array_equal(on_grid.cell_of(jnp.asarray(shown.measures)), shown.cells)
     assert set(read_thumbnails(run.thumbnails_file)) == set(shown.cells.tolist())
     assert qdgs("report", run.path) == 0
+    page = (run.path / "report" / "index.html").read_text("utf-8")
+    assert f"the archive has {len(found)} elites in 30 cells over 2 measures." in page

@@ -231,6 +231,11 @@ def test_over_a_pair_of_measures_a_cell_shows_the_best_along_the_others():
     np.testing.assert_array_equal(grid, [[5.0, np.nan], [np.nan, 2.0]])
     assert charts.filled_places(arm, axes, (0, 1)).startswith("2 of 4 cells over")
     assert charts.filled_places(arm, axes, (1, 2)).startswith("3 of 4 cells over")
+    assert charts.filled_places(arm, axes, (1, 2)).endswith("3 elites in 8 cells over 3 measures.")
+    elsewhere = dataclasses.replace(arm, occupied=(5, 30))
+    assert charts.filled_places(elsewhere, axes, (1, 2)).endswith(
+        "5 elites in 30 cells over 3 measures."
+    )
 
 
 def test_the_atlas_shows_each_elite_where_it_belongs():

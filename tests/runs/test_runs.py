@@ -176,6 +176,11 @@ def test_a_folder_that_holds_something_is_refused(folder, unbroken, tmp_path):
         folder.create(CONFIG)
     with pytest.raises(RunFolderError, match=r"already holds a run: extend it with"):
         unbroken.create(CONFIG)
+    begun = RunFolder(tmp_path / "begun")
+    shutil.copytree(unbroken.path, begun.path)
+    begun.baseline.create(CONFIG)
+    with pytest.raises(RunFolderError, match=r"already holds a run: continue it with `qdgs search"):
+        begun.create(CONFIG)
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "thesis.tex").touch()
     with pytest.raises(RunFolderError, match="is not empty"):
