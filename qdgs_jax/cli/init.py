@@ -26,7 +26,9 @@ def packaged_run(name: str) -> str:
 
 
 def init(
-    name: Annotated[str, typer.Argument(help="Which packaged run file, for example shapes.")],
+    name: Annotated[
+        str, typer.Argument(help="Which packaged run file: shapes, faces or faces-accelerator.")
+    ],
     file: Annotated[Path, typer.Argument(help="Where to write it.")],
 ) -> None:
     """Copy a packaged run file, to be edited and searched."""
@@ -36,4 +38,6 @@ def init(
             stream.write(text)
     except FileExistsError:
         raise ValueError(f"{file} exists already: give another name.") from None
+    except FileNotFoundError:
+        raise ValueError(f"there is no folder {file.parent}: make it first.") from None
     say(f"wrote {file}; search it with `qdgs search {shlex.quote(str(file))}`")

@@ -158,7 +158,9 @@ def read_run_file(path: str | os.PathLike[str]) -> RunConfig:
             "start from"
         ) from None
     except IsADirectoryError:
-        raise ConfigError(f"{file}: is a folder, not a run file") from None
+        raise ConfigError(
+            f"{file}: is a folder, not a run file; `qdgs search --resume` goes on with a run folder"
+        ) from None
     except UnicodeDecodeError:
         raise ConfigError(f"{file}: not a text file in UTF-8") from None
     config = parse_run(text, str(file))

@@ -60,6 +60,8 @@ def test_init_writes_a_run_file_and_overwrites_none(tmp_path, capsys):
     assert (tmp_path / "my.toml").read_text() == packaged_run("shapes")
     assert qdgs("init", "shapes", "my.toml") == 2
     assert "my.toml exists already" in capsys.readouterr().err
+    assert qdgs("init", "shapes", tmp_path / "none" / "my.toml") == 2
+    assert "none: make it first" in capsys.readouterr().err
     assert qdgs("init", "shape", "other.toml") == 2
     assert "there are faces, faces-accelerator, shapes" in capsys.readouterr().err
     assert not (tmp_path / "other.toml").exists()
