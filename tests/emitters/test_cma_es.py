@@ -185,7 +185,7 @@ def test_a_restarted_strategy_samples_like_a_fresh_one(factor, dim):
 )
 def test_the_condition_that_stops_a_strategy_follows_from_the_precision(form, spread, stops):
     config = CMAConfig(2, 4, 1.0, form=form)
-    state = cma_es.init(config, jnp.zeros((1, 2)))
+    state = cma_es.init(config, jnp.zeros((1, 2), jnp.float32))
     state = state.replace(scale=jnp.array([[spread, 1.0]], jnp.float32))
     assert cma_es.should_stop(config, state).tolist() == [stops]
 

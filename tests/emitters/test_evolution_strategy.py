@@ -208,7 +208,7 @@ def test_a_flat_ranking_is_noticed_and_one_candidate_is_none():
 def test_the_verdict_of_a_snapshot_is_that_of_add_info():
     archive = archive_of(ELITES, learning_rate=0.1, threshold_min=-9.0)
     key = jax.random.key(0)
-    x = jax.random.uniform(key, (64, 3), minval=-2, maxval=2)
+    x = jax.random.uniform(key, (64, 3), jnp.float32, minval=-2, maxval=2)
     x = x.at[7].set(jnp.nan)
     fitnesses = 2 - jnp.sum(x**2, axis=-1)
     after, info = add(archive, x, x[:, :2], fitnesses)

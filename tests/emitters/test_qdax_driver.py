@@ -26,6 +26,9 @@ from qdgs_jax.emitters.optimizer import Optimizer
 
 DIMS, RANGES = (8, 8), ((-2.0, 2.0), (-2.0, 2.0))
 
+# With JAX_ENABLE_X64 QDax's own containers scatter doubles into tables of single precision.
+pytestmark = pytest.mark.filterwarnings("default:scatter inputs:FutureWarning")
+
 
 def score(genotypes, key):
     """A sphere around (1, 1, ...) whose measures are the first two components."""

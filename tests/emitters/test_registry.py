@@ -170,6 +170,8 @@ FLOORS = {
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_algorithm_reaches_a_qd_score_that_half_its_steps_do_not_reach(name):
+    if jax.config.jax_enable_x64:
+        pytest.skip("the floors are those of searches in single precision")
     halves, wholes = [], []
     half = EARLY.get(name, 30) // 2
     for seed in range(4):

@@ -20,6 +20,9 @@ from qdgs_jax.emitters import GaussianEmitter, SquadEmitter
 from qdgs_jax.problem import value_and_jacobian
 from qdgs_jax.search import Search
 
+# With JAX_ENABLE_X64 QDax's own containers scatter doubles into tables of single precision.
+pytestmark = pytest.mark.filterwarnings("default:scatter inputs:FutureWarning")
+
 DIM, BATCH = 4, 8
 GRID = {"dims": (6, 6), "ranges": ((-2.0, 2.0), (-2.0, 2.0))}
 CENTROIDS = GridArchive.create(np.zeros(DIM), **GRID).centroids
