@@ -23,6 +23,11 @@ from qdgs_jax.search import Search
 # With JAX_ENABLE_X64 QDax's own containers scatter doubles into tables of single precision.
 pytestmark = pytest.mark.filterwarnings("default:scatter inputs:FutureWarning")
 
+# Its CMA emitters begin in double precision then, and go on in that of the archive's latents.
+SINGLE_ONLY = pytest.mark.xfail(
+    jax.config.jax_enable_x64, raises=TypeError, strict=True, reason="QDax mixes precisions"
+)
+
 DIM, BATCH = 4, 8
 GRID = {"dims": (6, 6), "ranges": ((-2.0, 2.0), (-2.0, 2.0))}
 CENTROIDS = GridArchive.create(np.zeros(DIM), **GRID).centroids
@@ -56,7 +61,10 @@ EMITTERS = {
 }
 
 
-@pytest.mark.parametrize("name", list(EMITTERS))
+@pytest.mark.parametrize(
+    "name",
+    [name if name == "omg_mega" else pytest.param(name, marks=SINGLE_ONLY) for name in EMITTERS],
+)
 def test_qdax_emitters_run_in_our_search(name):
     emitter = EMITTERS[name]()
     search = Search.from_function(
@@ -71,7 +79,13 @@ def test_qdax_emitters_run_in_our_search(name):
     search.init(jnp.full((2, DIM), 0.1), jax.random.key(0))
 
 
-@pytest.mark.parametrize("emitter", [mixing, EMITTERS["cma_mega"]])
+@pytest.mark.parametrize(
+    "emitter",
+    [
+        pytest.param(mixing, id="mixing"),
+        pytest.param(EMITTERS["cma_mega"], id="cma_mega", marks=SINGLE_ONLY),
+    ],
+)
 def test_our_archive_runs_in_qdax_map_elites(emitter):
     loop = MAPElites(
         qdax_score,
