@@ -68,6 +68,12 @@ class Elites:
     latents: np.ndarray
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return (
+            f"Elites({len(self.cells)} elites, {self.measures.shape[1]} measures, latents of "
+            f"{self.latents.shape[1]} numbers)"
+        )
+
     def __post_init__(self) -> None:
         shapes = {name: np.shape(column) for name, column in self._columns().items()}
         lengths = {shape[:1] for shape in shapes.values()}

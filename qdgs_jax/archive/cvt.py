@@ -37,6 +37,9 @@ class CVTArchive(Archive):
 
     ranges: Box = dataclasses.field(metadata=STATIC)
 
+    def __repr__(self) -> str:
+        return f"CVTArchive({jnp.shape(self.centroids)[0]} cells, ranges={self.ranges})"
+
     @classmethod
     def create(
         cls,

@@ -39,6 +39,9 @@ class GridArchive(Archive):
     dims: tuple[int, ...] = dataclasses.field(metadata=STATIC)
     ranges: Box = dataclasses.field(metadata=STATIC)
 
+    def __repr__(self) -> str:
+        return f"GridArchive(dims={self.dims}, ranges={self.ranges})"
+
     @classmethod
     def create(
         cls,

@@ -63,6 +63,9 @@ class FinishedRun:
     config: RunConfig
     main: FinishedRun | None = dataclasses.field(default=None, repr=False)
 
+    def __repr__(self) -> str:
+        return f"FinishedRun({str(self.folder.path)!r}, {self.config.search.algorithm})"
+
     @functools.cached_property
     def elites(self) -> Elites:
         """The elites as columns, N rows in the order of their discovery.

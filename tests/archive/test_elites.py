@@ -36,6 +36,15 @@ def test_chunks_leave_no_trace(archive, monkeypatch):
     jax.tree.map(np.testing.assert_array_equal, again, archive)
 
 
+def test_what_is_printed_is_a_line(archive):
+    assert repr(archive) == "GridArchive(dims=(5, 4), ranges=((-1.0, 1.0), (-1.0, 1.0)))"
+    elites = archive.elites()
+    assert repr(elites) == f"Elites({len(elites)} elites, 2 measures, latents of 3 numbers)"
+    centroids = np.random.default_rng(1).uniform(-1, 1, (7, 2))
+    voronoi = CVTArchive.create(np.zeros(3), centroids=centroids, ranges=GRID["ranges"])
+    assert repr(voronoi) == "CVTArchive(7 cells, ranges=((-1.0, 1.0), (-1.0, 1.0)))"
+
+
 def test_rows_are_those_of_the_cells(archive):
     elites = archive.elites()
     assert elites.cells.tolist() == archive.occupied_cells[: len(elites)].tolist()

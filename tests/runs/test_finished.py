@@ -106,6 +106,7 @@ def test_what_was_found_and_how(run, made):
     pd.testing.assert_frame_equal(run.metrics, pd.DataFrame(made.read_metrics()))
     assert list(run.metrics.columns) == list(COLUMNS)
     assert run.provenance is None
+    assert repr(run) == f"FinishedRun({str(made.path)!r}, cma_maega)"
     assert "domain" not in vars(run)  # reading loads no weights
 
 
