@@ -19,7 +19,7 @@ from flax.struct import PyTreeNode
 from qdgs_jax.domains.cutouts import middle_square
 from qdgs_jax.domains.evaluation import Computation
 from qdgs_jax.domains.prompted import embed_images
-from qdgs_jax.domains.prompts import PromptPair, embed_prompts, embed_texts
+from qdgs_jax.domains.prompts import embed_texts
 from qdgs_jax.domains.protocol import RunSettings
 from qdgs_jax.domains.scoring import PromptAxis, geodesic_distance
 from qdgs_jax.domains.weights import load_clip
@@ -112,9 +112,10 @@ def load_zero_shot(config: RunSettings, attributes: Attributes) -> ZeroShot:
     """
     computation = Computation.of(config.evaluation)
     clip, tokenizer = load_clip(config.domain.clip, computation)
-    pairs = [PromptPair(axis.positive, axis.negative) for axis in config.measures]
-    sides = [tuple(texts) for groups in attributes.values() for texts in groups.values()]
-    embedded = iter(embed_texts(clip, tokenizer, sides)) if sides else iter(())
+    ends = [side for axis in config.measures for side in (axis.positive, axis.negative)]
+    texts = [tuple(texts) for groups in attributes.values() for texts in groups.values()]
+    embedded = iter(embed_texts(clip, tokenizer, [*ends, *texts]))
+    measures = tuple(PromptAxis(next(embedded), next(embedded)) for _ in config.measures)
     graph, tower = nnx.split(clip.visual)
     return ZeroShot(
         groups={name: tuple(groups) for name, groups in attributes.items()},
@@ -122,7 +123,7 @@ def load_zero_shot(config: RunSettings, attributes: Attributes) -> ZeroShot:
         config=clip.cfg,
         params=Targets(
             clip=tower,
-            measures=embed_prompts(clip, tokenizer, pairs),
+            measures=measures,
             groups=tuple(tuple(next(embedded) for _ in each) for each in attributes.values()),
         ),
         computation=computation,
