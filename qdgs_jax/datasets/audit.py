@@ -7,9 +7,7 @@ arXiv:2312.14369): a row per data set, a column per group.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import itertools
 import json
 import math
@@ -22,7 +20,7 @@ import numpy as np
 from qdgs_jax.datasets.balance import bin_name
 from qdgs_jax.datasets.labels import label_rule
 from qdgs_jax.datasets.selection import bins_of
-from qdgs_jax.files import sweep, write_atomically
+from qdgs_jax.files import csv_text, sweep, write_atomically
 from qdgs_jax.runs.config import RunConfig
 
 FOLDER = "audit"  # in a run's folder
@@ -203,7 +201,7 @@ class Audit:
     def shares_csv(self) -> str:
         """The text of `SHARES`: a line per data set, attribute and group."""
         header = ("data_set", "by", "attribute", "group", "images", "share")
-        return _csv([header, *self._share_rows(), *self._given_rows()])
+        return csv_text([header, *self._share_rows(), *self._given_rows()])
 
     def spread_csv(self) -> str:
         """The text of `SPREAD`: a line per data set and kind of place."""
@@ -213,7 +211,7 @@ class Audit:
             for spread in spreads
         ]
         names = [field.name for field in dataclasses.fields(Spread)]
-        return _csv([("data_set", *names), *rows])
+        return csv_text([("data_set", *names), *rows])
 
     def _share_rows(self) -> Iterable[Sequence[object]]:
         for number, each in enumerate(self.data_sets):
@@ -331,7 +329,8 @@ def _entropy(counts: np.ndarray, reachable: int) -> float:
     if reachable <= 1:
         return 1.0
     shares = counts / counts.sum()
-    return float(-np.sum(shares * np.log(shares)) / math.log(reachable))
+    entropy = -np.sum(shares * np.log(shares)) / math.log(reachable)
+    return float(np.clip(entropy, 0.0, 1.0))
 
 
 def _smallest(places: np.ndarray, total: int) -> int:
@@ -353,9 +352,3 @@ def _attribute(row: Mapping[str, Any]) -> Attribute:
         for each in row["tallies"]
     )
     return Attribute(**{**row, "groups": tuple(row["groups"]), "tallies": tallies})
-
-
-def _csv(rows: Iterable[Iterable[object]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()

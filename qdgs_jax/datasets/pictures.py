@@ -71,6 +71,10 @@ class PictureSet:
     size: Size
     digest: str | None = None
 
+    def has(self, column: str) -> bool:
+        """Whether there is a column of this name."""
+        return column in _schema(self.files[0]).names
+
     def class_names(self, column: str) -> tuple[str, ...] | None:
         """Names of the classes of a column, where the files give them; None without.
 

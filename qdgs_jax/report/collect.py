@@ -8,11 +8,13 @@ from urllib.parse import quote
 
 import numpy as np
 
+from qdgs_jax.datasets.audit import FOLDER, read_audit
 from qdgs_jax.datasets.labels import prompt_text
 from qdgs_jax.datasets.manifest import MANIFEST, read_manifest
 from qdgs_jax.datasets.shards import read_rows
 from qdgs_jax.datasets.thumbnails import laid_out, read_thumbnails
 from qdgs_jax.experiments import experiments_of
+from qdgs_jax.experiments.audit_section import audit_section
 from qdgs_jax.experiments.protocol import Section, arm_names
 from qdgs_jax.report.atlas import atlases
 from qdgs_jax.report.contents import Arm, Link, MeasureAxis, ReportData
@@ -120,4 +122,5 @@ def _sections(
         result = experiment.results(folder)
         if result is not None:
             found.append(experiment.section(result, names))
-    return tuple(found)
+    audit = read_audit(folder.path / FOLDER)
+    return (*found, audit_section(audit)) if audit else tuple(found)

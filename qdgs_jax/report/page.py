@@ -218,6 +218,7 @@ def _section(section: Section) -> dict[str, Any]:
         {
             "title": table.title,
             "header": table.header,
+            "spans": table.spans,
             "rows": [[cell.replace("-", MINUS) for cell in row] for row in table.rows],
         }
         for table in section.tables
