@@ -115,8 +115,8 @@ class PictureSet:
                 for table in _read(file, rows, [self.column, *columns]):
                     contents = (_bytes(row) for row in table.column(0).to_pylist())
                     decoded = list(pool.map(lambda content: _decoded(content, size), contents))
+                    pictures = [picture for picture in decoded if picture is not None]
                     kept = [i for i, picture in enumerate(decoded) if picture is not None]
-                    pictures = [decoded[i] for i in kept]
                     others = table.take(pa.array(kept, pa.int64()))
                     yield Batch(
                         np.stack(pictures) if pictures else np.zeros((0, *size, 3), np.uint8),

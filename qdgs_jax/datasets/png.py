@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -31,7 +30,7 @@ def decode_png(content: bytes) -> np.ndarray:
 def decode_picture(
     content: bytes,
     size: tuple[int, int] | None = None,
-    formats: Sequence[str] = ("PNG", "JPEG", "WEBP"),
+    formats: tuple[str, ...] = ("PNG", "JPEG", "WEBP"),
 ) -> np.ndarray:
     """The picture UInt8[H, W, 3] in the bytes of a file.
 

@@ -1,4 +1,4 @@
-"""What CLIP sees in given images: the group of each attribute whose texts are nearest, and measures.
+"""What CLIP sees in images: of each attribute the group whose texts are nearest, and measures.
 
 Images are scored whole, without random cutouts, so that the same image always gets the same answer.
 """

@@ -10,7 +10,7 @@ import dataclasses
 import datetime
 import importlib.metadata
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -70,36 +70,30 @@ def make_audit(plan: Plan, progress: Progress = lambda done, total: None) -> Aud
         oracle = load_faces_oracle(plan.judge)
         oracle.check(size)
         onlookers[ORACLE] = oracle
-    sets: list[DataSet] = []
-    codes: list[Codes] = []
-    values: list[dict[str, list[str | None]]] = []
-    spread = []
-    done = 0
+    found: list[_Looked] = []
     for place in plan.places:
-        looked = _look_at(place, size, plan.columns, onlookers, progress, done, plan.images)
-        done += place.pictures.count
-        sets.append(looked.data_set)
-        codes.append(looked.codes)
-        values.append(looked.values)
-        spread.append(spread_over(looked.measures, plan.config))
+        done = sum(each.pictures.count for each in plan.places[: len(found)])
+
+        def tell(rows: int, done: int = done) -> None:
+            progress(done + rows, plan.images)
+
+        found.append(_look_at(place, size, plan.columns, onlookers, tell))
     groups = {
         (by, name): names for by, each in onlookers.items() for name, names in each.groups.items()
     }
+    codes = [dict(each.codes) for each in found]
     for column in plan.columns:
-        groups[COLUMN, column] = _classes(
-            plan.places, column, [each.get(column) for each in values]
-        )
-        number = {name: index for index, name in enumerate(groups[COLUMN, column])}
-        for found, each in zip(codes, values, strict=True):
-            if column in each:
-                rows = [
-                    number.get(str(v), UNCLEAR) if v is not None else UNCLEAR for v in each[column]
-                ]
-                found[COLUMN, column] = np.asarray(rows, np.int64)
+        names = _classes(plan.places, column, [each.values.get(column) for each in found])
+        groups[COLUMN, column] = names
+        number: dict[str | None, int] = {name: index for index, name in enumerate(names)}
+        number[None] = UNCLEAR
+        for looked, own in zip(found, codes, strict=True):
+            if column in looked.values:
+                own[COLUMN, column] = np.asarray([number[v] for v in looked.values[column]])
     return Audit(
-        data_sets=tuple(sets),
+        data_sets=tuple(each.data_set for each in found),
         attributes=tuple(_attributes(plan, groups, codes)),
-        spread=tuple(spread),
+        spread=tuple(spread_over(each.measures, plan.config) for each in found),
         source=_source(plan),
         given=PAPER if plan.paper else (),
     )
@@ -127,29 +121,31 @@ def _look_at(
     size: tuple[int, int],
     columns: Sequence[str],
     onlookers: Mapping[str, Onlooker],
-    progress: Progress,
-    done: int,
-    total: int,
+    tell: Callable[[int], None],
 ) -> _Looked:
+    """Look at one data set; `tell` is told how many of its rows are done."""
     pictures = place.pictures
     names = {column: pictures.class_names(column) for column in columns if pictures.has(column)}
     values: dict[str, list[str | None]] = {column: [] for column in names}
-    seen: dict[str, list[Seen]] = {by: [] for by in onlookers}
+    groups: dict[str, list[np.ndarray]] = {by: [] for by in onlookers}
+    measured: list[np.ndarray] = []
     failed: list[int] = []
+    done = 0
     for batch, answers in _ahead(pictures.batches(size, BATCH, list(names)), onlookers):
         done += batch.rows
         failed += batch.failed
+        count = len(batch.pictures)
         for column, known in names.items():
             values[column] += [_class_of(value, known) for value in batch.columns[column]]
         for by, answer in answers.items():
-            seen[by].append(Seen(*(np.asarray(part)[: len(batch.pictures)] for part in answer)))
-        progress(done, total)
-    whole = {by: Seen(*map(np.concatenate, zip(*parts, strict=True))) for by, parts in seen.items()}
-    measures = np.asarray(whole[CLIP].measures)
+            groups[by].append(np.asarray(answer.groups)[:count])
+        measured.append(np.asarray(answers[CLIP].measures)[:count])
+        tell(done)
+    measures = np.concatenate(measured) if measured else np.zeros((0, 0))
     if not len(measures):
         raise ShardError(f"{pictures.folder}: none of its {pictures.count} images can be decoded.")
     codes = {
-        (by, name): np.asarray(whole[by].groups)[:, index].astype(np.int64)
+        (by, name): np.concatenate(groups[by])[:, index].astype(np.int64)
         for by, onlooker in onlookers.items()
         for index, name in enumerate(onlooker.groups)
     }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
 
-from qdgs_jax.datasets.audit import FOLDER, read_audit
+from qdgs_jax.datasets.audit import FOLDER, Audit, read_audit
 from qdgs_jax.datasets.labels import prompt_text
 from qdgs_jax.datasets.manifest import MANIFEST, read_manifest
 from qdgs_jax.datasets.shards import read_rows
@@ -123,4 +124,16 @@ def _sections(
         if result is not None:
             found.append(experiment.section(result, names))
     audit = read_audit(folder.path / FOLDER)
-    return (*found, audit_section(audit)) if audit else tuple(found)
+    if audit is not None:
+        found.append(audit_section(audit, _written_anew(audit)))
+    return tuple(found)
+
+
+def _written_anew(audit: Audit) -> list[str]:
+    """Names of the data sets whose manifest is another one than the audit saw."""
+    manifests = [(each, Path(each.path) / MANIFEST) for each in audit.data_sets if each.digest]
+    return [
+        each.name
+        for each, file in manifests
+        if file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() != each.digest
+    ]
