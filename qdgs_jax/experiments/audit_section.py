@@ -19,7 +19,7 @@ WORDS = {  # who tells groups, in a title
 
 def audit_tables(audit: Audit) -> list[Table]:
     """What a terminal shows: shares, a table per judge and kind, then the spread."""
-    return [*_share_tables(audit), spread_table(audit)]
+    return [*_share_tables(audit), spread_table(audit), smallest_table(audit)]
 
 
 def audit_section(audit: Audit, stale: Sequence[str] = ()) -> Section:
@@ -84,25 +84,31 @@ def spread_table(audit: Audit) -> Table:
     header: list[str] = ["data set"]
     spans: list[tuple[str, int]] = [("", 1)]
     for spread in audit.spread[0]:
-        columns = _spread_columns(spread)
+        columns = ["covered, %", "entropy", *(["smallest, %"] if spread.where else [])]
         header += columns
-        spans.append((f"{spread.over}, {spread.places:,}", len(columns)))
+        spans.append((spread.over, len(columns)))
     rows = [
         [each.name, *(cell for spread in spreads for cell in _spread_cells(spread, each.images))]
         for each, spreads in zip(audit.data_sets, audit.spread, strict=True)
     ]
-    return Table("Spread over the measures", header, rows, spans)
+    places = ", ".join(f"{spread.places:,} {spread.over}" for spread in audit.spread[0])
+    return Table(f"Spread over the measures: {places}", header, rows, spans)
 
 
-def _spread_columns(spread: Spread) -> list[str]:
-    return ["covered, %", "entropy", *(["smallest, %", "which"] if spread.where else [])]
+def smallest_table(audit: Audit) -> Table:
+    """The class and the bin with the fewest images of each data set, by name."""
+    rows = [
+        [each.name, spread.over, spread.where, f"{spread.smallest:,} of {each.images:,}"]
+        for each, spreads in zip(audit.data_sets, audit.spread, strict=True)
+        for spread in spreads
+        if spread.where
+    ]
+    return Table("Smallest class and bin", ["data set", "of the", "is", "images"], rows)
 
 
 def _spread_cells(spread: Spread, images: int) -> list[str]:
     cells = [f"{100 * spread.covered / spread.places:.1f}", f"{spread.entropy:.3f}"]
-    if spread.where:
-        cells += [f"{100 * spread.smallest / images:.1f}", spread.where]
-    return cells
+    return [*cells, f"{100 * spread.smallest / images:.1f}"] if spread.where else cells
 
 
 def _share_tables(audit: Audit) -> list[Table]:
