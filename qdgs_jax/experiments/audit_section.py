@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from qdgs_jax.datasets.audit import Attribute, Audit, Given, Spread, Tally
+from qdgs_jax.datasets.audit import Attribute, Audit, Given, Tally
 from qdgs_jax.experiments.protocol import Bars, Card, Section, Series, Table
 
 NOTHING = "–"  # where a share is not known
@@ -19,7 +19,7 @@ WORDS = {  # who tells groups, in a title
 
 def audit_tables(audit: Audit) -> list[Table]:
     """What a terminal shows: shares, a table per judge and kind, then the spread."""
-    return [*_share_tables(audit), spread_table(audit), smallest_table(audit)]
+    return [*_share_tables(audit), spread_table(audit)]
 
 
 def audit_section(audit: Audit, stale: Sequence[str] = ()) -> Section:
@@ -80,35 +80,20 @@ def rarest_groups(audit: Audit) -> list[str]:
 
 
 def spread_table(audit: Audit) -> Table:
-    """The spread over the measures: a row per data set, columns per kind of place."""
-    header: list[str] = ["data set"]
-    spans: list[tuple[str, int]] = [("", 1)]
-    for spread in audit.spread[0]:
-        columns = ["covered, %", "entropy", *(["smallest, %"] if spread.where else [])]
-        header += columns
-        spans.append((spread.over, len(columns)))
+    """The spread over the measures: a row per data set and kind of place."""
     rows = [
-        [each.name, *(cell for spread in spreads for cell in _spread_cells(spread, each.images))]
-        for each, spreads in zip(audit.data_sets, audit.spread, strict=True)
-    ]
-    places = ", ".join(f"{spread.places:,} {spread.over}" for spread in audit.spread[0])
-    return Table(f"Spread over the measures: {places}", header, rows, spans)
-
-
-def smallest_table(audit: Audit) -> Table:
-    """The class and the bin with the fewest images of each data set, by name."""
-    rows = [
-        [each.name, spread.over, spread.where, f"{spread.smallest:,} of {each.images:,}"]
+        [
+            each.name,
+            f"{spread.covered:,} of {spread.places:,} {spread.over}",
+            f"{spread.entropy:.3f}",
+            f"{100 * spread.smallest / each.images:.1f}" if spread.where else NOTHING,
+            spread.where or NOTHING,
+        ]
         for each, spreads in zip(audit.data_sets, audit.spread, strict=True)
         for spread in spreads
-        if spread.where
     ]
-    return Table("Smallest class and bin", ["data set", "of the", "is", "images"], rows)
-
-
-def _spread_cells(spread: Spread, images: int) -> list[str]:
-    cells = [f"{100 * spread.covered / spread.places:.1f}", f"{spread.entropy:.3f}"]
-    return [*cells, f"{100 * spread.smallest / images:.1f}"] if spread.where else cells
+    header = ["data set", "covered", "entropy", "smallest, %", "which is"]
+    return Table("Spread over the measures", header, rows)
 
 
 def _share_tables(audit: Audit) -> list[Table]:
@@ -135,6 +120,8 @@ def _share_table(audit: Audit, by: str, attributes: Sequence[Attribute]) -> Tabl
         cells = [cell for attribute in attributes for cell in _given_cells(attribute, given)]
         if any(cell != NOTHING for cell in cells):
             rows.append([given.name, NOTHING, *cells])
+    if len(attributes) == 1:
+        return Table(f"Shares of {attributes[0].name} {WORDS[by]}, %", header, rows)
     return Table(f"Shares {WORDS[by]}, %", header, rows, spans)
 
 

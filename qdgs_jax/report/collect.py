@@ -47,7 +47,7 @@ def collect(run_dir: Path) -> ReportData:
         run_file=folder.run_file.read_text(encoding="utf-8"),
         provenance=_provenance(folder),
         atlases=atlases(arms[0].elites, config.dims, arms[0].pictures),
-        sections=_sections(folder, config, names),
+        sections=sections_of(folder, config, names),
         qd_score_offset=config.archive.qd_score_offset,
     )
 
@@ -115,9 +115,14 @@ def _provenance(folder: RunFolder) -> dict[str, str]:
     }
 
 
-def _sections(
+def sections_of(
     folder: RunFolder, config: RunConfig, names: Mapping[str, str]
 ) -> tuple[Section, ...]:
+    """What experiments and an audit of a run have to show, as far as they were made.
+
+    Raises:
+        ValueError: a file is damaged.
+    """
     found = []
     for experiment in experiments_of(config):
         result = experiment.results(folder)

@@ -65,9 +65,7 @@ def test_a_product_is_unclear_where_one_part_is():
 
 
 def test_spread_over_cells_classes_and_bins():
-    config = parse_run(
-        RUN
-    )  # 50 x 50 cells over [-0.1, 0.1], classes by the sign of shape, 4 x 4 bins
+    config = parse_run(RUN)  # 50 x 50 cells over [-0.1, 0.1], the sign of shape, 4 x 4 bins
     one = np.full((4, 2), -0.09)
     cells, classes, bins = spread_over(one, config)
     assert (cells.over, cells.places, cells.covered, cells.entropy) == ("cells", 2500, 1, 0.0)

@@ -95,7 +95,7 @@ def test_classes_of_a_column(tmp_path):
     assert found.class_names("who") is None
     with pytest.raises(ShardError, match=r"no column 'age': it has sex, who, weight, picture"):
         found.class_names("age")
-    with pytest.raises(ShardError, match="'weight' .* holds double"):
+    with pytest.raises(ShardError, match=r"'weight' .* holds double"):
         found.class_names("weight")
     told = {"info": {"features": {"sex": {"names": ["f", "m"], "_type": "ClassLabel"}}}}
     table = pq.read_table(folder / "part.parquet")

@@ -12,7 +12,6 @@ from qdgs_jax import ports
 from qdgs_jax.domains.faces_drawing import sample_population
 from qdgs_jax.domains.faces_oracle import GROUPS, UNCLEAR, groups_of, load_faces_oracle
 from qdgs_jax.domains.prompts import PromptPair, embed_prompts
-from qdgs_jax.domains.scoring import geodesic_distance
 from qdgs_jax.domains.weights import load_clip
 from qdgs_jax.domains.zero_shot import load_zero_shot
 from qdgs_jax.models.clip import CLIP
@@ -46,17 +45,20 @@ def test_clip_chooses_the_nearest_group_and_measures_as_the_search_does(clip):
     seen = eye.look(pictures)
 
     model, tokenizer = load_clip(str(clip))
-    embeds = model.embed_images(model.preprocess(jnp.asarray(pictures / 255.0)))
     pairs = [PromptPair(axis.positive, axis.negative) for axis in config.measures]
+    pairs += [PromptPair(texts, texts) for groups in audit.values() for texts in groups.values()]
     axes = embed_prompts(model, tokenizer, pairs)
-    expected = jnp.stack([axis.distance(embeds) for axis in axes], axis=-1)
-    np.testing.assert_allclose(seen.measures, expected, atol=2e-5)
-    for index, groups in enumerate(audit.values()):
-        distances = []
-        for texts in groups.values():
-            (axis,) = embed_prompts(model, tokenizer, [PromptPair(texts, texts)])
-            distances.append(geodesic_distance(embeds[:, None], axis.positive).mean(axis=1))
-        np.testing.assert_array_equal(seen.groups[:, index], np.argmin(distances, axis=0))
+
+    @nnx.jit
+    def score(model, images, axes):
+        embeds = model.embed_images(model.preprocess(images))
+        measures = jnp.stack([axis.distance(embeds) for axis in axes[:2]], axis=-1)
+        return measures, jnp.stack([axis.sides(embeds)[0] for axis in axes[2:]], axis=-1)
+
+    measures, distances = score(model, jnp.asarray(pictures / 255.0, jnp.float32), axes)
+    np.testing.assert_allclose(seen.measures, measures, atol=2e-5)
+    np.testing.assert_array_equal(seen.groups[:, 0], np.argmin(distances[:, :2], axis=1))
+    np.testing.assert_array_equal(seen.groups[:, 1], np.argmin(distances[:, 2:], axis=1))
 
 
 def test_clip_without_groups_only_measures(clip):
