@@ -21,6 +21,7 @@ from qdgs_jax.experiments import audit as audits
 from qdgs_jax.report.collect import sections_of
 from qdgs_jax.runs.config import baseline_of, parse_run, write_run_file
 from qdgs_jax.runs.folder import RunFolder
+from qdgs_jax.runs.prepare import _changes
 
 AUDIT = """
 [audit.skin]
@@ -254,6 +255,11 @@ def test_unfinished_runs_and_runs_without_groups_or_data_are_refused(run, capsys
     run.archive_file.unlink()
     assert qdgs("audit", run.path) == 2
     assert "is not finished: continue it with `qdgs search --resume" in capsys.readouterr().err
+
+
+def test_groups_may_change_after_a_search():
+    assert _changes(parse_run(CROSSED.replace(AUDIT, "")), parse_run(CROSSED)) == []
+    assert _changes(parse_run(RUN), parse_run(CROSSED)) != []
 
 
 def test_without_a_baseline_its_command_is_told(run, capsys):
