@@ -126,7 +126,8 @@ def run(tmp_path):
 
 def test_a_run_is_counted_beside_its_baseline_and_references(run, tmp_path, capsys, eyes):
     reference = write_reference(tmp_path / "ffhq", [(0, 1, 100)] * 4, size=16)
-    assert qdgs("audit", run.path, "--against", reference, "--paper") == 0
+    others = ("--against", reference, "--against", run.baseline.path)  # which stands there anyway
+    assert qdgs("audit", run.path, *others, "--paper") == 0
     shown = capsys.readouterr().out
     assert shown.startswith(f"{run.path}: reading the data\n")
     assert set(eyes) == {(audits.BATCH, 8, 8)}  # one shape, all averaged down to the run's size
