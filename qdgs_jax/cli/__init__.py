@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from qdgs_jax.cli import demo, generate, init, port, report, search, train
+from qdgs_jax.cli import audit, demo, generate, init, port, report, search, train
 from qdgs_jax.cli.console import Commands, guarded, set_up_environment, show_any_text
 
 app = typer.Typer(
@@ -47,6 +47,7 @@ app.command()(demo.demo)
 app.command()(init.init)
 app.command()(search.search)
 app.command()(generate.generate)
+app.command()(audit.audit)
 app.command()(train.train)
 app.command()(report.report)
 app.command()(port.port)

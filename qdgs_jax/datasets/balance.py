@@ -135,7 +135,7 @@ def measure_balance(config: RunConfig, rule: LabelRule, rows: Labelled) -> Balan
     return Balance(
         asked=config.dataset.images,
         groups=tuple(
-            Group(rule.names[key[0]], _bin_name(config, key[1:]), share, counts.get(key, 0))
+            Group(rule.names[key[0]], bin_name(config, key[1:]), share, counts.get(key, 0))
             for key in reached
         ),
     )
@@ -162,7 +162,7 @@ def _reaches(
     return True
 
 
-def _bin_name(config: RunConfig, where: Sequence[int]) -> str:
+def bin_name(config: RunConfig, where: Sequence[int]) -> str:
     """Name a bin: by its prompts where a measure has two bins, else by its values."""
     parts = []
     for measure, number, count in zip(config.measures, where, config.dataset.bins, strict=True):

@@ -1,4 +1,4 @@
-"""Pictures as PNG bytes."""
+"""Pictures as bytes: PNG, and what data sets of others hold."""
 
 from __future__ import annotations
 
@@ -6,6 +6,13 @@ import io
 
 import numpy as np
 from PIL import Image
+
+
+class PictureSizeError(ValueError):
+    """A picture of a size that cannot be averaged down to the one that is wanted."""
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__(f"{width} x {height} pixels")
 
 
 def encode_png(image: np.ndarray) -> bytes:
@@ -17,5 +24,30 @@ def encode_png(image: np.ndarray) -> bytes:
 
 def decode_png(content: bytes) -> np.ndarray:
     """The picture UInt8[H, W, 3] in PNG bytes."""
-    with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+    return decode_picture(content, formats=("PNG",))
+
+
+def decode_picture(
+    content: bytes,
+    size: tuple[int, int] | None = None,
+    formats: tuple[str, ...] = ("PNG", "JPEG", "WEBP"),
+) -> np.ndarray:
+    """The picture UInt8[H, W, 3] in the bytes of a file.
+
+    Args:
+        content: of one of the formats.
+        size: (height, width) that a picture of the same shape and at least this size is averaged
+            down to; None leaves it as it is.
+        formats: Pillow's names of what is decoded.
+
+    Raises:
+        PictureSizeError: it is smaller, or of another shape.
+        OSError, ValueError and others of Pillow's: it cannot be decoded.
+    """
+    with Image.open(io.BytesIO(content), formats=formats) as image:
+        if size is not None and image.size != size[::-1]:
+            height, width = size
+            if image.width < width or image.width * height != image.height * width:
+                raise PictureSizeError(image.height, image.width)
+            return np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.BOX))
         return np.asarray(image.convert("RGB"))

@@ -55,6 +55,22 @@ def crop_and_pool(
     return jnp.einsum("yh,bhwc,xw->byxc", rows, images, columns)
 
 
+def middle_square(images: jax.Array, cells: int) -> jax.Array:
+    """The largest square in the middle of every image, scaled.
+
+    Args:
+        images: Float[B, H, W, C].
+        cells: side of the result.
+
+    Returns:
+        Float[B, cells, cells, C].
+    """
+    height, width = images.shape[1:3]
+    side = min(height, width)
+    corner = jnp.asarray([(height - side) // 2, (width - side) // 2])
+    return crop_and_pool(images, side, corner, cells)
+
+
 def random_cutouts(images: jax.Array, key: jax.Array, count: int, cells: int) -> jax.Array:
     """Random square cutouts, the same places in every image of the batch.
 
@@ -71,11 +87,10 @@ def random_cutouts(images: jax.Array, key: jax.Array, count: int, cells: int) ->
     Returns:
         Float[max(n, 1), B, cells, cells, C].
     """
+    if count == 0:
+        return middle_square(images, cells)[None]
     height, width = images.shape[1:3]
     largest = min(height, width)
-    if count == 0:
-        middle = jnp.asarray([(height - largest) // 2, (width - largest) // 2])
-        return crop_and_pool(images, largest, middle, cells)[None]
     smallest = min(largest, cells)
 
     def one(key: jax.Array) -> jax.Array:

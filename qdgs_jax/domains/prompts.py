@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    import jax
+
     from qdgs_jax.domains.scoring import PromptAxis
     from qdgs_jax.models.clip import CLIP, CLIPConfig
 
@@ -74,13 +76,34 @@ def embed_prompts(
         ValueError: if a text has more tokens than the model takes, or the tokenizer is that of
             another model.
     """
+    from qdgs_jax.domains.scoring import PromptAxis
+
+    sides = iter(embed_texts(clip, tokenizer, [side for pair in pairs for side in pair]))
+    return tuple(PromptAxis(positive, next(sides)) for positive in sides)
+
+
+def embed_texts(
+    clip: CLIP, tokenizer: Tokenizer, sides: Sequence[tuple[str, ...]]
+) -> list[jax.Array]:
+    """Embed lists of texts; a text that occurs several times is embedded once.
+
+    Args:
+        clip: the model, of which the text tower runs once.
+        tokenizer: its tokenizer.
+        sides: at least one list, each of at least one text.
+
+    Returns:
+        For each list Float[texts, E].
+
+    Raises:
+        ValueError: if a text has more tokens than the model takes, or the tokenizer is that of
+            another model.
+    """
     import jax
     import jax.numpy as jnp
     import numpy as np
 
-    from qdgs_jax.domains.scoring import PromptAxis
-
-    texts = list(dict.fromkeys(text for pair in pairs for side in pair for text in side))
+    texts = list(dict.fromkeys(text for side in sides for text in side))
     length = clip.cfg.context_length
     encoded = tokenizer(texts, padding="max_length", max_length=length)["input_ids"]
     for text, tokens in zip(texts, encoded, strict=True):
@@ -93,8 +116,4 @@ def embed_prompts(
     with jax.default_matmul_precision("highest"):  # once a run: all measures hang on it
         embeds = clip.embed_texts(jnp.asarray(np.asarray(encoded, np.int32)))
     row = {text: number for number, text in enumerate(texts)}
-
-    def side(members: tuple[str, ...]) -> jnp.ndarray:
-        return embeds[np.asarray([row[text] for text in members])]
-
-    return tuple(PromptAxis(side(pair.positive), side(pair.negative)) for pair in pairs)
+    return [embeds[np.asarray([row[text] for text in side])] for side in sides]

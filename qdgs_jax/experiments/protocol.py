@@ -24,11 +24,30 @@ class ExperimentError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table of texts; the first column names its row."""
+    """A table of texts; the first column names its row.
+
+    Attributes:
+        title: what stands above it.
+        header: a name per column.
+        rows: a text per column.
+        spans: names of groups of columns with their widths, from the left; () for no groups.
+    """
 
     title: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
+    spans: Sequence[tuple[str, int]] = ()
+
+    @property
+    def full_header(self) -> list[str]:
+        """A name per column that also says its group, on a line above."""
+        groups = [name for name, width in self.spans for _ in range(width)] or [""] * len(
+            self.header
+        )
+        return [
+            f"{group}\n{name}" if group else name
+            for group, name in zip(groups, self.header, strict=True)
+        ]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
 
+from qdgs_jax.datasets.audit import FOLDER, Audit, read_audit
 from qdgs_jax.datasets.labels import prompt_text
 from qdgs_jax.datasets.manifest import MANIFEST, read_manifest
 from qdgs_jax.datasets.shards import read_rows
 from qdgs_jax.datasets.thumbnails import laid_out, read_thumbnails
 from qdgs_jax.experiments import experiments_of
+from qdgs_jax.experiments.audit_section import audit_section
 from qdgs_jax.experiments.protocol import Section, arm_names
 from qdgs_jax.report.atlas import atlases
 from qdgs_jax.report.contents import Arm, Link, MeasureAxis, ReportData
@@ -44,7 +47,7 @@ def collect(run_dir: Path) -> ReportData:
         run_file=folder.run_file.read_text(encoding="utf-8"),
         provenance=_provenance(folder),
         atlases=atlases(arms[0].elites, config.dims, arms[0].pictures),
-        sections=_sections(folder, config, names),
+        sections=sections_of(folder, config, names),
         qd_score_offset=config.archive.qd_score_offset,
     )
 
@@ -112,12 +115,30 @@ def _provenance(folder: RunFolder) -> dict[str, str]:
     }
 
 
-def _sections(
+def sections_of(
     folder: RunFolder, config: RunConfig, names: Mapping[str, str]
 ) -> tuple[Section, ...]:
+    """What experiments and an audit of a run have to show, as far as they were made.
+
+    Raises:
+        ValueError: a file is damaged.
+    """
     found = []
     for experiment in experiments_of(config):
         result = experiment.results(folder)
         if result is not None:
             found.append(experiment.section(result, names))
+    audit = read_audit(folder.path / FOLDER)
+    if audit is not None:
+        found.append(audit_section(audit, _written_anew(audit)))
     return tuple(found)
+
+
+def _written_anew(audit: Audit) -> list[str]:
+    """Names of the data sets whose manifest is another one than the audit saw."""
+    manifests = [(each, Path(each.path) / MANIFEST) for each in audit.data_sets if each.digest]
+    return [
+        each.name
+        for each, file in manifests
+        if file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() != each.digest
+    ]

@@ -10,6 +10,7 @@ import hashlib
 import importlib.resources
 import itertools
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,8 @@ from qdgs_jax.report.colours import css_gradient
 from qdgs_jax.report.contents import Arm, ReportData
 from qdgs_jax.report.svg import MINUS, number
 from qdgs_jax.report.verdict import verdict
+
+MINUS_OF_NUMBER = re.compile(r"(?<![^\W_])-(?=\d)")  # no hyphen of a name
 
 
 def render(data: ReportData) -> str:
@@ -218,7 +221,8 @@ def _section(section: Section) -> dict[str, Any]:
         {
             "title": table.title,
             "header": table.header,
-            "rows": [[cell.replace("-", MINUS) for cell in row] for row in table.rows],
+            "spans": table.spans,
+            "rows": [[MINUS_OF_NUMBER.sub(MINUS, cell) for cell in row] for row in table.rows],
         }
         for table in section.tables
     ]

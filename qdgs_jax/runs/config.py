@@ -18,6 +18,7 @@ import tomli_w
 from pydantic import Field, Strict, ValidationError, ValidationInfo, field_validator
 
 from qdgs_jax.files import write_atomically
+from qdgs_jax.runs.audit_tables import AuditTables
 from qdgs_jax.runs.config_errors import contradict, did_you_mean, error_lines, refuse, toml_value
 from qdgs_jax.runs.experiment_tables import ExperimentTables
 from qdgs_jax.runs.table import Table
@@ -59,6 +60,7 @@ class SearchTables(Table):
     search: SearchConfig = SearchConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     dataset: DatasetConfig = Field(description="a table [dataset]")
+    audit: AuditTables | None = None
 
     @field_validator("measures")
     @classmethod

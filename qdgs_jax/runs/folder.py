@@ -13,13 +13,13 @@ import dataclasses
 import io
 import os
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import filelock
 
-from qdgs_jax.files import sweep, write_atomically
+from qdgs_jax.files import csv_text, sweep, write_atomically
 from qdgs_jax.runs.config import RunConfig, read_run_file, write_run_file
 from qdgs_jax.runs.tables import BASELINE
 
@@ -219,7 +219,7 @@ class RunFolder:
         rows = [row[name] for name in COLUMNS]
         new = not self.metrics_file.exists()
         with self.metrics_file.open("a", encoding="utf-8", newline="") as file:
-            file.write(_csv([COLUMNS, rows] if new else [rows]))
+            file.write(csv_text([COLUMNS, rows] if new else [rows]))
 
     def sync_metrics(self) -> None:
         """Put the rows so far on the disk."""
@@ -230,11 +230,5 @@ class RunFolder:
         """Forget the rows beyond a step, and return the seconds spent until there."""
         rows = [row for row in self.read_metrics() if row["step"] <= step]
         lines = [COLUMNS, *([row[name] for name in COLUMNS] for row in rows)]
-        write_atomically(self.metrics_file, _csv(lines).encode())
+        write_atomically(self.metrics_file, csv_text(lines).encode())
         return rows[-1]["seconds"] if rows else 0.0
-
-
-def _csv(rows: Iterable[Iterable[object]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from qdgs_jax.domains.protocol import Domain
 
 # What may change between a search and its continuation: the budget, and what only rounding feels.
-FREE_TABLES = frozenset({"name", "dataset"})
+FREE_TABLES = frozenset({"name", "dataset", "audit"})
 FREE_SETTINGS = frozenset({"evaluations", "chunk", "checkpoint_seconds"})
 
 
@@ -130,8 +130,8 @@ def check_budget(config: RunConfig) -> None:
 def check_same_search(folder: RunFolder, config: RunConfig) -> None:
     """Refuse to go on with another search than the one that was begun.
 
-    The budget, how often metrics and checkpoints come, the name, and the tables of the data set and
-    of experiments may change.
+    The budget, how often metrics and checkpoints come, the name, and the tables of the data set, of
+    its audit and of experiments may change.
 
     Raises:
         RunFolderError: something else did; it is named.

@@ -34,6 +34,16 @@ Texts = Annotated[
 Weights = Annotated[str, Field(min_length=1, description="embedded:NAME or a folder")]
 
 
+def split_texts(prompt: object) -> tuple[str, ...]:
+    """The texts that a field of a run file holds."""
+    if not isinstance(prompt, str):
+        raise refuse("must be a text in quotes, or several in one separated by |")
+    texts = split_prompt(prompt)
+    if not all(texts):
+        raise refuse("must be a text, or several separated by |, none of them empty")
+    return texts
+
+
 class PromptPair(Table):
     """A pair of prompts that spans an axis.
 
@@ -48,12 +58,7 @@ class PromptPair(Table):
     @field_validator("positive", "negative", mode="before")
     @classmethod
     def _texts(cls, prompt: object) -> object:
-        if not isinstance(prompt, str):
-            raise refuse("must be a text in quotes, or several in one separated by |")
-        texts = split_prompt(prompt)
-        if not all(texts):
-            raise refuse("must be a text, or several separated by |, none of them empty")
-        return texts
+        return split_texts(prompt)
 
     @field_serializer("positive", "negative")
     def _joined(self, texts: tuple[str, ...]) -> str:

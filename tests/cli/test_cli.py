@@ -362,7 +362,7 @@ def say(text, style=""):
     print(text, sorted(heavy))
     raise SystemExit(0)
 import qdgs_jax.cli as cli
-for command in (cli.search, cli.generate, cli.train, cli.report):
+for command in (cli.search, cli.generate, cli.audit, cli.train, cli.report):
     command.say = say
 main(sys.argv[1:])
 """
@@ -374,6 +374,7 @@ main(sys.argv[1:])
         (("search", "my.toml"), "my.toml: reading the run file"),
         (("search", "--resume", "run"), "run: reading what was found so far"),
         (("generate", "run"), "run: reading the run"),
+        (("audit", "run"), "run: reading the data"),
         (("train", "run"), "run: reading the data"),
         (("report", "run"), "run: reading what was found"),
     ],

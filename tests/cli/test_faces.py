@@ -5,6 +5,7 @@ import pytest
 from faces_run import port_generator, write_clip
 
 from qdgs_jax.cli import app, console
+from qdgs_jax.datasets.audit import read_audit
 from qdgs_jax.datasets.manifest import read_manifest
 from qdgs_jax.datasets.shards import ShardSource
 from qdgs_jax.domains import load_domain
@@ -73,9 +74,25 @@ def test_the_whole_way_from_a_checkpoint(place, monkeypatch, capsys):
     shards = ShardSource(folder.data)
     assert np.asarray(shards[0]["image"]).shape == (8, 8, 3)
 
+    capsys.readouterr()
+    assert qdgs("audit", "run", "--column", "label") == 0
+    assert "there is no random sampling to compare with" in capsys.readouterr().out
+    audit = read_audit(place / "run" / "audit")
+    assert [attribute.name for attribute in audit.attributes] == [
+        "skin",
+        "age",
+        "gender",
+        "skin × gender",
+        "label",
+    ]
+    assert audit.attributes[-1].tallies[0].counts == manifest.label_counts
+    for attribute in audit.attributes:
+        assert sum(attribute.tallies[0].shares) == pytest.approx(1.0)
+
     assert qdgs("report", "run") == 0
     page = (place / "run" / "report" / "index.html").read_text(encoding="utf-8")
     assert "A person in their 20s." in page
+    assert "Rarest group of skin × gender" in page
 
 
 def test_a_generator_without_statistics_is_refused_before_a_folder_is_made(

@@ -15,7 +15,7 @@ from PIL import Image
 
 from qdgs_jax.datasets.balance import Balance, Group
 from qdgs_jax.datasets.thumbnails import SIDE
-from qdgs_jax.experiments.protocol import Bars, Series
+from qdgs_jax.experiments.protocol import Bars, Series, Table
 from qdgs_jax.report import charts, svg
 from qdgs_jax.report.atlas import atlases, sheet, sprite
 from qdgs_jax.report.boards import inspect
@@ -54,6 +54,21 @@ def outline(data):
     parser.close()
     assert parser.open == []
     return parser
+
+
+def test_tables_of_a_section_have_titles_and_groups_of_columns():
+    wide = Table(
+        "Shares", ["data set", "a", "b", "c"], [["x-1", "-0.5", "2", "3"]], [("", 1), ("<s>", 3)]
+    )
+    section = dataclasses.replace(made_up.section(), tables=[wide, made_up.section().tables[0]])
+    parsed = outline(dataclasses.replace(made_up.run(), sections=(section,)))
+    spans = [
+        attrs.get("colspan") for tag, attrs in parsed.tags if tag == "th" and "colspan" in attrs
+    ]
+    assert spans == ["1", "3"]
+    for text in ("Shares", "Accuracy", "<s>", "x-1", f"{svg.MINUS}0.5"):
+        assert text in parsed.text
+    assert wide.full_header == ["data set", "<s>\na", "<s>\nb", "<s>\nc"]
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import pytest
 from run_text import RUN
 
-from qdgs_jax.runs.config import parse_run, run_to_toml
+from qdgs_jax.runs.config import ConfigError, parse_run, run_to_toml
 from qdgs_jax.runs.experiment_tables import EXPERIMENT_TABLES
 
 
@@ -35,3 +35,36 @@ def test_labels_of_several_measures_keep_their_cuts():
 @pytest.mark.parametrize("experiment", sorted(EXPERIMENT_TABLES))
 def test_a_table_of_an_experiment_has_its_name(experiment):
     assert isinstance(getattr(parse_run(RUN), experiment), EXPERIMENT_TABLES[experiment])
+
+
+def test_groups_of_an_audit_keep_their_order_and_texts():
+    text = (
+        RUN
+        + '[audit.skin]\nlight = "light|fair"\ndark = "dark"\n[audit.age]\nold = "o"\nyoung = "y"'
+    )
+    config = parse_run(text)
+    assert list(config.audit) == ["skin", "age"]
+    assert config.audit["skin"] == {"light": ("light", "fair"), "dark": ("dark",)}
+    assert list(config.audit["age"]) == ["old", "young"]
+    assert parse_run(run_to_toml(config)) == config
+    assert parse_run(RUN).audit is None
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("[audit]", "audit.ATTRIBUTE is missing: give a table of groups, such as [audit.skin]"),
+        ('[audit]\nskin = "x"', 'audit.skin = "x": must be a table'),
+        ("[audit.skin]", "audit.skin has no groups: give at least two groups, a text for each"),
+        ('[audit.skin]\nlight = "a"', "audit.skin has the single group light"),
+        ('[audit.skin]\nlight = "a"\ndark = "b| a"', 'audit.skin.dark = "a": skin.light has this'),
+        ('[audit.skin]\nlight = "a|a"\ndark = "b"', 'audit.skin.light = "a": skin.light has this'),
+        ('[audit.skin]\nlight = 3\ndark = "b"', "audit.skin.light = 3: must be a text in quotes"),
+        ('[audit.skin]\nlight = ""\ndark = "b"', 'audit.skin.light = "": must be a text, or'),
+        ('[audit."a,b"]\nx = "x"\ny = "y"', "must not be empty and has no comma"),
+    ],
+)
+def test_groups_that_nothing_can_be_told_apart_by_are_refused(table, message):
+    with pytest.raises(ConfigError) as refused:
+        parse_run(RUN + table)
+    assert message in str(refused.value)
