@@ -38,8 +38,6 @@ def stages(domains: list[PromptedDomain], latents: jax.Array) -> None:
     """Print what a batch moves at the same latents."""
     key = jax.random.key(2)
     print(f"the same {len(latents)} latents        | largest difference | scale")
-    draw = [jax.jit(domain.decode)(domain.params, latents) for domain in domains]
-    print(f"pixels, decoded at once      | {largest(*draw):.1e} | 1")
     scored = [
         jax.jit(domain.evaluate_with_jacobian)(domain.params, (), latents, key)
         for domain in domains
