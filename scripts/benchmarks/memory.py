@@ -45,7 +45,7 @@ STYLEGAN2 = {
 }
 
 
-def shapes_domain(computation: Computation) -> PromptedDomain:
+def shapes_domain(computation: Computation, cutouts: int = 2) -> PromptedDomain:
     """The packaged run's networks and prompts."""
     tables = tomllib.loads((ASSETS / "shapes.toml").read_text())
     generator, weights = load_vae_decoder("embedded:shapes-vae", computation)
@@ -58,7 +58,7 @@ def shapes_domain(computation: Computation) -> PromptedDomain:
     objective, *measures = embed_prompts(clip, tokenizer, pairs)
     statistics = LatentStatistics.standard(generator.latent_dim)
     params = DomainParams(weights, tower, Targets(objective, tuple(measures)), statistics)
-    return PromptedDomain(generator, graph, clip.cfg, params, computation, cutouts=2)
+    return PromptedDomain(generator, graph, clip.cfg, params, computation, cutouts=cutouts)
 
 
 def stylegan2_domain(computation: Computation) -> PromptedDomain:

@@ -1,5 +1,7 @@
 """DNS, SQUAD and EvoJAX's solvers: algorithms with a population of their own."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +19,13 @@ from qdgs_jax.problem import FunctionProblem, value_and_jacobian
 KEY = jax.random.key(0)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def call(emitter, method, *arguments):
+    """One program for each of an emitter's methods; operation by operation they are hundreds."""
+    return getattr(emitter, method)(*arguments)
+
+
+@jax.jit
 def archive_of(latents):
     latents = jnp.asarray(latents, jnp.float32)
     empty = GridArchive.create(latents[0], dims=(3, 3), ranges=((-1.5, 1.5), (-1.5, 1.5)))
@@ -35,13 +44,14 @@ def test_dns_keeps_the_best_of_each_neighbourhood():
     emitter = DominatedNoveltyEmitter(batch=4, population=2, neighbors=1)
     archive = archive_of([[0.0, 0.0, 0.0]])
     starts = jnp.array([[0.0, 0.0, 5.0], [1.0, 0.0, 6.0], [0.1, 0.0, 7.0]])
-    state = emitter.init(KEY, archive, starts, jnp.array([3.0, 1.0, 2.0]), starts[:, :2], {})
+    begun = jnp.array([3.0, 1.0, 2.0])
+    state = call(emitter, "init", KEY, archive, starts, begun, starts[:, :2], {})
     assert state.genotypes[:, 2].tolist() == [5.0, 6.0]
     offered = jnp.array([[0.0, 0.0, 8.0], [1.0, 0.0, 9.0], [0.5, 0.0, 1.0], [1.0, 1.0, 2.0]])
     fitnesses = jnp.array([9.0, 2.0, jnp.nan, jnp.inf])
-    state = emitter.state_update(state, archive, offered, fitnesses, offered[:, :2], {})
+    state = call(emitter, "state_update", state, archive, offered, fitnesses, offered[:, :2], {})
     assert state.genotypes[:, 2].tolist() == [8.0, 9.0]
-    x, _ = emitter.emit(archive, state, KEY)
+    x, _ = call(emitter, "emit", archive, state, KEY)
     assert x.shape == (emitter.batch_size, 3)
     assert jnp.isfinite(x).all()
 
@@ -59,12 +69,16 @@ def toy(latents):
     return 5 + jnp.sin(latents).sum(-1), latents[:, :2] + 0.1 * latents[:, 2:] ** 2
 
 
+follow = jax.jit(soft_qd_gradient, static_argnums=(3, 4))
+
+
 def squad(**settings):
     emitter = SquadEmitter(**({"num_emitters": 2, "population": 6, "bandwidth": 0.4} | settings))
     archive = archive_of([[0.0, 0.0, 0.0]])
-    return emitter, archive, emitter.init(KEY, archive, jnp.zeros((1, 3)), None, None, {})
+    return emitter, archive, call(emitter, "init", KEY, archive, jnp.zeros((1, 3)), None, None, {})
 
 
+@jax.jit
 def jacobians(latents):
     return value_and_jacobian(toy, latents)[2]
 
@@ -76,8 +90,8 @@ def test_squad_follows_the_gradient_of_soft_qd():
         fitnesses=fitnesses, descriptors=place / state.extent, evaluated=jnp.ones(6, bool)
     )
     members = jnp.array([4, 1])
-    gradient = soft_qd_gradient(state, members, jacobians(state.genotypes[members]), 0.4, 5)
-    want = jax.grad(bound)(state.genotypes, 0.4, state.extent)[members]
+    gradient = follow(state, members, jacobians(state.genotypes[members]), 0.4, 5)
+    want = jax.jit(jax.grad(bound))(state.genotypes, 0.4, state.extent)[members]
     np.testing.assert_allclose(gradient, want, rtol=1e-4, atol=1e-5)
 
 
@@ -89,10 +103,10 @@ def test_squad_members_without_light_climb_and_repel_nobody():
     )
     dark = lit.replace(fitnesses=fitnesses.at[4].set(-3.0))
     members, rows = jnp.array([4, 1]), jacobians(state.genotypes[jnp.array([4, 1])])
-    gradient = soft_qd_gradient(dark, members, rows, 0.4, 5)
+    gradient = follow(dark, members, rows, 0.4, 5)
     np.testing.assert_allclose(gradient[0], rows[0, 0], rtol=1e-6)
     alone = lit.replace(evaluated=lit.evaluated.at[4].set(False))
-    want = soft_qd_gradient(alone, members[1:], rows[1:], 0.4, 5)
+    want = follow(alone, members[1:], rows[1:], 0.4, 5)
     np.testing.assert_allclose(gradient[1], want[0], rtol=1e-5)
 
 
@@ -100,9 +114,9 @@ def test_squad_fitnesses_begin_at_the_offset_of_the_archive():
     emitter, archive, state = squad(num_emitters=6)
     archive = archive.replace(qd_score_offset=-100.0)
     fitnesses, place = toy(state.genotypes)
-    _, extra = emitter.emit(archive, state, KEY, jacobians(emitter.parents(state)))
+    _, extra = call(emitter, "emit", archive, state, KEY, jacobians(emitter.parents(state)))
     args = archive, state.genotypes, fitnesses - 100, place, extra
-    after = emitter.state_update(state, *args)
+    after = call(emitter, "state_update", state, *args)
     np.testing.assert_allclose(after.fitnesses, fitnesses, rtol=1e-5)
 
 
@@ -110,21 +124,22 @@ def test_squad_evaluates_its_population_then_moves_it_in_turn():
     emitter, archive, state = squad(optimizer=Optimizer("adam", 0.1))
     begin = state.genotypes
     for _ in range(3):
-        x, extra = emitter.emit(archive, state, KEY, jacobians(emitter.parents(state)))
-        state = emitter.state_update(state, archive, x, *toy(x), extra)
+        x, extra = call(emitter, "emit", archive, state, KEY, jacobians(emitter.parents(state)))
+        state = call(emitter, "state_update", state, archive, x, *toy(x), extra)
     np.testing.assert_array_equal(state.genotypes, begin)
     assert state.evaluated.all() and state.first == 0
-    x, extra = emitter.emit(archive, state, KEY, jacobians(emitter.parents(state)))
-    state = emitter.state_update(state, archive, x, *toy(x), extra)
+    x, extra = call(emitter, "emit", archive, state, KEY, jacobians(emitter.parents(state)))
+    state = call(emitter, "state_update", state, archive, x, *toy(x), extra)
     np.testing.assert_allclose(jnp.abs(state.genotypes[:2] - begin[:2]), 0.1, rtol=1e-3)
     np.testing.assert_array_equal(state.genotypes[2:], begin[2:])
 
 
 def test_squad_members_without_finite_scores_start_afresh():
     emitter, archive, state = squad()
-    x, extra = emitter.emit(archive, state, KEY, jnp.full((2, 3, 3), jnp.nan))
+    x, extra = call(emitter, "emit", archive, state, KEY, jnp.full((2, 3, 3), jnp.nan))
     fitnesses, place = toy(x)
-    state = emitter.state_update(state, archive, x, fitnesses.at[0].set(jnp.nan), place, extra)
+    args = archive, x, fitnesses.at[0].set(jnp.nan), place, extra
+    state = call(emitter, "state_update", state, *args)
     np.testing.assert_array_equal(state.genotypes[0], jnp.zeros(3))  # the only elite
     assert state.evaluated.tolist() == [False, True] + [False] * 4
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state))

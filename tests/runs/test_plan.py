@@ -48,24 +48,25 @@ def run(**changes):
     return text
 
 
-def test_operations_are_those_of_the_layers():
-    config = parse_run(run(**{'algorithm = "cma_maega"': 'algorithm = "random"'}))
-    plan = plan_search(config, toy_domain(), 0.0)
-    evaluation = 2 * LATENTS * HIDDEN + 2 * HIDDEN * 3
-    assert plan.step_flop == pytest.approx(32 * evaluation, rel=0.1)
-    assert plan.flop == pytest.approx(plan.steps * plan.step_flop)
+@pytest.fixture(scope="module")
+def plan():
+    return plan_search(parse_run(run()), toy_domain(), 0.0)
 
-    config = parse_run(run())
-    plan = plan_search(config, toy_domain(), 0.0)
+
+def test_operations_are_those_of_the_layers(plan):
+    config = parse_run(run(**{'algorithm = "cma_maega"': 'algorithm = "random"'}))
+    sampling = plan_search(config, toy_domain(), 0.0)
+    evaluation = 2 * LATENTS * HIDDEN + 2 * HIDDEN * 3
+    assert sampling.step_flop == pytest.approx(32 * evaluation, rel=0.1)
+    assert sampling.flop == pytest.approx(sampling.steps * sampling.step_flop)
     # One pass forward and three back for each of 8 parents, and 24 branches.
     assert plan.step_flop == pytest.approx((8 * 4 + 24) * evaluation, rel=0.1)
     start = plan.flop - plan.steps * plan.step_flop
     assert start == pytest.approx(512 * evaluation, rel=0.1)
 
 
-def test_a_plan_tells_the_budget_and_the_room_it_takes():
+def test_a_plan_tells_the_budget_and_the_room_it_takes(plan):
     config = parse_run(run())
-    plan = plan_search(config, toy_domain(), 0.0)
     assert (plan.steps, plan.evaluations) == (27, 520 + 27 * 32)
     assert plan.tried == 1
     assert plan.occupied == 100
