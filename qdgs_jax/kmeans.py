@@ -82,9 +82,7 @@ def _by_differences(points: jax.Array, centroids: jax.Array) -> jax.Array:
 
     start = jnp.full(count, jnp.inf, points.dtype), jnp.zeros(count, jnp.int32)
     firsts = jnp.arange(num_chunks, dtype=jnp.int32) * chunk
-    (_, centroid), _ = jax.lax.scan(
-        closer, start, (firsts, padded.reshape(num_chunks, chunk, dim))
-    )
+    (_, centroid), _ = jax.lax.scan(closer, start, (firsts, padded.reshape(num_chunks, chunk, dim)))
     return centroid
 
 

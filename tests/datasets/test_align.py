@@ -15,7 +15,12 @@ def ffhq_crop(eye_left, eye_right, mouth_left, mouth_right):
     x /= np.hypot(*x)
     x *= max(np.hypot(*eye_to_eye) * 2.0, np.hypot(*eye_to_mouth) * 1.8)
     y = np.flipud(x) * [-1, 1]
-    return eye_avg + eye_to_mouth * 0.1 - x - y, x / np.hypot(*x), y / np.hypot(*y), 2 * np.hypot(*x)
+    return (
+        eye_avg + eye_to_mouth * 0.1 - x - y,
+        x / np.hypot(*x),
+        y / np.hypot(*y),
+        2 * np.hypot(*x),
+    )
 
 
 def upright_face(rng):
@@ -69,7 +74,10 @@ def blob(size, x, y, width=0.03):
 @pytest.mark.parametrize("size", [64, 256])
 @pytest.mark.parametrize(
     ("place", "target"),
-    [((0.5, 17 / 36), np.mean(TEMPLATE[:2], axis=0)), ((0.5, 3 / 4), np.mean(TEMPLATE[3:], axis=0))],
+    [
+        ((0.5, 17 / 36), np.mean(TEMPLATE[:2], axis=0)),
+        ((0.5, 3 / 4), np.mean(TEMPLATE[3:], axis=0)),
+    ],
 )
 def test_a_spot_where_the_eyes_or_the_mouth_are_moves_to_the_templates(size, place, target):
     found = np.asarray(fit(jnp.asarray(blob(size, *place))))[0, :, :, 0].astype(float)
