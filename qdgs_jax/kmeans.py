@@ -230,7 +230,7 @@ def _refill(labels: np.ndarray, distances: np.ndarray, clusters: int) -> None:
 
 
 def _seeds(points: jax.Array, clusters: int, key: jax.Array) -> jax.Array:
-    """Centroids Float[C, D] to start from: points, the farther from those drawn before the likelier.
+    """Points to start from, Float[C, D]; the farther from those drawn before, the likelier.
 
     Each draw is without repetition (Gumbel's top k), in proportion to squared distances.
     """

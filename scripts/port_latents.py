@@ -1,4 +1,4 @@
-"""`qdgs port latents` as a script: `python scripts/port_latents.py augmentations.pt weights/aug`."""
+"""`qdgs port latents` as a script: `python scripts/port_latents.py rows.pt weights/aug`."""
 
 import sys
 

@@ -91,7 +91,7 @@ def _clusters(
     key: jax.Array,
     tell: Tell,
 ) -> np.ndarray:
-    """The cluster of each of some latents, Int[n]; the same points where they stand for themselves."""
+    """The cluster Int[n] of each of some latents."""
     if wanted == 1:
         return np.zeros(len(members), np.int32)
     if wanted == len(members):

@@ -80,7 +80,7 @@ def test_augmentations_are_read_from_a_ported_file(tmp_path):
 
 def test_a_file_of_several_tensors_is_no_list_of_latents(tmp_path):
     (tmp_path / "two.pt").write_bytes(tw.zip_bytes({"a": np.ones((2, 3)), "b": np.ones(3)}))
-    with pytest.raises(ports.CheckpointError, match="one tensor. The file holds a, b"):
+    with pytest.raises(ports.CheckpointError, match=r"one tensor\. The file holds a, b"):
         ports.convert("latents", tmp_path / "two.pt", tmp_path / "out")
     (tmp_path / "three.pt").write_bytes(tw.zip_bytes(np.ones((2, 3, 4))))
     with pytest.raises(ports.CheckpointError, match="should have 2 axes"):
