@@ -29,6 +29,7 @@ _WORDS = {
     "measures": "where it lies between the prompts of each measure",
     "latent": "what the generator drew it from",
     "subject": "which person it shows",
+    "augmentation": "which latent augmentation shows the person here",
 }
 
 
