@@ -86,9 +86,7 @@ def _devices() -> list[jax.Device]:
     return found[:1] if found[0].platform == "cpu" else found
 
 
-def batches(
-    latents: Latents, size: int = BATCH, first: int = 0
-) -> Iterator[tuple[jax.Array, int]]:
+def batches(latents: Latents, size: int = BATCH, first: int = 0) -> Iterator[tuple[jax.Array, int]]:
     """Cut latents into batches of one size, the last one filled up; and how many of each count.
 
     Args:
