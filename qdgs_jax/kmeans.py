@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 
 import jax
@@ -22,6 +23,8 @@ _CHUNK_SHARE = 32
 _FEW = 16
 # Distances held at a time between points of many dimensions: 64 MB, and large enough products.
 _MOST = 2**24
+# Exchanges of clusters go on while one takes off more than this share of the inertia.
+_WORTH = 1e-3
 # Draws that the seeds of a clustering come in; k-means++ draws one seed at a time.
 _DRAWS = 16
 
@@ -86,8 +89,12 @@ def _by_differences(points: jax.Array, centroids: jax.Array) -> jax.Array:
     return centroid
 
 
-def _by_products(points: jax.Array, centroids: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _by_products(
+    points: jax.Array, centroids: jax.Array, others: bool = False
+) -> tuple[jax.Array, jax.Array]:
     """The nearest centroid Int[N] and the squared distance from it Float[N], some points at a time.
+
+    With `others` the points are the centroids, and the nearest other one is found.
 
     Which one is nearest comes from a matrix product, its distance from the difference itself. The
     last chunk reaches back over the one before it, which spares padded copies of the points.
@@ -108,7 +115,11 @@ def _by_products(points: jax.Array, centroids: jax.Array) -> tuple[jax.Array, ja
             (((1,), (1,)), ((), ())),
             precision=jax.lax.Precision.HIGHEST,
         )
-        index = jnp.argmin(lengths - 2 * products, axis=1).astype(jnp.int32)
+        apart = lengths - 2 * products
+        if others:
+            own = start + jnp.arange(chunk)[:, None] == jnp.arange(num_centroids)
+            apart = jnp.where(own, jnp.inf, apart)
+        index = jnp.argmin(apart, axis=1).astype(jnp.int32)
         distance = jnp.sum(jnp.square(some - centroids[index]), axis=1)
         parts = zip(found, (index, distance), strict=True)
         first, second = (jax.lax.dynamic_update_slice_in_dim(a, b, start, 0) for a, b in parts)
@@ -158,7 +169,9 @@ def cluster(
 
     Seeds are points that lie far from each other, drawn as k-means++ draws them (Arthur &
     Vassilvitskii 2007), but many at a time. Lloyd's rounds follow, until no point changes its
-    cluster. A cluster that has lost its points gets, in each round, the one that lies farthest from
+    cluster. Then clusters are exchanged: two near ones become one wherever that costs less than
+    what it gains to take the farthest point out of another, and rounds follow again, while it
+    helps. A cluster that has lost its points gets, in each round, the one that lies farthest from
     the mean of a cluster with others in it; so none is empty at the end, unless there are fewer
     different points than clusters.
 
@@ -198,17 +211,65 @@ def _rounds(
 ) -> Clustering:
     """Lloyd's rounds from some centroids, whose memory is used up."""
     clusters = len(centroids)
-    before: np.ndarray | None = None
+    before, last = None, math.inf
     for number in range(1, iterations + 1):
         labels, distances = map(np.array, _assign(points, centroids))
-        told(number, float(distances.sum(dtype=np.float64)))
+        inertia = float(distances.sum(dtype=np.float64))
+        told(number, inertia)
         _refill(labels, distances, clusters)
         if before is not None and np.array_equal(labels, before):
-            break
-        before = labels
+            if inertia > (1 - _WORTH) * last or not _exchange(labels, distances, centroids):
+                break
+            last = inertia
+        before = labels.copy()
         centroids = _move(points, jnp.asarray(labels), centroids)
-    inertia = _distances(points, centroids, jnp.asarray(labels))
-    return Clustering(labels, float(np.asarray(inertia).sum(dtype=np.float64)), number)
+    found = np.asarray(_distances(points, centroids, jnp.asarray(labels)))
+    return Clustering(labels, float(found.sum(dtype=np.float64)), number)
+
+
+def _exchange(labels: np.ndarray, distances: np.ndarray, centroids: jax.Array) -> bool:
+    """Join clusters and take points out of others, in place, wherever that lowers the inertia.
+
+    Joining clusters of a and b points adds ab / (a + b) times the squared distance of their means;
+    taking a point out of n saves n / (n - 1) times its squared distance. No cluster takes part
+    twice, so that what is added and saved is exact.
+
+    Args:
+        labels: Int[N], clusters without an empty one.
+        distances: Float[N], squared, of the points from the means of their clusters.
+        centroids: Float[C, D], these means.
+
+    Returns:
+        Whether anything has changed.
+    """
+    clusters = len(centroids)
+    if clusters < 3:
+        return False
+    members = np.bincount(labels, minlength=clusters)
+    other, apart = map(np.asarray, _others(centroids))
+    costs = members * members[other] / np.maximum(members + members[other], 1) * apart
+    farthest = np.zeros(clusters, np.int64)
+    order = np.argsort(distances, kind="stable")
+    farthest[labels[order]] = order  # the last one assigned is the farthest
+    gains = np.where(members > 1, members / np.maximum(members - 1, 1) * distances[farthest], 0.0)
+    joins = iter(np.argsort(costs, kind="stable").tolist())
+    free = np.ones(clusters, bool)
+    renamed = np.arange(clusters)
+    taken: list[tuple[int, int]] = []
+    for split in np.argsort(-gains, kind="stable").tolist():
+        if not free[split]:
+            continue
+        free[split] = False
+        join = next((j for j in joins if free[j] and free[other[j]]), None)
+        if join is None or costs[join] >= gains[split]:
+            break
+        free[[join, other[join]]] = False
+        renamed[join] = other[join]
+        taken.append((int(farthest[split]), join))
+    labels[:] = renamed[labels]
+    for point, cluster in taken:
+        labels[point] = cluster
+    return bool(taken)
 
 
 def _refill(labels: np.ndarray, distances: np.ndarray, clusters: int) -> None:
@@ -256,6 +317,11 @@ def _draw(weights: jax.Array, key: jax.Array, count: int) -> jax.Array:
 @jax.jit
 def _distance_from(points: jax.Array, centroids: jax.Array) -> jax.Array:
     return _by_products(points, centroids)[1]
+
+
+@jax.jit
+def _others(centroids: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return _by_products(centroids, centroids, others=True)
 
 
 _assign = jax.jit(_by_products)

@@ -279,13 +279,17 @@ def _sampled_rows(config: RunConfig, domain: Domain[Any], rule: LabelRule, tell:
     measured: list[np.ndarray] = []
     found = number = 0
     for start in range(0, total, at_once):
+        if found >= wanted:
+            break
         part_key = sample_key if at_once == total else jax.random.fold_in(sample_key, start)
         latents = np.asarray(domain.sample(domain.params, part_key, min(at_once, total - start)))
         for batch, count in batches(latents):
             if found >= wanted:
                 break
             if number % _TOLD_EACH == 0 and number:
-                tell(f"{found:,} of {wanted:,} samples with a sure label, {number * BATCH:,} drawn")
+                tell(
+                    f"samples: {number * BATCH:,} scored, {found:,} of {wanted:,} sure labels found"
+                )
             key = jax.random.fold_in(score_key, number)
             number += 1
             scores = evaluate(domain.params, latents=batch, key=key)
