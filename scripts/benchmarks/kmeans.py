@@ -1,4 +1,4 @@
-"""k-means of latents into subjects: inertia beside scikit-learn's, and time and memory at true size.
+"""k-means of latents into subjects: inertia beside scikit-learn's, time and memory at true size.
 
     python scripts/benchmarks/kmeans.py inertia --peer PYTHON   # a Python that has scikit-learn
     python scripts/benchmarks/kmeans.py round --clusters 5000   # one round at 50,000 x 7,168
