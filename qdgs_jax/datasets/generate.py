@@ -212,7 +212,7 @@ def _settings(folder: RunFolder, config: RunConfig, added: np.ndarray | None) ->
             table["domain"][field] = Path(table["domain"][field]).name
     if table["dataset"]["subjects"] is not None:
         table["dataset"]["subjects"].pop("augmentations")
-        table["augmentations"] = hashlib.sha256(np.ascontiguousarray(added)).hexdigest()
+        table["augmentations"] = hashlib.sha256(np.asarray(added).tobytes()).hexdigest()
     with folder.archive_file.open("rb") as file:
         table["archive"]["elites"] = hashlib.file_digest(file, "sha256").hexdigest()
     table["version"] = importlib.metadata.version("qdgs-jax")

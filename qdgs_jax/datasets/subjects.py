@@ -71,7 +71,8 @@ def group_subjects(
             wanted,
             grouping,
             keys.stream(key, f"class {label}"),
-            lambda text, called=called: tell(f"subjects of {called}: {text}"),
+            f"subjects of {called}: ",
+            tell,
         )
         clusters[members] = used + found
         used += wanted
@@ -89,6 +90,7 @@ def _clusters(
     wanted: int,
     grouping: Grouping,
     key: jax.Array,
+    what: str,
     tell: Tell,
 ) -> np.ndarray:
     """The cluster Int[n] of each of some latents."""
@@ -99,7 +101,7 @@ def _clusters(
 
     def told(restart: int, number: int, inertia: float) -> None:
         tell(
-            f"{len(members):,} latents, {wanted:,} subjects, clustering {restart} of "
+            f"{what}{len(members):,} latents, {wanted:,} subjects, clustering {restart} of "
             f"{grouping.restarts}, round {number}, mean square {inertia / len(members):.4g}"
         )
 

@@ -221,7 +221,9 @@ def _folders(config: RunConfig) -> dict[tuple[str, ...], str]:
     """The fields that name a folder of weights, and what they say."""
     external = isinstance(config.domain, ExternalDomain)
     fields = ("folder", "clip") if external else ("generator", "clip")
-    named = {("domain", field): str(getattr(config.domain, field)) for field in fields}
+    named: dict[tuple[str, ...], str] = {
+        ("domain", field): str(getattr(config.domain, field)) for field in fields
+    }
     subjects = config.dataset.subjects
     if subjects is not None and subjects.augmentations is not None:
         named["dataset", "subjects", "augmentations"] = subjects.augmentations
