@@ -21,7 +21,7 @@ def load(folder: str | Path, model: type[Model], **options: Any) -> Model:
     Args:
         folder: the folder.
         model: the class of the model: Generator (of stylegan2), CLIP, IResNet (AdaFace), VAE,
-            ShapeClassifier or FaceRegressor.
+            Latents, ShapeClassifier or FaceRegressor.
         options: further arguments of the class, such as `remat=True` for a Generator.
 
     Returns:

@@ -7,7 +7,7 @@ from faces_run import port_generator, write_clip
 from qdgs_jax.cli import app, console
 from qdgs_jax.datasets.audit import read_audit
 from qdgs_jax.datasets.manifest import read_manifest
-from qdgs_jax.datasets.shards import ShardSource
+from qdgs_jax.datasets.shards import ShardSource, read_rows
 from qdgs_jax.domains import load_domain
 from qdgs_jax.runs.checkpoint import restore_state
 from qdgs_jax.runs.checkpoint_writer import find_checkpoints
@@ -25,6 +25,10 @@ SMALL = {
     "start_batch_size = 16": "start_batch_size = 4",
     "chunk = 25": "chunk = 6",
     "images = 50000": "images = 12",
+    "shard_size = 1000": "shard_size = 10",
+    "restarts = 10": "restarts = 1",
+    "augmentation_count = 9": "augmentation_count = 3",
+    "side = 112": "side = 28",
 }
 
 
@@ -66,13 +70,24 @@ def test_the_whole_way_from_a_checkpoint(place, monkeypatch, capsys):
     kept = np.linalg.norm(memory.embeds[: int(memory.written)], axis=1)
     np.testing.assert_allclose(kept, 1.0, atol=1e-4)
 
+    capsys.readouterr()
     assert qdgs("generate", "run") == 0
+    shown = capsys.readouterr().out
+    assert "warning: no image is labelled" in shown  # empty bins are no error
     manifest = read_manifest(folder.data)
-    assert 0 < manifest.count <= 12
+    rows = read_rows(folder.data)
+    assert 0 < manifest.count == 3 * manifest.source["latents"] <= 3 * 12
+    assert f"{manifest.source['subjects']} subjects of" in shown
+    assert rows.subjects.tolist() == sorted(rows.subjects.tolist())
+    assert rows.augmentations.tolist() == [0, 1, 2] * manifest.source["latents"]
+    for column in (rows.subjects, rows.labels, rows.elites.cells):
+        np.testing.assert_array_equal(column[::3], column[2::3])
+    for subject in np.unique(rows.subjects):
+        assert len(np.unique(rows.labels[rows.subjects == subject])) == 1
     assert len(manifest.label_names) == 9
     assert manifest.label_names[0] == "A person with dark skin. / A masculine person."
     shards = ShardSource(folder.data)
-    assert np.asarray(shards[0]["image"]).shape == (8, 8, 3)
+    assert np.asarray(shards[0]["image"]).shape == (28, 28, 3)
 
     capsys.readouterr()
     assert qdgs("audit", "run", "--column", "label") == 0

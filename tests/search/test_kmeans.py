@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qdgs_jax.kmeans import lloyd, nearest
+from qdgs_jax.kmeans import _by_products, cluster, lloyd, nearest
 
 
 @pytest.mark.parametrize("dim", [2, 16, 17, 200])
@@ -40,3 +40,69 @@ def test_rounds_find_separate_groups(dim):
 def test_a_centroid_without_points_stays():
     points, start = jnp.zeros((4, 1)), jnp.asarray([[1.0], [9.0]])
     assert lloyd(points, start, 3).tolist() == [[0.0], [9.0]]
+
+
+def numpy_lloyd(points, clusters, seed, rounds=50):
+    """The least inertia that plain rounds from random points reach in five tries."""
+    rng, best = np.random.default_rng(seed), np.inf
+    for _ in range(5):
+        centroids = points[rng.choice(len(points), clusters, replace=False)]
+        for _ in range(rounds):
+            squares = ((points[:, None] - centroids[None]) ** 2).sum(-1)
+            labels = squares.argmin(1)
+            for c in range(clusters):
+                if (labels == c).any():
+                    centroids[c] = points[labels == c].mean(0)
+        best = min(best, squares.min(1).sum())
+    return best
+
+
+@pytest.fixture(scope="module")
+def groups():
+    """Points in twenty groups of about ten."""
+    rng = np.random.default_rng(3)
+    centres = rng.normal(size=(20, 24))
+    return (centres[rng.integers(0, 20, 200)] + 0.3 * rng.normal(size=(200, 24))).astype(np.float32)
+
+
+@pytest.mark.parametrize("clusters", [20, 100])
+def test_a_clustering_is_as_tight_as_plain_rounds_make_it(groups, clusters):
+    lines = []
+    found = cluster(
+        jnp.asarray(groups), clusters, jax.random.key(1), told=lambda *line: lines.append(line)
+    )
+    assert found.inertia < 1.01 * numpy_lloyd(groups.astype(np.float64), clusters, 0)
+    assert np.bincount(found.labels, minlength=clusters).min() >= 1
+    means = [groups[found.labels == c].mean(0) for c in range(clusters)]
+    exact = ((groups - np.stack(means)[found.labels]) ** 2).sum()
+    assert found.inertia == pytest.approx(exact, rel=1e-5)
+    inertias = [inertia for _, _, inertia in lines]
+    assert inertias == sorted(inertias, reverse=True)
+    assert [number for _, number, _ in lines] == list(range(1, found.rounds + 1))
+
+
+def test_equal_keys_give_equal_clusterings_and_restarts_help(groups):
+    points = jnp.asarray(groups)
+    one, two = (cluster(points, 20, jax.random.key(5)) for _ in range(2))
+    np.testing.assert_array_equal(one.labels, two.labels)
+    assert cluster(points, 20, jax.random.key(5), restarts=3).inertia <= one.inertia
+
+
+def test_no_cluster_is_empty_while_points_differ():
+    points = np.repeat(np.eye(8, 20, dtype=np.float32), [1, 1, 1, 1, 1, 1, 1, 20], axis=0)
+    found = cluster(jnp.asarray(points), 8, jax.random.key(0))
+    assert found.inertia == 0
+    assert sorted(np.bincount(found.labels).tolist()) == [1] * 7 + [20]
+    more = cluster(jnp.asarray(points), 12, jax.random.key(0))  # than there are different points
+    assert more.inertia == 0
+
+
+def test_a_clustering_holds_no_table_of_points_and_clusters():
+    shapes = [jax.ShapeDtypeStruct((n, 256), jnp.float32) for n in (20_000, 10_000)]
+    memory = jax.jit(_by_products).lower(*shapes).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < 4 * 20_000 * 10_000 / 5
+
+
+def test_clusters_that_cannot_be_are_refused():
+    with pytest.raises(ValueError, match=r"9 clusters of points \[4, 20\]"):
+        cluster(jnp.zeros((4, 20)), 9, jax.random.key(0))
