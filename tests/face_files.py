@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pickle
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -43,8 +45,77 @@ def pairs_bin_of_python_2(pictures: Sequence[bytes], same: Sequence[bool]) -> by
     return bytes(out + b"e\x86.")
 
 
-def flipped(content: bytes, rng: np.random.Generator) -> bytes:
-    """The same with one bit changed."""
-    changed = bytearray(content)
-    changed[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
-    return bytes(changed)
+def record(content: bytes, part: int = 0) -> bytes:
+    """A record, or a part of one, filled up to four bytes."""
+    word = part << 29 | len(content)
+    return struct.pack("<II", MAGIC, word) + content + bytes(-len(content) % 4)
+
+
+def split_record(content: bytes) -> bytes:
+    """A record that is parted where the magic stands in it at a multiple of four."""
+    magic, parts, start = struct.pack("<I", MAGIC), [], 0
+    for at in range(0, len(content) - 3, 4):
+        if content[at : at + 4] == magic:
+            parts.append(content[start:at])
+            start = at + 4
+    parts.append(content[start:])
+    if len(parts) == 1:
+        return record(content)
+    kinds = [1, *[2] * (len(parts) - 2), 3]
+    return b"".join(record(part, kind) for part, kind in zip(parts, kinds, strict=True))
+
+
+def labelled(key: int, labels: Sequence[float], picture: bytes) -> bytes:
+    """Content of a record: one label in the header, or several behind it."""
+    if len(labels) == 1:
+        return struct.pack("<IfQQ", 0, labels[0], key, 0) + picture
+    header = struct.pack("<IfQQ", len(labels), 0.0, key, 0)
+    return header + struct.pack(f"<{len(labels)}f", *labels) + picture
+
+
+def insightface(
+    folder: Path,
+    pictures: Sequence[bytes],
+    identities: Sequence[int],
+    *,
+    numbers: int = 1,
+    lists: bool = True,
+) -> list[int]:
+    """Write `train.rec`, `.idx`, `.lst` and `property`; gives where records begin, and the end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    count, people = len(pictures), max(identities) + 1
+    contents = [labelled(0, [count + 1, count + 1 + people], b"")]
+    for key, (picture, identity) in enumerate(zip(pictures, identities, strict=True), start=1):
+        contents.append(labelled(key, [identity, 0][:numbers], picture))
+    for person in range(people):
+        rows = np.flatnonzero(np.asarray(identities) == person) + 1
+        contents.append(labelled(count + 1 + person, [rows[0], rows[-1] + 1], b""))
+    records = [split_record(content) for content in contents]
+    starts = np.cumsum([0, *map(len, records)])
+    (folder / "train.rec").write_bytes(b"".join(records))
+    if lists:
+        index = "".join(f"{key}\t{start}\n" for key, start in enumerate(starts[:-1]))
+        (folder / "train.idx").write_text(index)
+        lines = [f"1\t/faces/{i}/{n}.jpg\t{i}\n" for n, i in enumerate(identities)]
+        (folder / "train.lst").write_text("".join(lines))
+        (folder / "property").write_text(f"{people},16,16\n")
+    return [int(start) for start in starts]
+
+
+@contextlib.contextmanager
+def flipped(path: Path, rng: np.random.Generator) -> Iterator[int]:
+    """A file with one bit changed for a while; gives the byte. In place: creating files is slow."""
+    at, bit = int(rng.integers(path.stat().st_size)), 1 << int(rng.integers(8))
+    _flip(path, at, bit)
+    try:
+        yield at
+    finally:
+        _flip(path, at, bit)
+
+
+def _flip(path: Path, at: int, bit: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        value = file.read(1)[0] ^ bit
+        file.seek(at)
+        file.write(bytes([value]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -93,15 +92,3 @@ def gather_pairs(
 
 def _size(picture: np.ndarray) -> str:
     return f"{picture.shape[1]} x {picture.shape[0]}"
-
-
-def read_file(path: Path) -> bytes:
-    """Read a file that a set is made of, or say that it is missing.
-
-    Raises:
-        FaceSetError: it cannot be read.
-    """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise FaceSetError(f"{path} cannot be read: {error.strerror}.") from None
