@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import pickle
 import struct
 from collections.abc import Iterator, Sequence
@@ -119,3 +120,48 @@ def _flip(path: Path, at: int, bit: int) -> None:
         value = file.read(1)[0] ^ bit
         file.seek(at)
         file.write(bytes([value]))
+
+
+def carray(folder: Path, images: np.ndarray, same: Sequence[bool], length: int = 3) -> None:
+    """A verification set in AdaFace's bcolz folder; needs blosc."""
+    import blosc
+
+    numbers = as_adaface_keeps_them(images)
+    for name in ("meta", "data"):
+        (folder / name).mkdir(parents=True)
+    sizes = {"shape": list(numbers.shape), "nbytes": numbers.nbytes, "cbytes": 0}
+    storage = {
+        "dtype": "float32",
+        "cparams": {"clevel": 5, "shuffle": 1, "cname": "lz4", "quantize": 0},
+        "chunklen": length,
+        "expectedlen": len(numbers),
+        "dflt": 0.0,
+    }
+    (folder / "meta" / "sizes").write_text(json.dumps(sizes))
+    (folder / "meta" / "storage").write_text(json.dumps(storage) + "\n")
+    for number, start in enumerate(range(0, len(numbers), length)):
+        rows = np.zeros((length, *numbers.shape[1:]), np.float32)
+        part = numbers[start : start + length]
+        rows[: len(part)] = part
+        cname = ("lz4", "blosclz")[number % 2]
+        packed = blosc.compress(rows.tobytes(), typesize=4, clevel=5, cname=cname)
+        header = b"blpk" + struct.pack("<Bxxxq", 1, 1)
+        (folder / "data" / f"__{number}.blp").write_bytes(header + packed)
+    np.save(folder.with_name(f"{folder.name}_list.npy"), np.array(same))
+
+
+def memfile(folder: Path, images: np.ndarray, same: Sequence[bool]) -> None:
+    """AdaFace's uncompressed copy of such a set."""
+    numbers = as_adaface_keeps_them(images)
+    place = folder / "memfile"
+    place.mkdir(parents=True)
+    (place / "mem_file.dat").write_bytes(numbers.tobytes())
+    config = {"shape": numbers.shape, "dtype": "float32"}
+    (place / "mem_file.dat.conf").write_text(json.dumps(config))
+    np.save(folder.with_name(f"{folder.name}_list.npy"), np.array(same))
+
+
+def as_adaface_keeps_them(images: np.ndarray) -> np.ndarray:
+    """Float32[N, 3, S, S], blue first, as torchvision normalises pictures."""
+    blue_first = images[..., ::-1].transpose(0, 3, 1, 2)
+    return (blue_first.astype(np.float32) / np.float32(255) - np.float32(0.5)) / np.float32(0.5)
