@@ -20,8 +20,8 @@ def load(folder: str | Path, model: type[Model], **options: Any) -> Model:
 
     Args:
         folder: the folder.
-        model: the class of the model: Generator (of stylegan2), CLIP, IResNet (AdaFace), VAE or
-            ShapeClassifier.
+        model: the class of the model: Generator (of stylegan2), CLIP, IResNet (AdaFace), VAE,
+            Latents or ShapeClassifier.
         options: further arguments of the class, such as `remat=True` for a Generator.
 
     Returns:

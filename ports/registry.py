@@ -100,6 +100,12 @@ KINDS: Mapping[str, Kind] = {
             "qdgs_jax.ports.families.vae:recognise",
         ),
         Kind(
+            "latents",
+            "qdgs_jax.models.latents:LatentsConfig",
+            "qdgs_jax.models.latents:Latents",
+            "qdgs_jax.ports.families.latents:recognise",
+        ),
+        Kind(
             "shape_classifier",
             "qdgs_jax.models.shape_classifier:ShapeClassifierConfig",
             "qdgs_jax.models.shape_classifier:ShapeClassifier",

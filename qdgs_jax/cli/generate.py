@@ -40,7 +40,10 @@ def generate(
         bool, typer.Option("--strict", help="Write nothing where a class or bin would be short.")
     ] = False,
 ) -> None:
-    """Decode a finished run's elites into a labelled, balanced data set."""
+    """Decode a finished run's elites into a labelled, balanced data set.
+
+    If it is stopped, the same command goes on after the last complete file.
+    """
     say(f"{run}: reading the run")
     from qdgs_jax.runs.folder import RunFolder
 
@@ -107,14 +110,21 @@ def write_data_sets(
                 out=root,
                 changes=changes,
                 strict=strict and each is folder,
+                tell=_Talk(algorithm).say,
             )
         show_manifest(root, algorithm, manifest)
 
 
 def _kept(folder: RunFolder, out: Path | None) -> str:
     """What there is of the data sets that were asked for, and how to get the rest."""
-    from qdgs_jax.datasets.manifest import MANIFEST
+    from qdgs_jax.datasets.manifest import DATA, MANIFEST, PLAN
 
+    roots = [out] if out is not None else [folder.path, folder.baseline.path]
+    begun = [root / DATA for root in roots if (root / DATA / PLAN).is_dir()]
+    if begun:
+        shards = sum(len(list(place.glob("shard-*.parquet"))) for place in begun)
+        places = " and ".join(map(str, begun))
+        return f"{shards} files kept in {places}; the same command goes on from there"
     if out is not None:
         return f"nothing was written to {out}"
     kept = [str(f.data) for f in (folder, folder.baseline) if (f.data / MANIFEST).exists()]
@@ -170,6 +180,21 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(console=screen, transient=True) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+class _Talk:
+    """Says what is being done: the first of its kind at once, others with some time between."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._last: dict[str, float] = {}
+
+    def say(self, text: str) -> None:
+        """Tell what is done; texts are of a kind where they begin alike, up to the colon."""
+        kind, now = text.partition(":")[0], time.monotonic()
+        if now - self._last.get(kind, -PLAIN_EVERY) >= PLAIN_EVERY:
+            self._last[kind] = now
+            say(f"{self._what}: {text}")
 
 
 class _Lines:

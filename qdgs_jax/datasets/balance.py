@@ -75,6 +75,14 @@ class Balance:
         """Groups with fewer images than asked."""
         return tuple(group for group in self.groups if group.got < group.asked)
 
+    def times(self, count: int) -> Balance:
+        """The same where each image becomes `count`."""
+        groups = [
+            dataclasses.replace(group, asked=count * group.asked, got=count * group.got)
+            for group in self.groups
+        ]
+        return Balance(count * self.asked, tuple(groups))
+
     def check(self) -> None:
         """Refuse a data set with short groups.
 

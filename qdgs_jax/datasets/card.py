@@ -29,6 +29,7 @@ _WORDS = {
     "measures": "where it lies between the prompts of each measure",
     "latent": "what the generator drew it from",
     "subject": "which person it shows",
+    "augmentation": "which latent augmentation shows the person here",
 }
 
 
@@ -180,6 +181,10 @@ def _provenance(source: Mapping[str, Any]) -> str:
         "evaluations": "evaluations",
         "seed": "seed",
         "margin": "margin around the classes' boundaries",
+        "subjects": "people",
+        "latents": "latents of these people",
+        "augmentations": "images of each latent",
+        "align": "alignment",
     }
     rows = [(words, source[key]) for key, words in names.items() if key in source]
     parts = ["## How it was made", _table(("", ""), rows)]

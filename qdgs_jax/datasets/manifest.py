@@ -17,6 +17,7 @@ from typing import Any
 from qdgs_jax.datasets.balance import Balance
 
 MANIFEST = "_manifest.json"
+PLAN = "_plan"  # folder beside shards that are not complete, see plan.py
 DATA = "data"  # folder of the shards, in the folder of their card
 FORMAT = "qdgs-dataset-2"
 
@@ -97,17 +98,17 @@ class Manifest:
 
 
 def refuse_other_dataset(folder: str | os.PathLike[str]) -> None:
-    """Check that a data set can be written to a folder.
+    """Check that a data set can be written to a folder, or that one begun there can go on.
 
     Raises:
-        ShardError: it is a file, or holds a data set or part of one.
+        ShardError: it is a file, or holds a data set, or part of one without its plan.
     """
     target = Path(folder)
     if target.exists() and not target.is_dir():
         raise ShardError(f"{target} is a file: give a folder for the data set.")
     whole = (target / MANIFEST).exists()
     found = [target / MANIFEST] if whole else sorted(target.glob("shard-*.parquet"))
-    if found:
+    if found and (whole or not (target / PLAN).is_dir()):
         held = "already holds a data set" if whole else "holds part of a data set, without its end"
         raise ShardError(
             f"{target} {held} ({found[0].name}): give another folder, or delete this one first."
@@ -137,7 +138,7 @@ def read_manifest(folder: str | os.PathLike[str], *, verify: bool = False) -> Ma
     except (FileNotFoundError, NotADirectoryError):
         raise ShardError(
             f"{folder}: no data set here ({MANIFEST} is missing): give a folder written by "
-            "`qdgs generate`; one that stopped half-way must be written again."
+            "`qdgs generate`; for one that stopped half-way, repeat the command that began it."
         ) from None
     except ValueError as error:
         raise ShardError(f"{path}: not a manifest of ours: {error}.") from None

@@ -25,6 +25,7 @@ class Labelled:
         elites: N rows; latents Float[N, 0] where they are not kept.
         labels: Int[N], the class.
         subjects: Int[N], rows of one person share it; None where there are no persons.
+        augmentations: Int[N], which latent augmentation shows the elite; None where there are none.
 
     Raises:
         ValueError: columns differ in length or a number is not finite.
@@ -33,6 +34,7 @@ class Labelled:
     elites: Elites
     labels: np.ndarray
     subjects: np.ndarray | None = None
+    augmentations: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         for name, column in self.columns().items():
@@ -60,12 +62,25 @@ class Labelled:
             found["latents"] = self.elites.latents
         if self.subjects is not None:
             found["subjects"] = self.subjects
+        if self.augmentations is not None:
+            found["augmentations"] = self.augmentations
         return found
 
     def take(self, indices: np.ndarray) -> Labelled:
         """The rows at `indices`, in that order."""
-        subjects = None if self.subjects is None else self.subjects[indices]
-        return Labelled(self.elites.take(indices), self.labels[indices], subjects)
+        subjects, augmentations = (
+            None if column is None else column[indices]
+            for column in (self.subjects, self.augmentations)
+        )
+        elites = self.elites.take(indices)
+        return Labelled(elites, self.labels[indices], subjects, augmentations)
+
+    def under(self, count: int) -> Labelled:
+        """Each row `count` times, as many augmentations show it; its latent shows but one."""
+        elites = dataclasses.replace(self.elites, latents=self.elites.latents[:, :0])
+        rows = dataclasses.replace(self, elites=elites).take(np.repeat(np.arange(len(self)), count))
+        numbers = np.tile(np.arange(count, dtype=np.int32), len(self))
+        return dataclasses.replace(rows, augmentations=numbers)
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, np.ndarray]) -> Labelled:
@@ -78,7 +93,8 @@ class Labelled:
             measures=columns["measures"],
             latents=columns.get("latents", np.zeros((count, 0), np.float32)),
         )
-        return cls(elites, columns["labels"], columns.get("subjects"))
+        optional = (columns.get(name) for name in ("subjects", "augmentations"))
+        return cls(elites, columns["labels"], *optional)
 
 
 def bin_positions(
@@ -166,10 +182,13 @@ def select_elites(
         raise ValueError(f"count is {count}: ask for at least one image.")
     if len(elites) == 0:
         raise ValueError("the archive has no elites to select from: search longer first.")
-    rows = label(elites, rule)
+    without = dataclasses.replace(elites, latents=elites.latents[:, :0])  # large, and copied once
+    sure = np.flatnonzero(rule.sure(elites.measures))
+    rows = label(without, rule)
     where = bins_of(rows.elites.measures, bins, ranges)
     groups = rows.labels * int(np.prod(bins)) + where
-    return rows.take(balance(groups, rows.elites.objectives, rows.elites.cells, count))
+    chosen = balance(groups, rows.elites.objectives, rows.elites.cells, count)
+    return Labelled(elites.take(sure[chosen]), rows.labels[chosen])
 
 
 def label(elites: Elites, rule: LabelRule) -> Labelled:

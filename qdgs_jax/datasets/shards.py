@@ -14,7 +14,7 @@ import json
 import operator
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +45,14 @@ _COLUMNS = {  # column of `Labelled` -> of the file, element type
     "measures": ("measures", pa.float32()),
     "latents": ("latent", pa.float32()),
     "subjects": ("subject", pa.int32()),
+    "augmentations": ("augmentation", pa.int32()),
 }
 
 
 def write_shards(
     folder: str | os.PathLike[str],
     rows: Labelled,
-    images: Iterable[np.ndarray],
+    images: Iterable[np.ndarray] | Callable[[int], Iterable[np.ndarray]],
     *,
     label_names: Sequence[str],
     measure_names: Sequence[str],
@@ -67,7 +68,9 @@ def write_shards(
         folder: where to; made if needed. It may hold other files, but no data set.
         rows: N rows; latents and subjects are left out where there are none.
         images: the N pictures in the order of the rows, as batches UInt8[B, H, W, 3] of any sizes,
-            so that they can be decoded while they are written.
+            so that they can be decoded while they are written. Or a function of the first row that
+            is missing, which gives the pictures from there on: then shards that the folder holds
+            already are taken as those of these rows, and stay whatever happens.
         label_names: name of each class, at least as many as there are labels.
         measure_names: name of each of the M measures.
         shard_size: rows per shard; the last may have fewer.
@@ -83,7 +86,7 @@ def write_shards(
         ShardError: the folder already holds a data set, the card's place is taken, or rows, images
             and names do not fit together.
         OSError: the disk is full or cannot be written. As after every error, shards written so far
-            are removed again.
+            are removed again, unless they can be gone on with.
     """
     target = Path(folder)
     _check_rows(rows, label_names, measure_names, shard_size)
@@ -93,18 +96,21 @@ def write_shards(
         check_place(card)
     target.mkdir(parents=True, exist_ok=True)
     sweep(target, rf"shard-\d+\.parquet|{re.escape(MANIFEST)}")
+    resumable = callable(images)
+    shards = _kept_shards(target, len(rows), shard_size) if resumable else []
+    begun = sum(shard.count for shard in shards)
+    pictures_left = images(begun) if callable(images) else images
     written: list[Path] = []
-    shards: list[Shard] = []
     counted = np.bincount(rows.labels, minlength=len(label_names))
-    size: tuple[int, int] | None = None
+    size = _picture_size(target / shards[0].file) if shards else None
     try:
-        for start, pictures in _regroup(images, shard_size, len(rows)):
+        for start, pictures in _regroup(pictures_left, shard_size, len(rows), begun):
             size = size or pictures.shape[1:3]
             part = rows.take(np.arange(start, start + len(pictures)))
             content = _encode_shard(part, pictures, start, label_names)
             path = target / f"shard-{len(shards):05d}.parquet"
             written.append(path)
-            _write(path, content)
+            _write(path, content, kept=len(shards) if resumable else None)
             shards.append(Shard(path.name, len(pictures), hashlib.sha256(content).hexdigest()))
         manifest = Manifest(
             count=len(rows),
@@ -121,12 +127,43 @@ def write_shards(
         if card is not None:
             written.append(card / CARD)
             write_card(card, manifest, _widths(rows))
-        _write(target / MANIFEST, manifest.to_json().encode())
+        content = manifest.to_json().encode()
+        _write(target / MANIFEST, content, kept=len(shards) if resumable else None)
     except BaseException:
-        for path in written:
+        for path in written if not resumable else ():
             path.unlink(missing_ok=True)
         raise
     return manifest
+
+
+def _kept_shards(folder: Path, count: int, shard_size: int) -> list[Shard]:
+    """The shards of a data set of so many rows that a folder holds already, from the first on.
+
+    What follows the first that is missing or of another length is removed.
+    """
+    kept: list[Shard] = []
+    starts = range(0, count, shard_size)
+    paths = [folder / f"shard-{number:05d}.parquet" for number in range(len(starts))]
+    for path, start in zip(paths, starts, strict=True):
+        wanted = min(shard_size, count - start)
+        try:
+            held = pq.read_metadata(path).num_rows
+        except (pa.ArrowInvalid, OSError):
+            break
+        if held != wanted:
+            break
+        content = path.read_bytes()
+        kept.append(Shard(path.name, wanted, hashlib.sha256(content).hexdigest()))
+    for path in folder.glob("shard-*.parquet"):
+        if path not in paths[: len(kept)]:
+            path.unlink()
+    return kept
+
+
+def _picture_size(path: Path) -> tuple[int, int]:
+    first = next(pq.ParquetFile(path).iter_batches(1, columns=["image"]))
+    picture = decode_png(first.column(0)[0]["bytes"].as_py())
+    return (picture.shape[0], picture.shape[1])
 
 
 def _widths(rows: Labelled) -> dict[str, int]:
@@ -209,11 +246,11 @@ def _check_rows(
 
 
 def _regroup(
-    batches: Iterable[np.ndarray], shard_size: int, count: int
+    batches: Iterable[np.ndarray], shard_size: int, count: int, start: int = 0
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Turn batches of any sizes into (first row, pictures) of a shard each, `count` in all."""
+    """Turn batches of any sizes into (first row, pictures) of a shard each, up to row `count`."""
     waiting: list[np.ndarray] = []
-    start = held = 0
+    held = 0
     shape: tuple[int, ...] | None = None
     for batch in batches:
         if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[3] != 3:
@@ -270,14 +307,20 @@ def _encode_shard(
     return sink.getvalue().to_pybytes()
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, content: bytes, kept: int | None) -> None:
+    """Write a file; `kept` shards before it stay if that fails, None for none."""
     try:
         write_atomically(path, content)
     except OSError as error:
+        advice = (
+            "no part of the data set is left behind: make room or give a folder on another disk, "
+            "then run again"
+            if kept is None
+            else f"the {kept} shards before it are kept: make room, and the same command goes on"
+        )
         raise OSError(
             error.errno,
-            f"{error.strerror} while writing {len(content)} bytes; no part of the data set is left "
-            "behind: make room or give a folder on another disk, then run again",
+            f"{error.strerror} while writing {len(content)} bytes; {advice}",
             str(path),
         ) from error
 

@@ -8,8 +8,8 @@ would only take memory.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +22,21 @@ from qdgs_jax.domains.protocol import Domain
 BATCH = 50  # latents decoded or scored together, on each device
 
 
+class Latents(Protocol):
+    """Latents that are asked for in slices: an array, or what makes or reads its rows then."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice, /) -> np.ndarray: ...
+
+
 def decoded(
-    domain: Domain[Any], latents: np.ndarray, devices: Sequence[jax.Device] | None = None
+    domain: Domain[Any],
+    latents: Latents,
+    devices: Sequence[jax.Device] | None = None,
+    *,
+    start: int = 0,
+    fit: Callable[[jax.Array], jax.Array] = lambda pictures: pictures,
 ) -> Iterator[np.ndarray]:
     """Decode latents Float[N, D] to pictures UInt8[B, H, W, 3], batch by batch, in their order.
 
@@ -31,18 +44,26 @@ def decoded(
         domain: its `pictures` draws on each device, and rounds there.
         latents: on the host.
         devices: where to decode; None for all accelerators of this process, or its processor.
+        start: the first row to decode. Batches are cut as from row 0 on, so that pictures are
+            those of a whole run to the bit.
+        fit: what becomes of pictures on the device before they leave it.
     """
     devices = devices or _devices()
-    if len(devices) == 1:
-        for batch, count in batches(latents):
-            yield np.asarray(domain.pictures(domain.params, batch))[:count]
-        return
-    mesh = Mesh(np.asarray(devices), ("images",))
-    copies, shares = P(), P("images")  # type: ignore[no-untyped-call]
-    params = jax.device_put(domain.params, NamedSharding(mesh, copies))
-    for batch, count in batches(latents, BATCH * len(devices)):
-        spread = jax.device_put(batch, NamedSharding(mesh, shares))
-        yield np.asarray(_on_each(domain, mesh, params, spread))[:count]
+    size = BATCH * len(devices)
+    first = start // size * size
+    params, draw = domain.params, domain.pictures
+    place: Any = None
+    if len(devices) > 1:
+        mesh = Mesh(np.asarray(devices), ("images",))
+        copies, shares = P(), P("images")  # type: ignore[no-untyped-call]
+        params = jax.device_put(params, NamedSharding(mesh, copies))
+        draw = functools.partial(_on_each, domain, mesh)
+        place = NamedSharding(mesh, shares)
+    for batch, count in batches(latents, size, first):
+        skipped = max(0, start - first)
+        first += size
+        pictures = fit(draw(params, jax.device_put(batch, place)))
+        yield np.asarray(pictures)[skipped:count]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -65,8 +86,14 @@ def _devices() -> list[jax.Device]:
     return found[:1] if found[0].platform == "cpu" else found
 
 
-def batches(latents: np.ndarray, size: int = BATCH) -> Iterator[tuple[jax.Array, int]]:
-    """Cut latents into batches of one size, the last one filled up; and how many of each count."""
-    for start in range(0, len(latents), size):
+def batches(latents: Latents, size: int = BATCH, first: int = 0) -> Iterator[tuple[jax.Array, int]]:
+    """Cut latents into batches of one size, the last one filled up; and how many of each count.
+
+    Args:
+        latents: on the host.
+        size: of a batch.
+        first: row that the first batch begins with.
+    """
+    for start in range(first, len(latents), size):
         part = latents[start : start + size]
         yield jnp.asarray(np.pad(part, ((0, size - len(part)), (0, 0)))), len(part)

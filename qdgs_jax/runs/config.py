@@ -11,8 +11,9 @@ import os
 import shlex
 import tomllib
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import tomli_w
 from pydantic import Field, Strict, ValidationError, ValidationInfo, field_validator
@@ -38,6 +39,7 @@ EMBEDDED = "embedded:"  # prefix of the names of weights that the package carrie
 MAX_CELLS = 2**31 - 1  # cells are indexed with int32
 LEARNING_RATE, THRESHOLD_MIN = 0.02, 0.0  # of archives that anneal, unless the file says otherwise
 
+TableKind = TypeVar("TableKind", bound=Table)
 DomainConfig = ShapesDomain | FacesDomain | ExternalDomain
 
 
@@ -165,12 +167,13 @@ def read_run_file(path: str | os.PathLike[str]) -> RunConfig:
         raise ConfigError(f"{file}: not a text file in UTF-8") from None
     config = parse_run(text, str(file))
     resolved = resolve_folders(config, file.parent)
+    given = _folders(config)
     for field, folder in _folders(resolved).items():
         if not Path(folder).is_dir():
-            value = toml_value(getattr(config.domain, field))
+            known = f", or {EMBEDDED}NAME" if field[0] == "domain" else ""
             raise ConfigError(
-                f"{file}: domain.{field} = {value}: no folder {folder}; give a folder written by "
-                f"`qdgs port`, or {EMBEDDED}NAME"
+                f"{file}: {'.'.join(field)} = {toml_value(given[field])}: no folder {folder}; give "
+                f"a folder written by `qdgs port`{known}"
             )
     return resolved
 
@@ -181,7 +184,7 @@ def resolve_folders(config: RunConfig, base: Path) -> RunConfig:
         field: os.path.abspath(base / value)  # noqa: PTH100 (keeps links)
         for field, value in _folders(config).items()
     }
-    return config.model_copy(update={"domain": config.domain.model_copy(update=found)})
+    return _with_folders(config, found)
 
 
 def write_run_file(config: RunConfig, path: str | os.PathLike[str]) -> None:
@@ -193,7 +196,7 @@ def write_run_file(config: RunConfig, path: str | os.PathLike[str]) -> None:
     file = Path(path)
     base = os.path.abspath(file.parent)  # noqa: PTH100 (keeps links)
     found = {field: _relative(folder, base) for field, folder in _folders(config).items()}
-    config = config.model_copy(update={"domain": config.domain.model_copy(update=found)})
+    config = _with_folders(config, found)
     write_atomically(file, run_to_toml(config).encode())
 
 
@@ -214,12 +217,29 @@ def baseline_of(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"search": search, "archive": archive})
 
 
-def _folders(config: RunConfig) -> dict[str, str]:
-    """The fields of the domain that name a folder of weights, and what they say."""
+def _folders(config: RunConfig) -> dict[tuple[str, ...], str]:
+    """The fields that name a folder of weights, and what they say."""
     external = isinstance(config.domain, ExternalDomain)
     fields = ("folder", "clip") if external else ("generator", "clip")
-    named = {field: str(getattr(config.domain, field)) for field in fields}
+    named = {("domain", field): str(getattr(config.domain, field)) for field in fields}
+    subjects = config.dataset.subjects
+    if subjects is not None and subjects.augmentations is not None:
+        named["dataset", "subjects", "augmentations"] = subjects.augmentations
     return {field: name for field, name in named.items() if not name.startswith(EMBEDDED)}
+
+
+def _with_folders(config: RunConfig, folders: Mapping[tuple[str, ...], str]) -> RunConfig:
+    """The run with other values of the fields that name folders."""
+    for path, folder in folders.items():
+        config = _replaced(config, path, folder)
+    return config
+
+
+def _replaced(table: TableKind, path: Sequence[str], value: object) -> TableKind:
+    """A table with another value of a field in it or in a table below."""
+    field, *rest = path
+    inner = _replaced(getattr(table, field), rest, value) if rest else value
+    return table.model_copy(update={field: inner})
 
 
 def _relative(folder: str, base: str) -> str:

@@ -159,7 +159,7 @@ def _changes(begun: RunConfig, config: RunConfig) -> list[str]:
     """What differs between two runs in what they search, by name."""
     from qdgs_jax.runs.experiment_tables import EXPERIMENT_TABLES
 
-    was, now = (_settings(each.model_dump()) for each in (begun, config))
+    was, now = (flat_settings(each.model_dump()) for each in (begun, config))
     free = FREE_TABLES | set(EXPERIMENT_TABLES)
     free_settings = {f"search.{name}" for name in FREE_SETTINGS}
     return [
@@ -171,7 +171,7 @@ def _changes(begun: RunConfig, config: RunConfig) -> list[str]:
     ]
 
 
-def _settings(table: Any, path: str = "") -> dict[str, Any]:
+def flat_settings(table: Any, path: str = "") -> dict[str, Any]:
     """All values of nested tables by their full names."""
     if isinstance(table, Mapping):
         parts = [(f"{path}.{key}" if path else str(key), value) for key, value in table.items()]
@@ -179,7 +179,9 @@ def _settings(table: Any, path: str = "") -> dict[str, Any]:
         parts = [(f"{path}[{number}]", value) for number, value in enumerate(table)]
     else:
         return {path: table}
-    return {name: value for part, inner in parts for name, value in _settings(inner, part).items()}
+    return {
+        name: value for part, inner in parts for name, value in flat_settings(inner, part).items()
+    }
 
 
 def prepare_search(config: RunConfig, domain: Domain[Any]) -> SearchTask:

@@ -23,6 +23,7 @@ from pydantic import PositiveInt as Count
 
 from qdgs_jax.domains.prompts import split_prompt
 from qdgs_jax.runs.config_errors import did_you_mean, refuse, toml_value
+from qdgs_jax.runs.subjects_table import SubjectsConfig
 from qdgs_jax.runs.table import Table
 
 BASELINE = "random"  # the algorithm that a run is compared with, and its folder in the run's
@@ -301,12 +302,13 @@ class DatasetConfig(Table):
     """How elites become a labelled data set.
 
     Attributes:
-        images: how many to make.
+        images: how many to make; with subjects, how many latents to draw under augmentations.
         label: the measure that tells the label, or several of them.
         label_bins: for each of these measures its ascending cut points; None cuts all at 0.
         margin: images nearer to a cut than this are too unsure to be used.
         bins: bins per measure over which images are balanced.
         shard_size: images per file.
+        subjects: how they become people; None for images that show none.
     """
 
     images: Count = 1000
@@ -317,6 +319,7 @@ class DatasetConfig(Table):
     )
     bins: Annotated[tuple[Count, ...], Strict(False)] = Field(description="a count per measure")
     shard_size: Count = 500
+    subjects: SubjectsConfig | None = None
 
     @field_validator("label", mode="before")
     @classmethod

@@ -38,8 +38,10 @@ def sources(tmp_path_factory):
     state = formats.openai_state(load_manifest("clip", "clip_openai_tiny"))
     clip.write_bytes(tw.zip_bytes(state))
     adaface.write_bytes(tw.zip_bytes(formats.lightning(formats.small_adaface())))
+    latents = folder / "augmentations.pt"
+    latents.write_bytes(tw.zip_bytes(np.arange(15.0).reshape(3, 5)))
     ours = {"stylegan2": DATA / "ports/nvidia_ada.pkl", "vae": DATA / "ports/vae_tiny.pt"}
-    return {**ours, "clip": clip, "adaface": adaface}
+    return {**ours, "clip": clip, "adaface": adaface, "latents": latents}
 
 
 CONVERTED = {
@@ -62,6 +64,7 @@ CONVERTED = {
         "optimizer_states (1 tensor)",
     ),
     "vae": ("a shapes VAE state dict: 2,543 parameters of float32", "latents: 3"),
+    "latents": ("a list of latents: 15 parameters of float32", "latents: 3", "numbers of each: 5"),
 }
 
 
@@ -104,6 +107,7 @@ DESCRIBED = {
     "clip": ("65 tensors", "visual.conv1.weight", "float16", "128x3x8x8"),
     "adaface": ("182 tensors", "state_dict.model.output_layer.4.running_var", "float32", "8"),
     "vae": ("18 tensors", "decoder.convT3.bias", "float32", "3"),
+    "latents": ("1 tensor", "(unnamed)", "float64", "3x5"),
 }
 
 
@@ -170,7 +174,7 @@ def test_wrong_arguments_are_named(arguments, words, tmp_path, monkeypatch, caps
 def test_the_help_names_kinds_and_defaults(capsys):
     assert qdgs("port", "--help") == 0
     shown = " ".join(capsys.readouterr().out.replace("│", "").split())
-    assert "stylegan2, clip, adaface or vae" in shown
+    assert "stylegan2, clip, adaface, vae or latents" in shown
     assert "[default: float32]" in shown
 
 

@@ -63,7 +63,7 @@ def test_a_generator_is_loaded_in_float32_with_options(folder):
 def test_another_model_is_refused(folder):
     with pytest.raises(ports.CheckpointError, match="kind 'stylegan2', not 'clip'"):
         ports.load(folder, CLIP)
-    names = "'Generator', 'CLIP', 'IResNet', 'VAE', 'ShapeClassifier'"
+    names = "'Generator', 'CLIP', 'IResNet', 'VAE', 'Latents', 'ShapeClassifier'"
     with pytest.raises(ValueError, match=f"give one of .*{names}"):
         ports.load(folder, nnx.Linear)
 
@@ -87,7 +87,9 @@ def test_every_kind_names_classes_that_are_there():
         assert kind_of(kind.model).name == name
         if name in PORTED:
             assert callable(kind.recognise)
-    with pytest.raises(ports.CheckpointError, match=r"shape_classifier is trained here.* vae\."):
+    with pytest.raises(
+        ports.CheckpointError, match=r"shape_classifier is trained here.* latents\."
+    ):
         ports.convert("shape_classifier", "any", "out")
 
 

@@ -7,6 +7,7 @@ from flax import nnx
 
 from qdgs_jax.models.clip import CLIP, CLIPConfig, TowerConfig
 from qdgs_jax.models.iresnet import IResNet, IResNetConfig
+from qdgs_jax.models.latents import Latents, LatentsConfig
 from qdgs_jax.models.stylegan2 import Generator, StyleGAN2Config
 from qdgs_jax.models.vae import VAE, VAEConfig
 from qdgs_jax.ports import save_model
@@ -14,7 +15,8 @@ from qdgs_jax.ports import save_model
 
 def write(kind, cfg, model):
     params = nnx.to_pure_dict(nnx.state(model(cfg, rngs=nnx.Rngs(0))))
-    folder = {"stylegan2": "ffhq-256", "clip": "vit-b-32", "adaface": "ir50", "vae": "vae"}[kind]
+    folders = {"stylegan2": "ffhq-256", "clip": "vit-b-32", "adaface": "ir50", "vae": "vae"}
+    folder = folders.get(kind, "augmentations")
     save_model(Path("weights") / folder, {"kind": kind, **dataclasses.asdict(cfg)}, params)
 
 
@@ -23,3 +25,4 @@ write("clip", CLIPConfig(tower, tower, 32, 16, 64, 8, 16), CLIP)
 write("stylegan2", StyleGAN2Config(16, (8, 8, 8), z_dim=8, w_dim=8, mapping_layers=2), Generator)
 write("adaface", IResNetConfig(18, input_size=16, embed_dim=8), IResNet)
 write("vae", VAEConfig(image_size=16, channels=(4, 4, 4)), VAE)
+write("latents", LatentsConfig(9, 16), Latents)
