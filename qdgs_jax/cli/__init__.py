@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from qdgs_jax.cli import demo, generate, init, port, report, search, train
+from qdgs_jax.cli import demo, generate, import_faces, init, port, report, search, train
 from qdgs_jax.cli.console import Commands, guarded, set_up_environment, show_any_text
 
 app = typer.Typer(
@@ -50,6 +50,7 @@ app.command()(generate.generate)
 app.command()(train.train)
 app.command()(report.report)
 app.command()(port.port)
+app.add_typer(import_faces.app, name="import")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
