@@ -19,7 +19,8 @@ from qdgs_jax.ports.faces.pairs import FacePairs
 from qdgs_jax.ports.faces.pairs_bin import read_pairs_bin
 from qdgs_jax.train.faces.embed import embed_faces, verify_pairs
 
-PAIRS = 40
+PAIRS = 20
+SOME = 12  # pictures that are embedded by definition too
 
 
 @pytest.fixture(scope="module")
@@ -63,27 +64,27 @@ def by_definition(network: IResNet, images: np.ndarray) -> np.ndarray:
 
 
 def accuracy_by_definition(embeddings: np.ndarray, same: np.ndarray) -> float:
-    """Ten folds of four pairs, pair by pair and threshold by threshold."""
+    """Ten folds of two pairs, pair by pair and threshold by threshold."""
     distances = [float(((a - b) ** 2).sum()) for a, b in embeddings.reshape(PAIRS, 2, -1)]
     accuracies = []
     for fold in range(10):
-        test = range(4 * fold, 4 * fold + 4)
+        test = range(2 * fold, 2 * fold + 2)
         train = [pair for pair in range(PAIRS) if pair not in test]
         right = [
             sum((distances[pair] < step * 0.01) == same[pair] for pair in train)
             for step in range(400)
         ]
         best = right.index(max(right)) * 0.01
-        accuracies.append(sum((distances[pair] < best) == same[pair] for pair in test) / 4)
+        accuracies.append(sum((distances[pair] < best) == same[pair] for pair in test) / 2)
     return float(np.mean(accuracies))
 
 
 def test_a_ported_network_verifies_a_bin_file_as_the_protocol_implies(network, pairs):
-    wanted = by_definition(network, pairs.images)
-    embeddings, norms = embed_faces(network, pairs.images, batch_size=PAIRS)
-    assert np.abs(embeddings - wanted).max() <= 1e-4
+    wanted = by_definition(network, pairs.images[:SOME])
+    embeddings, norms = embed_faces(network, pairs.images, batch_size=32)  # and a part of 32
+    assert np.abs(embeddings[:SOME] - wanted).max() <= 1e-4
     assert norms.shape == (2 * PAIRS, 1)
-    result = verify_pairs(network, pairs, batch_size=PAIRS)
+    result = verify_pairs(network, pairs, batch_size=32)
     assert result.accuracy == accuracy_by_definition(embeddings, pairs.same)
     assert 0.6 < result.accuracy < 1.0  # neither chance nor beyond doubt
     assert result.groups is None
@@ -93,9 +94,9 @@ def test_a_ported_network_verifies_a_bin_file_as_the_protocol_implies(network, p
 def test_groups_of_pairs_are_verified_apart(network, pairs):
     groups = tuple(np.repeat(["dark", "light"], PAIRS // 2))
     grouped = FacePairs(pairs.images, pairs.same, groups)
-    found = verify_pairs(network, grouped, batch_size=PAIRS).groups
+    found = verify_pairs(network, grouped, batch_size=32).groups
     assert found is not None
-    assert [group.pairs for group in found.groups] == [20, 20]
+    assert [group.pairs for group in found.groups] == [10, 10]
 
 
 def test_pictures_of_another_size_are_refused(network):
