@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from qdgs_jax.ports.faces.damage import FaceSetError
 
 
-def read_lines(path: Path) -> list[str]:
-    """The lines of a text, without empty ones at its end.
+def stream_lines(path: Path) -> Iterator[str]:
+    """The lines of a text, one after the other, without their ends.
 
     Raises:
         FaceSetError: it is missing or no text in UTF-8.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        with path.open(encoding="utf-8-sig") as file:
+            for line in file:
+                yield line.rstrip("\n")
     except OSError as error:
         raise FaceSetError(f"{path} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError as error:
-        raise FaceSetError(f"{path}, byte {error.start}: it is no text in UTF-8.") from None
-    return text.rstrip("\r\n").splitlines() if text.strip() else []
+    except UnicodeDecodeError:
+        raise FaceSetError(f"{path} is no text in UTF-8: download it again.") from None
+
+
+def read_lines(path: Path) -> list[str]:
+    """All lines of a text, without empty ones at its end; see `stream_lines`."""
+    lines = list(stream_lines(path))
+    while lines and not lines[-1].strip():
+        lines.pop()
+    return lines

@@ -11,10 +11,11 @@ is needed.
 
 from __future__ import annotations
 
+import array
 import dataclasses
 import os
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,6 +29,7 @@ MAGIC = b"\x0a\x23\xd7\xce"
 _HEADER = struct.Struct("<IfQQ")  # number of labels if not 0, label, record, second number
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 _MOST_IDENTITIES = 1 << 24  # labels are float32, which counts no further
+_MOST_RECORDS = 1 << 27  # three times the largest published set
 
 
 class _RecordError(ValueError):
@@ -76,10 +78,13 @@ class FaceRecords:
             if not self._length:
                 raise FaceSetError(f"{self.path}: the file is empty: download it again.")
             index = self.path.with_suffix(".idx")
-            self._spans = self._indexed(index) if index.is_file() else self._walked()
-            self.keys, self._has_header = self._pictures()
+            self._keys, self._starts, self._ends = (
+                self._indexed(index) if index.is_file() else self._walked()
+            )
+            self._announced = self._pictures()
+            self._labels = read_labels(self.path.with_suffix(".lst"), self._announced)
             self._properties = read_properties(self.path.with_name("property"))
-            self._labels = read_labels(self.path.with_suffix(".lst"), len(self.keys))
+            self.keys = self._announced[np.isin(self._announced, self._keys)]
         except BaseException:
             self._file.close()
             raise
@@ -133,30 +138,29 @@ class FaceRecords:
                 continue
             yield record, picture
 
-    def _indexed(self, index: Path) -> Mapping[int, tuple[int, int]]:
-        """Where records begin and end, by what the index says."""
-        starts = read_index(index)
-        places = sorted(starts.values())
-        following = dict(zip(places, [*places[1:], self._length], strict=True))
-        return {key: (start, following[start]) for key, start in starts.items()}
+    def _indexed(self, index: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Numbers of records, where they begin, and where they end, by what the index says."""
+        keys, starts = read_index(index)
+        order = np.argsort(starts)
+        ends = np.empty_like(starts)
+        ends[order] = np.append(starts[order][1:], self._length)
+        return keys, starts, ends
 
-    def _walked(self) -> Mapping[int, tuple[int, int]]:
-        """Where records begin and end, by walking through them."""
-        spans: dict[int, tuple[int, int]] = {}
-        at = 0
-        while at < self._length:
-            start = at
+    def _walked(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Numbers of records, where they begin, and where they end, by walking through them."""
+        edges = array.array("q", [0])
+        while edges[-1] < self._length:
             try:
-                at = self._end(start)
+                edges.append(self._end(edges[-1]))
             except _RecordError as error:
                 self._log.add(
-                    f"record {len(spans)} at byte {start}",
+                    f"record {len(edges) - 1} at byte {edges[-1]}",
                     f"{error}; without an index ({self.path.with_suffix('.idx').name}) the records "
                     "behind it cannot be found",
                 )
                 break
-            spans[len(spans)] = (start, at)
-        return spans
+        places = np.array(edges, np.int64)
+        return np.arange(len(places) - 1), places[:-1], places[1:]
 
     def _end(self, at: int) -> int:
         """End of the record that begins at a byte, by the lengths that it declares."""
@@ -182,11 +186,10 @@ class FaceRecords:
         word = int.from_bytes(start[4:], "little")
         return word >> 29, word & ((1 << 29) - 1)
 
-    def _pictures(self) -> tuple[np.ndarray, bool]:
-        """Numbers of the records with pictures, and whether record 0 says so."""
-        present = np.fromiter(sorted(self._spans), np.int64, len(self._spans))
-        if 0 not in self._spans:
-            return present, False
+    def _pictures(self) -> np.ndarray:
+        """Numbers of the records with pictures, those that are missing included."""
+        if not len(self._keys) or self._keys[0] != 0:
+            return self._keys
         try:
             labels, content = self._content(0)
         except _RecordError as error:
@@ -195,26 +198,23 @@ class FaceRecords:
                 "download the file again."
             ) from None
         if content:
-            return present, False
+            return self._keys
         count = labels[0] if len(labels) == 2 else -1.0
-        if not (count.is_integer() and 1 < count <= labels[1] < 1 << 31):
+        if not (count.is_integer() and 1 < count <= labels[1] < _MOST_RECORDS):
             raise FaceSetError(
                 f"{self.path}: record 0 has no picture and the labels {labels}, but two rising "
                 "numbers of records are expected there; mend or download the file again."
             )
-        wanted = np.arange(1, int(count))
-        here = np.isin(wanted, present)
-        if not here.all():
-            missing = wanted[~here]
+        announced = np.arange(1, int(count))
+        missing = announced[~np.isin(announced, self._keys)]
+        if len(missing):
             self._log.add(
                 f"{len(missing)} records from {missing[0]} to {missing[-1]}",
-                f"record 0 announces {len(wanted)} pictures, these are not there",
+                f"record 0 announces {len(announced)} pictures, these are not there",
             )
-        return wanted[here], True
+        return announced
 
     def _face(self, key: int) -> FaceRecord:
-        if key not in self._spans:
-            raise _RecordError("there is no such record")
         labels, content = self._content(key)
         identity = labels[0]
         if not (0 <= identity < _MOST_IDENTITIES and identity.is_integer()):
@@ -222,14 +222,15 @@ class FaceRecords:
         known = self._properties.identities
         if known is not None and identity >= known:
             raise _RecordError(f"its label is {identity:.0f}, but the set has {known} identities")
-        listed = self._labels.get(key if self._has_header or 0 not in self._spans else key + 1)
-        if listed is not None and identity != listed:
-            raise _RecordError(f"its label is {identity:.0f}, in the list {listed:.0f}")
+        if self._labels is not None:
+            listed = self._labels[np.searchsorted(self._announced, key)]
+            if identity != listed:
+                raise _RecordError(f"its label is {identity:.0f}, in the list {listed:g}")
         return FaceRecord(key, int(identity), content)
 
     def _content(self, key: int) -> tuple[tuple[float, ...], bytes]:
         """Labels and picture of a record that has to fill its span."""
-        start, end = self._spans[key]
+        start, end = self._span(key)
         if self._end(start) != end:
             raise _RecordError(f"it ends at byte {self._end(start)}, the next one begins at {end}")
         self._file.seek(start)
@@ -249,7 +250,14 @@ class FaceRecords:
         labels = struct.unpack_from(f"<{count}f", content, _HEADER.size) if count else (label,)
         return labels, content[body:]
 
+    def _span(self, key: int) -> tuple[int, int]:
+        row = int(np.searchsorted(self._keys, key))
+        if row == len(self._keys) or self._keys[row] != key:
+            raise _RecordError("there is no such record")
+        return int(self._starts[row]), int(self._ends[row])
+
     def _place(self, key: int) -> str:
-        return (
-            f"record {key} at byte {self._spans[key][0]}" if key in self._spans else f"record {key}"
-        )
+        try:
+            return f"record {key} at byte {self._span(key)[0]}"
+        except _RecordError:
+            return f"record {key}"

@@ -69,11 +69,10 @@ def import_records(
 
     def plan() -> Plan:
         with FaceRecords(path, skip_corrupt=skip_corrupt) as records:
-            if skip_corrupt:
-                found = [(record.key, record.identity) for record, _ in records.pictures()]
-            else:
-                found = [(record.key, record.identity) for record in records.records()]
-            keys, identities = np.array(found, np.int32).reshape(-1, 2).T
+            whole = (record for record, _ in records.pictures())
+            found = whole if skip_corrupt else records.records()
+            pairs = ((record.key, record.identity) for record in found)
+            keys, identities = np.fromiter(pairs, np.dtype((np.int32, 2))).T
             return Plan(_rows(keys, identities), None, _notes(records.damage))
 
     def pictures(rows: Labelled, start: int) -> Iterator[np.ndarray]:
