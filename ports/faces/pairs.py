@@ -64,7 +64,7 @@ def gather_pairs(
     images: list[np.ndarray] = []
     kept: list[int] = []
     for pair in range(len(same)):
-        pictures = []
+        pictures: list[np.ndarray] = []
         for number in (2 * pair, 2 * pair + 1):
             try:
                 picture = decode_picture(content(number))

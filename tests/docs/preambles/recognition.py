@@ -1,6 +1,5 @@
 """A network of one layer, pairs that are imported already, and figures of a few seeds."""
 
-# ruff: noqa: F401
 import jax
 import jax.numpy as jnp
 import numpy as np
