@@ -187,7 +187,7 @@ def head_sharding(head: MarginHead, mesh: Mesh, axis: str) -> nnx.State:
     Args:
         head: the head, or its abstract shape from `nnx.eval_shape`; `cfg.shards` must be a multiple
             of the axis' size.
-        mesh: devices.
+        mesh: devices, with automatic axes.
         axis: name of one of its axes.
 
     Returns:
@@ -203,7 +203,8 @@ def head_sharding(head: MarginHead, mesh: Mesh, axis: str) -> nnx.State:
             f"{head.cfg.padded_classes} columns cannot be cut into {parts} equal parts: make the "
             f"head with shards={parts}."
         )
-    kernel, whole = NamedSharding(mesh, P(None, axis)), NamedSharding(mesh, P())
+    cut, everywhere = P(None, axis), P()  # type: ignore[no-untyped-call]
+    kernel, whole = NamedSharding(mesh, cut), NamedSharding(mesh, everywhere)
     state = nnx.state(head)
     return jax.tree.map(lambda value: kernel if value.ndim == 2 else whole, state)
 
