@@ -161,6 +161,8 @@ def check_command(line: str, complete: bool = True) -> None:
 def _parser() -> Any:
     """The program, whose commands take their arguments and do nothing."""
     program: Any = get_command(app)
-    for command in program.commands.values():
-        command.callback = lambda **_: None
+    groups = [command for command in program.commands.values() if hasattr(command, "commands")]
+    for group in (program, *groups):
+        for command in group.commands.values():
+            command.callback = lambda **_: None
     return program

@@ -46,6 +46,8 @@ class Unpickler:
         find: gives the Global for (module, name), or raises CheckpointError.
         persistent: resolves the tuple of a persistent id.
         at: position of the first pickle; afterwards the position behind the last one read.
+        old_bytes: read strings of Python 2 that are no ASCII text, or longer than 255 bytes, as
+            bytes: files of that time hold pictures in them.
     """
 
     def __init__(
@@ -55,10 +57,12 @@ class Unpickler:
         find: Find,
         persistent: Persistent = _no_persistent,
         at: int = 0,
+        *,
+        old_bytes: bool = False,
     ) -> None:
         self._region, self._budget = region, budget
         self._find, self._persistent = find, persistent
-        self.at = at
+        self.at, self._old_bytes = at, old_bytes
         self._window, self._window_at = b"", 0
         self._stack: list[Data] = []
         self._marks: list[list[Data]] = []
@@ -161,6 +165,17 @@ class Unpickler:
             raise CheckpointError(f"The pickle declares a text of {count} bytes.")
         self._budget.spend_text(count)
         self._stack.append(_decode(self._take(count)))
+
+    def _old_text(self, layout: str) -> None:
+        """BINSTRING and SHORT_BINSTRING: a text, or bytes."""
+        start = self.at
+        count = self._number(layout)
+        if self._old_bytes and (layout != "<B" or not self._take(count).isascii()):
+            self._stack.append(self._region.part(start + struct.calcsize(layout), count))
+            self.at = start + struct.calcsize(layout) + count
+            return
+        self.at = start
+        self._text(layout)
 
     def _bytes(self, layout: str) -> None:
         count = self._number(layout)
@@ -319,8 +334,8 @@ _OPERATIONS: Mapping[int, _Operation] = {
     ord("X"): _with(Unpickler._text, "<I"),
     0x8C: _with(Unpickler._text, "<B"),
     0x8D: _with(Unpickler._text, "<Q"),
-    ord("T"): _with(Unpickler._text, "<i"),  # text of Python 2
-    ord("U"): _with(Unpickler._text, "<B"),  # text of Python 2
+    ord("T"): _with(Unpickler._old_text, "<i"),  # text of Python 2
+    ord("U"): _with(Unpickler._old_text, "<B"),  # text of Python 2
     ord("B"): _with(Unpickler._bytes, "<I"),
     ord("C"): _with(Unpickler._bytes, "<B"),
     0x8E: _with(Unpickler._bytes, "<Q"),

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from qdgs_jax.cli import audit, demo, generate, init, port, report, search, train
+from qdgs_jax.cli import audit, demo, generate, import_faces, init, port, report, search, train
 from qdgs_jax.cli.console import Commands, guarded, set_up_environment, show_any_text
 
 app = typer.Typer(
@@ -51,6 +51,7 @@ app.command()(audit.audit)
 app.command()(train.train)
 app.command()(report.report)
 app.command()(port.port)
+app.add_typer(import_faces.app, name="import")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -56,8 +56,9 @@ class Labelled:
             "labels": self.labels,
             "cells": self.elites.cells,
             "objectives": self.elites.objectives,
-            "measures": self.elites.measures,
         }
+        if self.elites.measures.shape[1]:
+            found["measures"] = self.elites.measures
         if self.elites.latents.shape[1]:
             found["latents"] = self.elites.latents
         if self.subjects is not None:
@@ -90,7 +91,7 @@ class Labelled:
             cells=columns["cells"],
             objectives=columns["objectives"],
             thresholds=np.full(count, np.nan, np.float32),
-            measures=columns["measures"],
+            measures=columns.get("measures", np.zeros((count, 0), np.float32)),
             latents=columns.get("latents", np.zeros((count, 0), np.float32)),
         )
         optional = (columns.get(name) for name in ("subjects", "augmentations"))

@@ -1,0 +1,163 @@
+"""Lists of pairs of image files: `pairs.txt` of LFW and RFW, and tables with groups as BFW's.
+
+A line of `pairs.txt` is `NAME n m` for two images of one person, or `NAME n OTHER m` for two
+persons, parted by tabs; the image n of NAME is `NAME/NAME_000n.jpg`. LFW's begin with a line of two
+numbers, folds and pairs in each half of one. A table is a CSV file with the columns `p1`, `p2`
+(image files), `label` (1 for one person) and, for groups, `att1`, `att2` or others.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from qdgs_jax.ports.errors import show
+from qdgs_jax.ports.faces.damage import FaceSetError
+from qdgs_jax.ports.faces.files import read_lines
+from qdgs_jax.ports.faces.pairs import FacePairs, gather_pairs
+
+GROUP_COLUMNS = ("att1", "att2")
+SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+@dataclasses.dataclass(frozen=True)
+class ListedPair:
+    """A pair of image files.
+
+    Attributes:
+        first: path of one, below the folder of images.
+        second: path of the other.
+        same: whether they show one person.
+        group: of both, "a|b" where they belong to two, "" where nobody says.
+    """
+
+    first: str
+    second: str
+    same: bool
+    group: str = ""
+
+
+def read_pairs_txt(
+    path: str | os.PathLike[str], *, group: str = "", suffix: str = ".jpg"
+) -> list[ListedPair]:
+    """Read a list as LFW and RFW have it.
+
+    Args:
+        path: `pairs.txt`, or RFW's `African_pairs.txt`.
+        group: of all its pairs; RFW has a list for each.
+        suffix: of the image files.
+
+    Raises:
+        FaceSetError: a line is damaged; it is named.
+    """
+    found: list[ListedPair] = []
+    for number, line in enumerate(read_lines(Path(path)), start=1):
+        fields = line.split()
+        if number == 1 and len(fields) <= 2 and all(field.isdecimal() for field in fields):
+            continue  # folds, and pairs in a half of each
+        if len(fields) == 3:
+            fields = [fields[0], fields[1], fields[0], fields[2]]
+        if len(fields) != 4 or not (fields[1].isdecimal() and fields[3].isdecimal()):
+            raise FaceSetError(
+                f"{path}, line {number}: {show(line)} is neither NAME n m nor NAME n OTHER m."
+            )
+        files = [
+            f"{name}/{name}_{int(image):04d}{suffix}" for name, image in (fields[:2], fields[2:])
+        ]
+        found.append(ListedPair(files[0], files[1], fields[0] == fields[2], group))
+    return _some(path, found)
+
+
+def read_pairs_csv(
+    path: str | os.PathLike[str], *, group_columns: Sequence[str] = GROUP_COLUMNS
+) -> list[ListedPair]:
+    """Read a table with groups, as BFW has it.
+
+    Args:
+        path: the CSV file, with the columns `p1`, `p2` and `label`.
+        group_columns: the columns of the two images' groups, or one column of the pair's.
+
+    Raises:
+        FaceSetError: a column is missing or a line is damaged; it is named.
+    """
+    if len(group_columns) > 2:
+        raise ValueError(f"group_columns are {group_columns}: give one, two or none.")
+    lines = read_lines(Path(path))
+    rows = csv.reader(lines, strict=True)
+    header = next(rows, [])
+    if missing := [name for name in ("p1", "p2", "label", *group_columns) if name not in header]:
+        raise FaceSetError(
+            f"{path} has no columns {missing}, it has {[show(name) for name in header[:20]]}."
+        )
+    return _some(path, list(_table(path, rows, header, group_columns)))
+
+
+def _table(
+    path: object, rows: Iterator[list[str]], header: list[str], group_columns: Sequence[str]
+) -> Iterator[ListedPair]:
+    for number in range(2, 1 << 62):
+        try:
+            fields = next(rows, None)
+        except csv.Error as error:
+            raise FaceSetError(f"{path}, line {number}: {error}.") from None
+        if fields is None:
+            return
+        if len(fields) != len(header):
+            raise FaceSetError(
+                f"{path}, line {number}: {len(fields)} fields, the header has {len(header)}."
+            )
+        row = dict(zip(header, fields, strict=True))
+        if row["label"] not in ("0", "1", "0.0", "1.0", "True", "False"):
+            raise FaceSetError(
+                f"{path}, line {number}: the label is {show(row['label'])}, not 0 or 1."
+            )
+        names = dict.fromkeys(row[name] for name in group_columns)
+        same = row["label"] in ("1", "1.0", "True")
+        yield ListedPair(row["p1"], row["p2"], same, "|".join(names))
+
+
+def _some(path: object, pairs: list[ListedPair]) -> list[ListedPair]:
+    if not pairs:
+        raise FaceSetError(f"{path} lists no pairs.")
+    return pairs
+
+
+def load_pairs(
+    pairs: Sequence[ListedPair],
+    folder: str | os.PathLike[str],
+    *,
+    skip_corrupt: bool = False,
+) -> FacePairs:
+    """Decode the pictures of listed pairs.
+
+    Args:
+        pairs: from `read_pairs_txt` or `read_pairs_csv`; those of several lists may be joined.
+        folder: of the images; paths of the list have to stay in it.
+        skip_corrupt: leave pairs with a missing or damaged picture out.
+
+    Raises:
+        FaceSetError: a picture is missing, damaged or outside (unless skipped), or no pair is left.
+    """
+    root = Path(folder)
+    files = [name for pair in pairs for name in (pair.first, pair.second)]
+
+    def content(number: int) -> bytes:
+        path = root / files[number]
+        if not path.resolve().is_relative_to(root.resolve()):
+            raise OSError("it lies outside of the folder of images")
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise OSError(f"it cannot be read ({error.strerror})") from None
+
+    return gather_pairs(
+        root,
+        [pair.same for pair in pairs],
+        content,
+        lambda number: f"file {files[number]}",
+        [pair.group for pair in pairs] if any(pair.group for pair in pairs) else (),
+        skip_corrupt=skip_corrupt,
+    )

@@ -1,0 +1,65 @@
+"""Pictures from files that may be damaged: the whole picture, or an error that says why.
+
+PNG's checksums are compared, which Pillow leaves to zlib. JPEG has none: a changed bit in its
+coefficients is another picture, and no program can tell.
+"""
+
+from __future__ import annotations
+
+import io
+import zlib
+
+import numpy as np
+from PIL import Image
+
+LARGEST_SIDE = 4096  # pixels; faces are aligned to 112, drawn at up to 1024
+_PNG, _JPEG, _JPEG_END = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"\xff\xd9"
+
+
+class PictureError(ValueError):
+    """Bytes that are no picture, or a damaged one."""
+
+
+def decode_picture(content: bytes) -> np.ndarray:
+    """The picture UInt8[H, W, 3], red first, in the bytes of a PNG or JPEG file.
+
+    Raises:
+        PictureError: it is neither, damaged, or larger than `LARGEST_SIDE`.
+    """
+    if content.startswith(_PNG):
+        _check_png(content)
+    elif not content.startswith(_JPEG):
+        what = "empty" if not content else "neither PNG nor JPEG"
+        raise PictureError(f"the picture is {what}")
+    elif _JPEG_END not in content[-64:]:  # some writers fill up behind the end
+        raise PictureError("the JPEG picture is cut off")
+    try:
+        with Image.open(io.BytesIO(content), formats=["PNG", "JPEG"]) as image:
+            if max(image.size) > LARGEST_SIDE:
+                raise PictureError(
+                    f"the picture has {image.size[0]} x {image.size[1]} pixels, more than "
+                    f"{LARGEST_SIDE} a side"
+                )
+            return np.asarray(image.convert("RGB"))
+    except PictureError:
+        raise
+    except Exception as error:  # of a damaged file, decoders raise whatever they stumble over
+        raise PictureError(f"the picture is damaged ({type(error).__name__}: {error})") from None
+
+
+def _check_png(content: bytes) -> None:
+    """Compare the checksum of every chunk."""
+    at = len(_PNG)
+    while at < len(content):
+        length = int.from_bytes(content[at : at + 4], "big")
+        end = at + 12 + length
+        if end > len(content):
+            raise PictureError("the PNG picture is cut off")
+        kind = content[at + 4 : at + 8]
+        checksum = int.from_bytes(content[end - 4 : end], "big")
+        if zlib.crc32(content[at + 4 : end - 4]) != checksum:
+            raise PictureError(f"the PNG picture's part {kind!r} differs from its checksum")
+        if kind == b"IEND":
+            return
+        at = end
+    raise PictureError("the PNG picture has no end")

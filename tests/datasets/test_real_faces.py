@@ -1,0 +1,146 @@
+"""Real faces as shards: order and identities kept, a stopped import goes on."""
+
+from __future__ import annotations
+
+import face_files
+import numpy as np
+import pandas as pd
+import pytest
+
+from qdgs_jax.datasets import real_faces
+from qdgs_jax.datasets.manifest import PLAN, ShardError, read_manifest
+from qdgs_jax.datasets.real_faces import (
+    import_identities,
+    import_records,
+    read_pairs,
+    write_pairs,
+)
+from qdgs_jax.datasets.shards import ShardSource, read_rows
+from qdgs_jax.ports.faces.damage import Damage, FaceSetError
+from qdgs_jax.ports.faces.pairs import FacePairs
+
+IMAGES = face_files.faces(10)
+PICTURES = [face_files.encoded(image) for image in IMAGES]
+PEOPLE = [0, 0, 0, 1, 1, 2, 0, 3, 3, 2]
+
+
+@pytest.fixture
+def records(tmp_path):
+    face_files.insightface(tmp_path / "ms1m", PICTURES, PEOPLE)
+    return tmp_path / "ms1m"
+
+
+def check(out, kept=range(10)):
+    kept = list(kept)
+    source, rows = ShardSource(out, verify=True), read_rows(out)
+    np.testing.assert_array_equal([source[i]["image"] for i in range(len(source))], IMAGES[kept])
+    np.testing.assert_array_equal(rows.subjects, np.array(PEOPLE)[kept])
+    np.testing.assert_array_equal(rows.elites.cells, np.array(kept) + 1)
+    assert not rows.labels.any()
+    assert not (out / PLAN).exists()
+
+
+def test_records_become_shards_in_their_order(records, tmp_path):
+    told = []
+    manifest = import_records(
+        records, tmp_path / "out", shard_size=4, progress=lambda *done: told.append(done)
+    )
+    check(tmp_path / "out")
+    assert manifest == read_manifest(tmp_path / "out")
+    assert [shard.count for shard in manifest.shards] == [4, 4, 2]
+    assert manifest.source == {"format": "InsightFace RecordIO", "identities": 4}
+    assert manifest.label_names == ("face",)
+    assert told[-1] == (10, 10)
+    frame = pd.read_parquet(tmp_path / "out")
+    assert list(frame.columns) == ["image", "label", "cell", "objective", "subject"]
+
+
+@pytest.mark.parametrize("last", [0, 1, 2])
+def test_an_import_that_was_stopped_goes_on(last, records, tmp_path, monkeypatch):
+    import_records(records, tmp_path / "whole", shard_size=4)
+
+    def stop(done, total):
+        if done > 4 * last:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(real_faces, "_TOGETHER", 2)
+    with pytest.raises(KeyboardInterrupt):
+        import_records(records, tmp_path / "out", shard_size=4, progress=stop)
+    left = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("shard-*")}
+    assert len(left) == last
+    first = []
+    import_records(
+        records, tmp_path / "out", shard_size=4, progress=lambda done, _: first.append(done)
+    )
+    assert first[0] == 4 * last + 2
+    check(tmp_path / "out")
+    for path in (tmp_path / "whole").iterdir():
+        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
+    for name, changed in left.items():
+        assert (tmp_path / "out" / name).stat().st_mtime_ns == changed
+
+
+def test_another_import_does_not_go_on_with_it(records, tmp_path):
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        import_records(records, tmp_path / "out", shard_size=4, progress=stop)
+    with pytest.raises(ShardError, match="shard_size was 4 and is 5"):
+        import_records(records, tmp_path / "out", shard_size=5)
+
+
+def test_damaged_records_stop_the_import_or_are_left_out(records, tmp_path, monkeypatch):
+    monkeypatch.setattr(real_faces, "_TOGETHER", 2)
+    starts = face_files.insightface(records, PICTURES, PEOPLE)
+    rec = records / "train.rec"
+    content = bytearray(rec.read_bytes())
+    content[starts[6] + 70] ^= 8
+    rec.write_bytes(bytes(content))
+    with pytest.raises(FaceSetError, match=f"record 6 at byte {starts[6]}"):
+        import_records(records, tmp_path / "out", shard_size=2)
+    assert len(list((tmp_path / "out").glob("shard-*"))) == 2  # those before stay
+    manifest = import_records(records, tmp_path / "other", shard_size=2, skip_corrupt=True)
+    check(tmp_path / "other", [0, 1, 2, 3, 4, 6, 7, 8, 9])
+    assert manifest.count == 9
+    assert len(manifest.notes) == 1
+    assert f"left out: record 6 at byte {starts[6]}" in manifest.notes[0]
+
+
+def test_a_folder_for_each_identity(tmp_path):
+    for number, (picture, person) in enumerate(zip(PICTURES, PEOPLE, strict=True)):
+        place = tmp_path / "casia" / str(person)
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{number}.png").write_bytes(picture)
+    order = np.argsort(PEOPLE, kind="stable")
+    manifest = import_identities(tmp_path / "casia", tmp_path / "out", shard_size=4)
+    source, rows = ShardSource(tmp_path / "out"), read_rows(tmp_path / "out")
+    np.testing.assert_array_equal([source[i]["image"] for i in range(10)], IMAGES[order])
+    np.testing.assert_array_equal(rows.subjects, np.array(PEOPLE)[order])
+    assert manifest.source["identities"] == 4
+    (tmp_path / "casia" / "1" / "3.png").write_bytes(PICTURES[3][:-3])
+    manifest = import_identities(tmp_path / "casia", tmp_path / "other", skip_corrupt=True)
+    assert manifest.count == 9
+    assert "file 1/3.png" in manifest.notes[0]
+
+
+@pytest.mark.parametrize("groups", [(), ("light", "dark", "dark", "light", "dark")])
+def test_pairs_are_read_back(groups, tmp_path):
+    same = np.array([True, False, False, True, True])
+    pairs = FacePairs(IMAGES, same, groups, (Damage("image 3 at byte 9", "cut off"),))
+    manifest = write_pairs(tmp_path / "lfw", pairs, source={"file": "lfw.bin"})
+    found = read_pairs(tmp_path / "lfw", verify=True)
+    np.testing.assert_array_equal(found.images, IMAGES)
+    np.testing.assert_array_equal(found.same, same)
+    assert found.groups == groups
+    assert manifest.notes == ("left out: image 3 at byte 9: cut off.",)
+    names = ("dark: different", "dark: same", "light: different", "light: same")
+    assert manifest.label_names == (names if groups else ("different", "same"))
+
+
+def test_a_set_of_identities_holds_no_pairs(records, tmp_path):
+    import_records(records, tmp_path / "out")
+    with pytest.raises(ShardError, match="holds no pairs"):
+        read_pairs(tmp_path / "out")
+    with pytest.raises(ShardError, match="already holds a data set"):
+        import_records(records, tmp_path / "out")

@@ -1,0 +1,1 @@
+"""Face recognition: what is trained with identities, and how pairs are verified."""
