@@ -93,6 +93,7 @@ def test_the_command_prints_a_plan_and_writes_nothing(tmp_path, monkeypatch, cap
     shown = capsys.readouterr().out
     assert "cma_maega: 2 steps, 584 evaluations" in shown
     assert "random: 18 steps, 584 evaluations" in shown
+    assert shown.count("584 of the 600 evaluations will be run") == 2
     for word in ("GFLOP a step", "on the device", "archive.parquet", "hours at"):
         assert word in shown
     assert [path.name for path in tmp_path.iterdir()] == ["my.toml"]
