@@ -81,7 +81,7 @@ class Search(MAPElites):
         self.problem = problem
         self.emitter = emitter
         self.chunk = whole("chunk", chunk, 1)
-        self._create_archive = create_archive = archive_maker(create_archive, grid)
+        self.create_archive = create_archive = archive_maker(create_archive, grid)
         self._candidate_gradients = candidate_gradients
         self._own_emitter = any(c.__module__.startswith("qdgs_jax.") for c in type(emitter).mro())
         # Emitters that differentiate by themselves take part as plain ones.
@@ -245,7 +245,7 @@ class Search(MAPElites):
 
     def _start(self, params: Params, genotypes: jax.Array, key: jax.Array) -> SearchState:
         evaluate, observe, emitter_key = turn_keys(key, 0, 3)
-        archive = self._create_archive(genotypes[0])
+        archive = self.create_archive(genotypes[0])
         state = SearchState(
             archive=archive,
             emitter=None,
@@ -393,7 +393,7 @@ class Search(MAPElites):
         extra_scores: Mapping[str, Any] | None = None,
     ) -> Archive:
         """Build the archive for QDax's `init_ask_tell`; its cells follow from our settings."""
-        return self._create_archive(genotypes[0]).add(genotypes, descriptors, fitnesses)
+        return self.create_archive(genotypes[0]).add(genotypes, descriptors, fitnesses)
 
 
 def _as_scores(info: AddInfo) -> dict[str, jax.Array]:

@@ -191,7 +191,7 @@ def _configured(source: Path, evaluations: int | None) -> RunConfig:
 def show_plans(config: RunConfig, baseline: bool) -> None:
     """Print what a search, and that of its baseline, would cost."""
     from qdgs_jax.runs.config import baseline_of
-    from qdgs_jax.runs.plan import plan_search
+    from qdgs_jax.runs.plan import TRIAL_SECONDS, plan_search
     from qdgs_jax.runs.prepare import check_budget
 
     parts = [config, baseline_of(config)] if baseline else [config]
@@ -200,6 +200,8 @@ def show_plans(config: RunConfig, baseline: bool) -> None:
     say_budgets(parts)
     domain = load(config)
     for part in parts:
+        name = part.search.algorithm
+        say(f"{name}: compiling a step, then trying it for about {TRIAL_SECONDS:.0f} s")
         for line in plan_search(part, domain).lines():
             say(line)
 
