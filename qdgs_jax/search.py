@@ -31,9 +31,11 @@ from qdgs_jax.search_checks import (
     weights_of,
     whole,
 )
+from qdgs_jax.search_doubts import warn_of
 from qdgs_jax.search_state import (
     Metrics,
     SearchState,
+    as_scores,
     counted,
     state_metrics,
     strong,
@@ -150,6 +152,8 @@ class Search(MAPElites):
     ) -> SearchState:
         """Evaluate start latents, insert them and start the emitter from them.
 
+        A `SearchWarning` tells of latents that are rejected and measures out of their range.
+
         Args:
             genotypes: Float[n, D], n >= 1.
             key: a JAX key, of the new or the old kind, of the default implementation.
@@ -161,6 +165,7 @@ class Search(MAPElites):
         """
         genotypes = start_latents(genotypes, self.problem.latent_dim)
         state: SearchState = self._init(self._weights(params), genotypes, raw_key(key))
+        warn_of(state)
         return state
 
     def update(
@@ -267,7 +272,7 @@ class Search(MAPElites):
             genotypes=genotypes,
             fitnesses=evaluation.fitnesses,
             descriptors=evaluation.descriptors,
-            extra_scores={**evaluation.extra, **_as_scores(info)},
+            extra_scores={**evaluation.extra, **as_scores(info)},
         )
         return state.replace(archive=archive, emitter=jax.tree.map(strong, emitter))
 
@@ -366,7 +371,7 @@ class Search(MAPElites):
             genotypes=genotypes,
             fitnesses=evaluation.fitnesses,
             descriptors=evaluation.descriptors,
-            extra_scores={**evaluation.extra, **_as_scores(info)},
+            extra_scores={**evaluation.extra, **as_scores(info)},
         )
 
     def _key_for_emitter(self, key: jax.Array) -> jax.Array:
@@ -394,7 +399,3 @@ class Search(MAPElites):
     ) -> Archive:
         """Build the archive for QDax's `init_ask_tell`; its cells follow from our settings."""
         return self.create_archive(genotypes[0]).add(genotypes, descriptors, fitnesses)
-
-
-def _as_scores(info: AddInfo) -> dict[str, jax.Array]:
-    return {"status": info.status, "value": info.value, "cell": info.cell}

@@ -208,8 +208,15 @@ class SearchProgress:
 
     def tell(self, text: str) -> None:
         """Say something in words, beside the figures."""
+        self._print(f"{self._name}: {text}")
+
+    def warn(self, text: str) -> None:
+        """Say what is doubtful, beside the figures."""
+        self._print(f"warning: {self._name}: {text}", "yellow")
+
+    def _print(self, text: str, style: str = "") -> None:
         screen = console() if self._bar is None else self._bar.console
-        screen.print(f"{self._name}: {text}", markup=False)
+        screen.print(text, style=style, markup=False)
 
 
 @contextmanager

@@ -263,7 +263,8 @@ def finish(folder: RunFolder, tasks: Sequence[tuple[RunFolder, SearchTask]]) -> 
         for each, task in tasks:
             algorithm = each.config().search.algorithm
             with search_progress(algorithm, task.budget) as progress:
-                done = run_search(each, task, progress.show, stopping.requested, progress.tell)
+                wished = stopping.requested
+                done = run_search(each, task, progress.show, wished, progress.tell, progress.warn)
             if not done:
                 raise KeyboardInterrupt
 

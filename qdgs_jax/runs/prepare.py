@@ -246,6 +246,7 @@ def prepare_search(config: RunConfig, domain: Domain[Any]) -> SearchTask:
         checkpoint_seconds=settings.checkpoint_seconds,
         seed=config.seed,
         run=run_to_toml(config),
+        measures=tuple(measure.name for measure in config.measures),
     )
 
 

@@ -17,7 +17,7 @@ class Searches:
         self.done = []
         self.stopped_in = None
 
-    def __call__(self, folder, task, show, should_stop, tell):
+    def __call__(self, folder, task, *listeners):
         if folder.path.name == self.stopped_in:
             return False
         self.done.append(str(folder.path))
