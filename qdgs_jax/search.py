@@ -124,8 +124,7 @@ class Search(MAPElites):
                 `has_params`, (params, latents) -> the same.
             latent_dim: D.
             emitter: any QDax emitter, ours included.
-            has_params: whether `function` takes weights, which then are the `params` of `init` and
-                `run`.
+            has_params: whether `function` takes weights, the `params` of `init` and `run`.
             jacobian: see `FunctionProblem`; derived if None.
             create_archive: see `Search`.
             candidate_gradients: see `Search`.
