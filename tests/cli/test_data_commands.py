@@ -199,7 +199,9 @@ def stub_training(monkeypatch):
 
 def test_train_on_one_data_set_writes_a_classifier_that_loads_again(capsys):
     assert qdgs("train", "run/data", "--epochs", 2, "--out", "classifier") == 0
-    assert "-> classifier" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "-> classifier" in shown
+    assert "of these recognised" in shown
     read = load_classifier("classifier")
     assert read.classes == tuple(read_manifest("run/data").label_names)
     picture = ShardSource("run/data")[0]["image"]
