@@ -255,3 +255,6 @@ def test_a_run_on_a_cvt_archive_goes_the_whole_way(tmp_path, capsys):
     assert qdgs("report", run.path) == 0
     page = (run.path / "report" / "index.html").read_text("utf-8")
     assert f"the archive has {len(found)} elites in 30 cells over 2 measures." in page
+    named = {int(cell) for cell in re.findall(r"map_elites, cell (\d+)", page)}
+    assert named <= set(found.cells.tolist())  # the archive's own numbers
+    assert "for each of the 30 cells" in page
