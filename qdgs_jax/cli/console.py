@@ -55,6 +55,26 @@ def show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]])
     console().print(table)
 
 
+class _Interrupts:
+    """Remembers Ctrl-C, which libraries turn into errors of their own, such as a failed import."""
+
+    came = False
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        """Handle the signal as Python does, and remember it."""
+        self.came = True
+        signal.default_int_handler(number, frame)
+
+
+_interrupts = _Interrupts()
+
+
+def note_interrupts() -> None:
+    """Remember Ctrl-C from now on; a process that was told to ignore it goes on doing so."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupts.note)
+
+
 @contextmanager
 def if_stopped(hint: Callable[[], str]) -> Iterator[None]:
     """Say on Ctrl-C what was kept and how to go on, and end the command.
@@ -64,7 +84,9 @@ def if_stopped(hint: Callable[[], str]) -> Iterator[None]:
     """
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Exception) as error:
+        if not (isinstance(error, KeyboardInterrupt) or _interrupts.came):
+            raise
         console(stderr=True).print(f"stopped: {hint()}", style="red", markup=False)
         raise typer.Exit(INTERRUPTED) from None
 
@@ -122,16 +144,18 @@ def guarded(command: Callable[[], object]) -> int:
     """
     try:
         command()
-    except (ValueError, RuntimeError, OSError) as error:
+    except (KeyboardInterrupt, Exception) as error:
+        if isinstance(error, KeyboardInterrupt) or _interrupts.came:
+            console(stderr=True).print("stopped", style="red")
+            return INTERRUPTED
+        if not isinstance(error, ValueError | RuntimeError | OSError):
+            raise
         expected = isinstance(error, OSError) or _is_ours(error.__traceback__)
         if not expected or os.environ.get("QDGS_DEBUG"):
             raise
         message = "\n".join(map(printable, str(error).split("\n")))
         console(stderr=True).print(f"error: {message}", style="red", markup=False)
         return BAD_INPUT if isinstance(error, ValueError) else FAILURE
-    except KeyboardInterrupt:
-        console(stderr=True).print("stopped", style="red")
-        return INTERRUPTED
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else FAILURE
     return 0

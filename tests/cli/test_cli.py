@@ -311,6 +311,20 @@ def test_ctrl_c_says_stopped_wherever_it_comes(tmp_path):
     assert (shown.returncode, shown.stderr.strip()) == (130, b"stopped")
 
 
+def test_ctrl_c_that_a_library_takes_for_an_error_is_ctrl_c(tmp_path):
+    taken = """
+def stopped(name, interrupted=init.packaged_run):
+    try:
+        interrupted(name)
+    except KeyboardInterrupt:
+        raise ImportError("the extension could not be initialised") from None
+init.packaged_run = stopped
+main("""
+    code = INTERRUPTED.replace("main(", taken.strip("\n"))
+    shown = run_program(code, "init", "shapes", tmp_path / "my.toml")
+    assert (shown.returncode, shown.stderr.strip()) == (130, b"stopped")
+
+
 def test_a_second_ctrl_c_says_how_to_go_on(tmp_path, capsys, monkeypatch):
     run_file = write_run(tmp_path / "my.toml", "random")
 
