@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 BAD_INPUT = 2
 FAILURE = 1
 INTERRUPTED = 130  # as shells report a program that Ctrl-C ended
+LATER = 0.05  # seconds from an interrupt that comes at a bad time to the next try
 PLAIN_EVERY = 10.0  # seconds between lines of progress where there is no terminal
 
 
@@ -56,14 +58,30 @@ def show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]])
 
 
 class _Interrupts:
-    """Remembers Ctrl-C, which libraries turn into errors of their own, such as a failed import."""
+    """Remembers Ctrl-C, which libraries turn into errors of their own, such as a failed import.
+
+    A compiled extension that is interrupted while it sets itself up can take the process down:
+    there the signal is sent again a moment later.
+    """
 
     came = False
 
     def note(self, number: int, frame: FrameType | None) -> None:
         """Handle the signal as Python does, and remember it."""
         self.came = True
-        signal.default_int_handler(number, frame)
+        if _in_extension(frame):
+            threading.Timer(LATER, os.kill, (os.getpid(), number)).start()
+        else:
+            signal.default_int_handler(number, frame)
+
+
+def _in_extension(frame: FrameType | None) -> bool:
+    """Whether a compiled extension is being imported."""
+    while frame is not None:
+        if frame.f_code.co_qualname.startswith("ExtensionFileLoader."):
+            return True
+        frame = frame.f_back
+    return False
 
 
 _interrupts = _Interrupts()

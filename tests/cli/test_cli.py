@@ -325,6 +325,25 @@ main("""
     assert (shown.returncode, shown.stderr.strip()) == (130, b"stopped")
 
 
+EXTENSION = """
+import sys
+from importlib.machinery import ExtensionFileLoader
+def create_module(self, spec):
+    import os, signal
+    os.kill(os.getpid(), signal.SIGINT)
+    print("set up", flush=True)
+create_module.__code__ = create_module.__code__.replace(co_qualname="ExtensionFileLoader.x")
+init.packaged_run = lambda name: (create_module(None, None), threading.Event().wait(60))
+main("""
+
+
+def test_ctrl_c_waits_for_an_extension_that_sets_itself_up(tmp_path):
+    code = INTERRUPTED.replace("main(", EXTENSION.strip("\n"))
+    shown = run_program(code, "init", "shapes", tmp_path / "my.toml")
+    assert (shown.returncode, shown.stderr.strip()) == (130, b"stopped")
+    assert b"set up" in shown.stdout
+
+
 def test_a_second_ctrl_c_says_how_to_go_on(tmp_path, capsys, monkeypatch):
     run_file = write_run(tmp_path / "my.toml", "random")
 
