@@ -55,7 +55,8 @@ def name_keywords(*classes: type) -> None:
     """Have classes tell unknown keywords in words; one with a `create` names those of it."""
     for each in classes:
         changed: Any = each
-        owner, known = each.__name__, ()
+        owner = each.__name__
+        known: tuple[str, ...] = ()
         create = each.__dict__.get("create")
         if create is not None:
             owner, known = f"{owner}.create", _parameters(create.__func__)
