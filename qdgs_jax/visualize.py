@@ -281,7 +281,7 @@ def _opened(
     source: Any, names: Sequence[str] | None, ends: Sequence[tuple[str, str]] | None
 ) -> tuple[Any, Sequence[str] | None, Sequence[tuple[str, str]] | None]:
     """The archive of what was given, and what its run file calls the measures and their ends."""
-    config = getattr(source, "config", None)
+    config: Any = getattr(source, "config", None)
     if hasattr(config, "measures"):
         names = [measure.name for measure in config.measures] if names is None else names
         if ends is None:  # a measure is small near the positive texts
