@@ -7,10 +7,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraint
 CANDIDATES := $(PYTHON) python3 python3.13 python3.12 python3.11
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full test-fuzz check docs format clean
+.PHONY: help install demo test test-full test-fuzz check docs format clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+install: $(VENV)/run.stamp ## the program and what it needs, into the environment
+	@echo "$(BIN)/qdgs is installed; $(BIN)/qdgs --help says what it does"
 
 demo: $(VENV)/run.stamp ## search, data sets, classifiers and report on the shapes domain
 	$(BIN)/qdgs demo

@@ -31,9 +31,11 @@ from qdgs_jax.search_checks import (
     weights_of,
     whole,
 )
+from qdgs_jax.search_doubts import warn_of
 from qdgs_jax.search_state import (
     Metrics,
     SearchState,
+    as_scores,
     counted,
     state_metrics,
     strong,
@@ -81,7 +83,7 @@ class Search(MAPElites):
         self.problem = problem
         self.emitter = emitter
         self.chunk = whole("chunk", chunk, 1)
-        self._create_archive = create_archive = archive_maker(create_archive, grid)
+        self.create_archive = create_archive = archive_maker(create_archive, grid)
         self._candidate_gradients = candidate_gradients
         self._own_emitter = any(c.__module__.startswith("qdgs_jax.") for c in type(emitter).mro())
         # Emitters that differentiate by themselves take part as plain ones.
@@ -122,8 +124,7 @@ class Search(MAPElites):
                 `has_params`, (params, latents) -> the same.
             latent_dim: D.
             emitter: any QDax emitter, ours included.
-            has_params: whether `function` takes weights, which then are the `params` of `init` and
-                `run`.
+            has_params: whether `function` takes weights, the `params` of `init` and `run`.
             jacobian: see `FunctionProblem`; derived if None.
             create_archive: see `Search`.
             candidate_gradients: see `Search`.
@@ -150,6 +151,8 @@ class Search(MAPElites):
     ) -> SearchState:
         """Evaluate start latents, insert them and start the emitter from them.
 
+        A `SearchWarning` tells of latents that are rejected and measures out of their range.
+
         Args:
             genotypes: Float[n, D], n >= 1.
             key: a JAX key, of the new or the old kind, of the default implementation.
@@ -161,6 +164,7 @@ class Search(MAPElites):
         """
         genotypes = start_latents(genotypes, self.problem.latent_dim)
         state: SearchState = self._init(self._weights(params), genotypes, raw_key(key))
+        warn_of(state)
         return state
 
     def update(
@@ -245,7 +249,7 @@ class Search(MAPElites):
 
     def _start(self, params: Params, genotypes: jax.Array, key: jax.Array) -> SearchState:
         evaluate, observe, emitter_key = turn_keys(key, 0, 3)
-        archive = self._create_archive(genotypes[0])
+        archive = self.create_archive(genotypes[0])
         state = SearchState(
             archive=archive,
             emitter=None,
@@ -267,7 +271,7 @@ class Search(MAPElites):
             genotypes=genotypes,
             fitnesses=evaluation.fitnesses,
             descriptors=evaluation.descriptors,
-            extra_scores={**evaluation.extra, **_as_scores(info)},
+            extra_scores={**evaluation.extra, **as_scores(info)},
         )
         return state.replace(archive=archive, emitter=jax.tree.map(strong, emitter))
 
@@ -366,7 +370,7 @@ class Search(MAPElites):
             genotypes=genotypes,
             fitnesses=evaluation.fitnesses,
             descriptors=evaluation.descriptors,
-            extra_scores={**evaluation.extra, **_as_scores(info)},
+            extra_scores={**evaluation.extra, **as_scores(info)},
         )
 
     def _key_for_emitter(self, key: jax.Array) -> jax.Array:
@@ -393,8 +397,4 @@ class Search(MAPElites):
         extra_scores: Mapping[str, Any] | None = None,
     ) -> Archive:
         """Build the archive for QDax's `init_ask_tell`; its cells follow from our settings."""
-        return self._create_archive(genotypes[0]).add(genotypes, descriptors, fitnesses)
-
-
-def _as_scores(info: AddInfo) -> dict[str, jax.Array]:
-    return {"status": info.status, "value": info.value, "cell": info.cell}
+        return self.create_archive(genotypes[0]).add(genotypes, descriptors, fitnesses)

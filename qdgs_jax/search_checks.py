@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import numbers
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 from qdax.core.emitters.emitter import Emitter
 
 from qdgs_jax.archive import Archive, GridArchive
+from qdgs_jax.keywords import unknown_keyword
 from qdgs_jax.problem import Params, Problem
 from qdgs_jax.search_state import SearchState
 
@@ -34,12 +34,12 @@ def archive_maker(
                 "into create_archive."
             )
         return create_archive
-    known = sorted(inspect.signature(GridArchive.create).parameters.keys() - {"genotype"})
-    unknown = sorted(grid.keys() - set(known))
+    known = [
+        name for name in inspect.signature(GridArchive.create).parameters if name != "genotype"
+    ]
+    unknown = [name for name in grid if name not in known]
     if unknown:
-        near = difflib.get_close_matches(unknown[0], known, 1)
-        advice = f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}."
-        raise ValueError(f"a grid archive has no setting {unknown[0]!r}: {advice}")
+        raise unknown_keyword("a grid archive", unknown[0], known)
     missing = {"dims", "ranges"} - grid.keys()
     if missing:
         raise ValueError(

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax.struct import PyTreeNode
 
-from qdgs_jax.archive import Archive
+from qdgs_jax.archive import AddInfo, Archive
 from qdgs_jax.problem import ProblemState
 
 Metrics = dict[str, jax.Array]
@@ -47,6 +47,11 @@ def state_metrics(state: SearchState) -> Metrics:
         **state.archive.stats,
         "rejected": state.rejected,
     }
+
+
+def as_scores(info: AddInfo) -> dict[str, jax.Array]:
+    """What an insertion said of its candidates, as emitters are told of it."""
+    return {"status": info.status, "value": info.value, "cell": info.cell}
 
 
 def turn_keys(root: jax.Array, turn: jax.Array | int, count: int) -> jax.Array:

@@ -1,13 +1,15 @@
 """Pictures of archives on matplotlib axes: heat maps of grids and of Voronoi cells, parallel axes.
 
 Functions draw on given axes, or on the current ones, and return them; what is shown is the elites'
-objective. Names are those that users of pyribs look for.
+objective. Names are those that users of pyribs look for. In place of an archive they take what has
+one: a state of a search, or a finished run, whose run file names the measures and their two ends.
 """
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
 import numpy as np
@@ -18,14 +20,25 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.cm import ScalarMappable
 
+WIDTH = 24  # letters of a text beside an axis
+
+
+class HasArchive(Protocol):
+    """What has an archive: a `SearchState`, or what `load_run` opens."""
+
+    @property
+    def archive(self) -> Any:
+        """The archive to draw."""
+
 
 def grid_archive_heatmap(
-    archive: GridArchive,
+    archive: GridArchive | HasArchive,
     ax: Axes | None = None,
     *,
     measures: tuple[int, int] = (0, 1),
     transpose_measures: bool = False,
     names: Sequence[str] | None = None,
+    ends: Sequence[tuple[str, str]] | None = None,
     vmin: float | None = None,
     vmax: float | None = None,
     cmap: Any = "viridis",
@@ -34,11 +47,12 @@ def grid_archive_heatmap(
     """Draw a grid over two of its measures; over more, a place shows the best along the others.
 
     Args:
-        archive: a grid of at least two measures.
+        archive: a grid of at least two measures, or what has one.
         ax: axes to draw on; the current ones if None.
         measures: indices of the measures to the right and upwards.
         transpose_measures: exchange these two.
         names: of all M measures, for the axes' labels.
+        ends: what each measure's low and high end mean, such as ("triangle", "square").
         vmin: objective at the lower end of the colour scale; None for the least one shown.
         vmax: at its upper end; None for the greatest one shown.
         cmap: a colour map of matplotlib.
@@ -48,6 +62,7 @@ def grid_archive_heatmap(
         TypeError: if the archive is no grid.
         ValueError: if there are no two such measures.
     """
+    archive, names, ends = _opened(archive, names, ends)
     if not isinstance(archive, GridArchive):
         raise TypeError(
             f"archive is a {type(archive).__name__}: give a GridArchive, or use "
@@ -69,15 +84,16 @@ def grid_archive_heatmap(
     ax = _axes(ax)
     low, high = _limits(shown.compressed(), vmin, vmax)
     mesh = ax.pcolormesh(*edges, shown, cmap=cmap, vmin=low, vmax=high, rasterized=True)
-    return _finish(ax, archive, measures, names, mesh, colorbar)
+    return _finish(ax, _labels(names, ends, archive), measures, mesh, colorbar)
 
 
 def cvt_archive_heatmap(
-    archive: CVTArchive,
+    archive: CVTArchive | HasArchive,
     ax: Axes | None = None,
     *,
     transpose_measures: bool = False,
     names: Sequence[str] | None = None,
+    ends: Sequence[tuple[str, str]] | None = None,
     vmin: float | None = None,
     vmax: float | None = None,
     cmap: Any = "viridis",
@@ -87,10 +103,11 @@ def cvt_archive_heatmap(
     """Draw the Voronoi cells of an archive of two measures.
 
     Args:
-        archive: an archive of two measures and at least one cell.
+        archive: an archive of two measures and at least one cell, or what has one.
         ax: axes to draw on; the current ones if None.
         transpose_measures: draw measure 0 upwards instead of to the right.
         names: of both measures, for the axes' labels.
+        ends: what each measure's low and high end mean, such as ("triangle", "square").
         vmin: objective at the lower end of the colour scale; None for the least one shown.
         vmax: at its upper end; None for the greatest one shown.
         cmap: a colour map of matplotlib.
@@ -103,6 +120,7 @@ def cvt_archive_heatmap(
     """
     from matplotlib.collections import PolyCollection
 
+    archive, names, ends = _opened(archive, names, ends)
     if not isinstance(archive, CVTArchive):
         raise TypeError(
             f"archive is a {type(archive).__name__}: give a CVTArchive, or use "
@@ -131,14 +149,15 @@ def cvt_archive_heatmap(
     ax.add_collection(polygons)
     ax.set_xlim(low[0], high[0])
     ax.set_ylim(low[1], high[1])
-    return _finish(ax, archive, measures, names, polygons, colorbar)
+    return _finish(ax, _labels(names, ends, archive), measures, polygons, colorbar)
 
 
 def parallel_axes_plot(
-    archive: Archive,
+    archive: Archive | HasArchive,
     ax: Axes | None = None,
     *,
     names: Sequence[str] | None = None,
+    ends: Sequence[tuple[str, str]] | None = None,
     vmin: float | None = None,
     vmax: float | None = None,
     cmap: Any = "viridis",
@@ -149,9 +168,10 @@ def parallel_axes_plot(
     """Draw each elite as a line across one vertical axis per measure, the best on top.
 
     Args:
-        archive: of any kind, with at least two measures.
+        archive: of any kind, with at least two measures, or what has one.
         ax: axes to draw on; the current ones if None.
         names: of all M measures.
+        ends: what each measure's low and high end mean, such as ("triangle", "square").
         vmin: objective at the lower end of the colour scale; None for the least one shown.
         vmax: at its upper end; None for the greatest one shown.
         cmap: a colour map of matplotlib.
@@ -165,6 +185,7 @@ def parallel_axes_plot(
     """
     from matplotlib.collections import LineCollection
 
+    archive, names, ends = _opened(archive, names, ends)
     if not isinstance(archive, Archive):
         raise TypeError(
             f"archive is a {type(archive).__name__}: give a GridArchive or a CVTArchive, such as "
@@ -175,6 +196,7 @@ def parallel_axes_plot(
     count = descriptors.shape[1]
     if count < 2:
         raise ValueError(f"the archive has {count} measure: parallel axes need at least two.")
+    labels = _names(names, count)
     ranges = getattr(archive, "ranges", None)
     box = np.asarray(ranges if ranges is not None else _extent(descriptors[occupied]), np.float64)
     order = np.argsort(fitnesses[occupied, 0], kind="stable")
@@ -189,13 +211,17 @@ def parallel_axes_plot(
     lines.set_clim(*_limits(objectives, vmin, vmax))
     ax.add_collection(lines)
     ax.set_xlim(-0.1, count - 0.9)
-    ax.set_ylim(-0.08, 1.08)
-    ax.set_xticks(range(count), _names(names, count))
+    ax.set_ylim(-0.02, 1.02)
     ax.set_yticks([])
-    for place, (low, high) in enumerate(box):
+    meanings = _ends(ends, count) or [("", "")] * count
+    low = [_stacked(f"{box[i, 0]:g}", meanings[i][0], name) for i, name in enumerate(labels)]
+    ax.set_xticks(range(count), low)
+    above = ax.secondary_xaxis("top")
+    above.set_xticks(
+        range(count), [_stacked(meanings[i][1], f"{box[i, 1]:g}") for i in range(count)]
+    )
+    for place in range(count):
         ax.axvline(place, color="0.3", linewidth=0.8)
-        ax.text(place, -0.04, f"{low:g}", ha="center", va="top", fontsize="small")
-        ax.text(place, 1.04, f"{high:g}", ha="center", va="bottom", fontsize="small")
     if colorbar:
         ax.figure.colorbar(lines, ax=ax, label="objective")
     return ax
@@ -238,18 +264,43 @@ def _limits(values: np.ndarray, vmin: float | None, vmax: float | None) -> tuple
 
 def _finish(
     ax: Axes,
-    archive: Archive,
+    labels: Sequence[str],
     measures: tuple[int, int],
-    names: Sequence[str] | None,
     shown: ScalarMappable,
     colorbar: bool,
 ) -> Axes:
-    labels = _names(names, archive.centroids.shape[1])
+    ax.locator_params(axis="x", nbins=5)  # numbers that do not run into each other
     ax.set_xlabel(labels[measures[0]])
     ax.set_ylabel(labels[measures[1]])
     if colorbar:
         ax.figure.colorbar(shown, ax=ax, label="objective")
     return ax
+
+
+def _opened(
+    source: Any, names: Sequence[str] | None, ends: Sequence[tuple[str, str]] | None
+) -> tuple[Any, Sequence[str] | None, Sequence[tuple[str, str]] | None]:
+    """The archive of what was given, and what its run file calls the measures and their ends."""
+    config: Any = getattr(source, "config", None)
+    if hasattr(config, "measures"):
+        names = [measure.name for measure in config.measures] if names is None else names
+        if ends is None:  # a measure is small near the positive texts
+            ends = [(" | ".join(m.positive), " | ".join(m.negative)) for m in config.measures]
+    return getattr(source, "archive", source), names, ends
+
+
+def _labels(
+    names: Sequence[str] | None, ends: Sequence[tuple[str, str]] | None, archive: Archive
+) -> list[str]:
+    """A label per measure: its name, and below it what its ends mean."""
+    count = archive.centroids.shape[1]
+    labels, meanings = _names(names, count), _ends(ends, count)
+    if meanings is None:
+        return labels
+    return [
+        _stacked(name, f"{low} → {high}")
+        for name, (low, high) in zip(labels, meanings, strict=True)
+    ]
 
 
 def _names(names: Sequence[str] | None, count: int) -> list[str]:
@@ -258,6 +309,26 @@ def _names(names: Sequence[str] | None, count: int) -> list[str]:
     if len(names) != count:
         raise ValueError(f"{len(names)} names for {count} measures: give one for each.")
     return list(names)
+
+
+def _ends(ends: Sequence[tuple[str, str]] | None, count: int) -> list[tuple[str, str]] | None:
+    if ends is None:
+        return None
+    pairs = [tuple(pair) for pair in ends if not isinstance(pair, str)]
+    if len(ends) != count or [len(pair) for pair in pairs] != [2] * count:
+        raise ValueError(
+            f"ends is {ends!r:.60}: give for each of {count} measures what its low and its high "
+            'end mean, such as ("triangle", "square").'
+        )
+    return [(_short(low), _short(high)) for low, high in pairs]
+
+
+def _short(text: str) -> str:
+    return textwrap.shorten(text, WIDTH, placeholder=" …")
+
+
+def _stacked(*lines: str) -> str:
+    return "\n".join(line for line in lines if line)
 
 
 def _check_measures(measures: tuple[int, int], count: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ import numpy as np
 from flax import nnx
 
 from qdgs_jax import keys
-from qdgs_jax.datasets.manifest import read_manifest
+from qdgs_jax.datasets.manifest import MANIFEST, read_manifest
 from qdgs_jax.models.shape_classifier import ShapeClassifier, ShapeClassifierConfig
+from qdgs_jax.ports.errors import CheckpointError
 from qdgs_jax.ports.loading import load
-from qdgs_jax.ports.model_folder import load_model, save_model
+from qdgs_jax.ports.model_folder import load_config, save_model
 from qdgs_jax.train.loader import area_average, load_images
 from qdgs_jax.train.loop import FitSettings, classes_of, fit, init_models, predict
 
@@ -33,19 +35,29 @@ class TrainedClassifier:
         cfg: its sizes.
         params: its parameters as a nested dict of arrays, as checkpoints hold them.
         label_names: name of each class.
-        train_count: number of images it learnt from.
+        train_counts: number of images it learnt from, for each class.
         train_accuracy: share of right answers on them.
-        test_count: number of images held back.
+        test_counts: number of images held back, for each class.
         test_accuracy: share of right answers on those, for each class; NaN for a class without any.
     """
 
     cfg: ShapeClassifierConfig
     params: dict[str, Any]
     label_names: tuple[str, ...]
-    train_count: int
+    train_counts: tuple[int, ...]
     train_accuracy: float
-    test_count: int
+    test_counts: tuple[int, ...]
     test_accuracy: tuple[float, ...]
+
+    @property
+    def train_count(self) -> int:
+        """Number of images it learnt from."""
+        return sum(self.train_counts)
+
+    @property
+    def test_count(self) -> int:
+        """Number of images held back."""
+        return sum(self.test_counts)
 
     def config(self) -> dict[str, Any]:
         """What a model folder's `config.json` needs to build the network again."""
@@ -123,12 +135,42 @@ def _bytes_of(images: np.ndarray, smallest: int) -> np.ndarray:
 def load_classifier(folder: str | os.PathLike[str]) -> Classifier:
     """Load what `qdgs train DATA` wrote, or `TrainedClassifier.save`.
 
+    Args:
+        folder: its folder, or one that holds it alone, such as that of a run.
+
     Raises:
-        CheckpointError: the folder holds no classifier.
+        CheckpointError: the folder holds no classifier, or several.
     """
-    model = load(Path(folder), ShapeClassifier)
-    names = load_model(Path(folder))[0]["label_names"]
-    return Classifier(model, tuple(names))
+    place = _place_of(Path(folder))
+    model = load(place, ShapeClassifier)
+    return Classifier(model, tuple(load_config(place)["label_names"]))
+
+
+def _place_of(folder: Path) -> Path:
+    """The folder of a classifier: what was given, or where it lies inside."""
+    if not folder.is_dir() or (folder / "config.json").is_file():
+        return folder
+    inside = (
+        path for depth in ("*", "*/*") for path in sorted(folder.glob(f"{depth}/config.json"))
+    )
+    found = [path.parent for path in inside if _is_classifier(path.parent)]
+    if len(found) > 1:
+        names = ", ".join(map(str, found))
+        raise CheckpointError(f"{folder} holds {len(found)} classifiers: give one of {names}.")
+    if not found:
+        sets = [path.parent for path in sorted(folder.glob(f"**/{MANIFEST}"))]
+        command = f"qdgs train {shlex.quote(str(sets[0]))}" if sets else "qdgs train DATA"
+        raise CheckpointError(
+            f"{folder} holds no classifier: `{command}` trains one, and says where it is."
+        )
+    return found[0]
+
+
+def _is_classifier(folder: Path) -> bool:
+    try:
+        return not folder.name.startswith(".") and load_config(folder).get("kind") == KIND
+    except CheckpointError:
+        return False
 
 
 def train_classifier(
@@ -182,13 +224,18 @@ def train_classifier(
         cfg=cfg,
         params=jax.tree.map(lambda value: np.asarray(value)[0], pure),
         label_names=data.label_names,
-        train_count=len(learn),
+        train_counts=_counts(data.labels[learn], cfg.num_classes),
         train_accuracy=float(right[learn].mean()),
-        test_count=len(test),
+        test_counts=_counts(data.labels[test], cfg.num_classes),
         test_accuracy=tuple(
             float(part.mean()) if len(part) else float("nan") for part in per_class
         ),
     )
+
+
+def _counts(labels: np.ndarray, num_classes: int) -> tuple[int, ...]:
+    """How many there are of each class."""
+    return tuple(np.bincount(labels, minlength=num_classes).tolist())
 
 
 def _split(count: int, holdout: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

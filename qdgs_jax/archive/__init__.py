@@ -5,6 +5,7 @@ from qdgs_jax.archive.cvt import CVTArchive, cvt_centroids
 from qdgs_jax.archive.exchange import Archive
 from qdgs_jax.archive.grid import GridArchive
 from qdgs_jax.archive.insertion import AddInfo, judge
+from qdgs_jax.keywords import name_keywords
 
 __all__ = [
     "AddInfo",
@@ -15,3 +16,5 @@ __all__ = [
     "cvt_centroids",
     "judge",
 ]
+
+name_keywords(GridArchive, CVTArchive)

@@ -19,6 +19,7 @@ import numpy as np
 from qdgs_jax.archive.base import STATIC, Genotypes
 from qdgs_jax.archive.checks import Box, checked_ranges
 from qdgs_jax.archive.exchange import Archive
+from qdgs_jax.keywords import named
 from qdgs_jax.kmeans import lloyd, nearest
 
 
@@ -129,6 +130,7 @@ def _check_finite_and_distinct(centroids: jax.Array) -> None:
         )
 
 
+@named
 def cvt_centroids(
     key: jax.Array,
     num_cells: int,

@@ -12,7 +12,13 @@ from typing import Annotated
 import typer
 
 from qdgs_jax.cli import audit, demo, generate, import_faces, init, port, report, search, train
-from qdgs_jax.cli.console import Commands, guarded, set_up_environment, show_any_text
+from qdgs_jax.cli.console import (
+    Commands,
+    guarded,
+    note_interrupts,
+    set_up_environment,
+    show_any_text,
+)
 
 app = typer.Typer(
     name="qdgs",
@@ -58,4 +64,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line with these arguments; None takes the process's own."""
     show_any_text()
     set_up_environment()
+    note_interrupts()
     sys.exit(guarded(lambda: app(arguments)))

@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 BAD_INPUT = 2
 FAILURE = 1
 INTERRUPTED = 130  # as shells report a program that Ctrl-C ended
+LATER = 0.05  # seconds from an interrupt that comes at a bad time to the next try
 PLAIN_EVERY = 10.0  # seconds between lines of progress where there is no terminal
 
 
@@ -55,6 +57,42 @@ def show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]])
     console().print(table)
 
 
+class _Interrupts:
+    """Remembers Ctrl-C, which libraries turn into errors of their own, such as a failed import.
+
+    A compiled extension that is interrupted while it sets itself up can take the process down:
+    there the signal is sent again a moment later.
+    """
+
+    came = False
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        """Handle the signal as Python does, and remember it."""
+        self.came = True
+        if _in_extension(frame):
+            threading.Timer(LATER, os.kill, (os.getpid(), number)).start()
+        else:
+            signal.default_int_handler(number, frame)
+
+
+def _in_extension(frame: FrameType | None) -> bool:
+    """Whether a compiled extension is being imported."""
+    while frame is not None:
+        if frame.f_code.co_qualname.startswith("ExtensionFileLoader."):
+            return True
+        frame = frame.f_back
+    return False
+
+
+_interrupts = _Interrupts()
+
+
+def note_interrupts() -> None:
+    """Remember Ctrl-C from now on; a process that was told to ignore it goes on doing so."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupts.note)
+
+
 @contextmanager
 def if_stopped(hint: Callable[[], str]) -> Iterator[None]:
     """Say on Ctrl-C what was kept and how to go on, and end the command.
@@ -64,7 +102,9 @@ def if_stopped(hint: Callable[[], str]) -> Iterator[None]:
     """
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Exception) as error:
+        if not (isinstance(error, KeyboardInterrupt) or _interrupts.came):
+            raise
         console(stderr=True).print(f"stopped: {hint()}", style="red", markup=False)
         raise typer.Exit(INTERRUPTED) from None
 
@@ -122,16 +162,18 @@ def guarded(command: Callable[[], object]) -> int:
     """
     try:
         command()
-    except (ValueError, RuntimeError, OSError) as error:
+    except (KeyboardInterrupt, Exception) as error:
+        if isinstance(error, KeyboardInterrupt) or _interrupts.came:
+            console(stderr=True).print("stopped", style="red")
+            return INTERRUPTED
+        if not isinstance(error, ValueError | RuntimeError | OSError):
+            raise
         expected = isinstance(error, OSError) or _is_ours(error.__traceback__)
         if not expected or os.environ.get("QDGS_DEBUG"):
             raise
         message = "\n".join(map(printable, str(error).split("\n")))
         console(stderr=True).print(f"error: {message}", style="red", markup=False)
         return BAD_INPUT if isinstance(error, ValueError) else FAILURE
-    except KeyboardInterrupt:
-        console(stderr=True).print("stopped", style="red")
-        return INTERRUPTED
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else FAILURE
     return 0
@@ -208,8 +250,15 @@ class SearchProgress:
 
     def tell(self, text: str) -> None:
         """Say something in words, beside the figures."""
+        self._print(f"{self._name}: {text}")
+
+    def warn(self, text: str) -> None:
+        """Say what is doubtful, beside the figures."""
+        self._print(f"warning: {self._name}: {text}", "yellow")
+
+    def _print(self, text: str, style: str = "") -> None:
         screen = console() if self._bar is None else self._bar.console
-        screen.print(f"{self._name}: {text}", markup=False)
+        screen.print(text, style=style, markup=False)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 import shlex
@@ -76,12 +75,15 @@ def search(
         show_searches(folder)
         return
     runs = _runs(source, out, seeds, evaluations)
+    same = _command(source, out, baseline, seeds, evaluations)
     for number, (folder, config) in enumerate(runs):
         if len(runs) > 1:
             say(f"seed {config.seed}, {number + 1} of {len(runs)}", "bold")
-        again = _Again(source, out, baseline, evaluations, seeds[number:])
-        with if_stopped(functools.partial(again.words, folder)):
-            finish(folder, _begin(folder, config, baseline))
+        with if_stopped(functools.partial(_way_on, folder, same, len(runs) > 1)):
+            if folder.exists:
+                finish(folder, _take_up(folder, config.search.evaluations, baseline))
+            else:
+                finish(folder, _begin(folder, config, baseline))
         show_searches(folder)
     if len(runs) > 1:
         show_summary([folder for folder, _ in runs])
@@ -107,34 +109,25 @@ def parse_seeds(texts: Sequence[str]) -> list[int]:
     return seeds
 
 
-@dataclasses.dataclass(frozen=True)
-class _Again:
-    """What takes up a call of several seeds that was stopped at the first of `seeds`."""
+def _command(
+    source: Path, out: Path | None, baseline: bool, seeds: Sequence[int], evaluations: int | None
+) -> str:
+    """What was called, to be pasted into a shell."""
+    words = ["qdgs", "search", str(source)]
+    words += ["--out", str(out)] if out is not None else []
+    words += ["--baseline"] if baseline else []
+    words += ["--seed", ",".join(map(str, seeds))] if seeds else []
+    words += ["--evaluations", str(evaluations)] if evaluations else []
+    return shlex.join(words)
 
-    source: Path
-    out: Path | None
-    baseline: bool
-    evaluations: int | None
-    seeds: Sequence[int]
 
-    def words(self, folder: RunFolder) -> str:
-        """How to go on, for the seed whose folder this is and for those after it."""
-        if not folder.exists:
-            return f"nothing was written; begin with `{self._command(self.seeds)}`"
-        words = f"go on with `{folder.resume_command}`"
-        if len(self.seeds) > 1:
-            words += f", and with the other seeds by `{self._command(self.seeds[1:])}`"
-        return words
-
-    def _command(self, seeds: Sequence[int]) -> str:
-        words = ["qdgs", "search", str(self.source)]
-        if self.out is not None:
-            alone = len(seeds) == 1 and len(self.seeds) > 1
-            words += ["--out", str(_numbered(self.out, seeds[0]) if alone else self.out)]
-        words += ["--baseline"] if self.baseline else []
-        words += ["--seed", ",".join(map(str, seeds))] if seeds else []
-        words += ["--evaluations", str(self.evaluations)] if self.evaluations else []
-        return shlex.join(words)
+def _way_on(folder: RunFolder, same: str, several: bool) -> str:
+    """How to go on once a search was stopped; of several seeds the same call does."""
+    if several:
+        return f"go on with `{same}`, which passes over what is finished"
+    if folder.exists:
+        return f"go on with `{folder.resume_command}`"
+    return f"nothing was written; begin with `{same}`"
 
 
 def _numbered(path: Path, seed: int) -> Path:
@@ -144,9 +137,12 @@ def _numbered(path: Path, seed: int) -> Path:
 def _runs(
     source: Path, out: Path | None, seeds: Sequence[int], evaluations: int | None
 ) -> list[tuple[RunFolder, RunConfig]]:
-    """The run of each seed and where it will be; all places are free."""
+    """The run of each seed and where it will be.
+
+    All places are free, but that several seeds may have been begun by an earlier call.
+    """
     from qdgs_jax.runs.folder import RunFolder
-    from qdgs_jax.runs.prepare import check_budget
+    from qdgs_jax.runs.prepare import check_budget, check_same_run
 
     config = _configured(source, evaluations)
     base = out or Path("runs") / config.name
@@ -160,9 +156,12 @@ def _runs(
             )
             for seed in seeds
         ]
-    for folder, _ in runs:
-        folder.check_free()
     check_budget(config)
+    for folder, each in runs:
+        if len(runs) > 1 and folder.exists:
+            check_same_run(folder, each)
+        else:
+            folder.check_free()
     return runs
 
 
@@ -170,8 +169,10 @@ def _begin(
     folder: RunFolder, config: RunConfig, baseline: bool
 ) -> list[tuple[RunFolder, SearchTask]]:
     """Create a run folder, once the generator was looked at."""
+    from qdgs_jax.runs.config import baseline_of
     from qdgs_jax.runs.prepare import begin_run
 
+    say_budgets([config, baseline_of(config)] if baseline else [config])
     domain = load(config)
     return begin_run(folder, config, domain, baseline, lambda: warn_of_measures(config, domain))
 
@@ -190,14 +191,17 @@ def _configured(source: Path, evaluations: int | None) -> RunConfig:
 def show_plans(config: RunConfig, baseline: bool) -> None:
     """Print what a search, and that of its baseline, would cost."""
     from qdgs_jax.runs.config import baseline_of
-    from qdgs_jax.runs.plan import plan_search
+    from qdgs_jax.runs.plan import TRIAL_SECONDS, plan_search
     from qdgs_jax.runs.prepare import check_budget
 
     parts = [config, baseline_of(config)] if baseline else [config]
     for part in parts:
         check_budget(part)
+    say_budgets(parts)
     domain = load(config)
     for part in parts:
+        name = part.search.algorithm
+        say(f"{name}: compiling a step, then trying it for about {TRIAL_SECONDS:.0f} s")
         for line in plan_search(part, domain).lines():
             say(line)
 
@@ -215,8 +219,16 @@ def _take_up(
             + ("" if folder.baseline.exists else ", --baseline a baseline")
         )
         return []
+    say_budgets([config for _, config in left])
     domain = load(left[0][1])
     return [(each, prepare_search(config, domain)) for each, config in left]
+
+
+def say_budgets(configs: Sequence[RunConfig]) -> None:
+    """Say where a budget is no whole number of steps, and how much of it will be run."""
+    for config in configs:
+        if config.search.left_over is not None:
+            say(f"{config.search.algorithm}: {config.search.left_over}")
 
 
 def load(config: RunConfig) -> Domain[Any]:
@@ -251,7 +263,8 @@ def finish(folder: RunFolder, tasks: Sequence[tuple[RunFolder, SearchTask]]) -> 
         for each, task in tasks:
             algorithm = each.config().search.algorithm
             with search_progress(algorithm, task.budget) as progress:
-                done = run_search(each, task, progress.show, stopping.requested, progress.tell)
+                wished = stopping.requested
+                done = run_search(each, task, progress.show, wished, progress.tell, progress.warn)
             if not done:
                 raise KeyboardInterrupt
 

@@ -71,6 +71,18 @@ def _train_one(data: Path, out: Path, epochs: int, seed: int, image_size: int | 
     check_destination(out)
     trained = train_classifier(data, epochs=epochs, seed=seed, image_size=image_size)
     trained.save(out)
-    for name, accuracy in zip(trained.label_names, trained.test_accuracy, strict=True):
-        say(f"{name}: {100 * accuracy:.1f} % of its images held back are recognised")
+    show_table(
+        f"held back: {trained.test_count} of {trained.train_count + trained.test_count} images",
+        ["label", "learnt from", "held back", "of these recognised"],
+        [
+            [name, f"{learnt}", f"{held}", f"{100 * share:.1f} %" if held else "-"]
+            for name, learnt, held, share in zip(
+                trained.label_names,
+                trained.train_counts,
+                trained.test_counts,
+                trained.test_accuracy,
+                strict=True,
+            )
+        ],
+    )
     say(f"classifier of {trained.train_count} images -> {out}")

@@ -70,13 +70,19 @@ def laid_out(elites: Elites, config: RunConfig) -> Elites:
     Those of a grid archive are as they are. Of another archive, the best in each cell of the grid
     with the measures' `cells` is left, under the number of that cell.
     """
+    rows, cells = places_on_map(elites, config)
+    return dataclasses.replace(elites.take(rows), cells=cells)
+
+
+def places_on_map(elites: Elites, config: RunConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Which elites of a run are on its maps, Int[N], and the number of each one's cell there."""
     if config.archive.cvt_cells is None:
-        return elites
+        return np.arange(len(elites.cells)), elites.cells
     cells = bins_of(elites.measures, config.dims, config.ranges)
     order = np.lexsort((elites.cells, -elites.objectives, cells))
     _, first = np.unique(cells[order], return_index=True)
     rows = order[first]
-    return dataclasses.replace(elites.take(rows), cells=cells[rows])
+    return rows, cells[rows]
 
 
 def shown_elites(elites: Elites, dims: Sequence[int]) -> Elites:

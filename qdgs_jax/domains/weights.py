@@ -5,6 +5,9 @@ Run files are checked with what stands here before JAX is imported, so models ar
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,7 +49,8 @@ def load_clip(name: str, computation: Computation | None = None) -> tuple[CLIP, 
     Raises:
         CheckpointError: if the checkpoint is missing, damaged or has no tokenizer.
     """
-    from transformers import CLIPTokenizerFast
+    with _without_advice():
+        from transformers import CLIPTokenizerFast
 
     from qdgs_jax.domains.evaluation import Computation
     from qdgs_jax.models.clip import CLIP
@@ -63,3 +67,16 @@ def load_clip(name: str, computation: Computation | None = None) -> tuple[CLIP, 
         )
     tokenizer: Tokenizer = CLIPTokenizerFast.from_pretrained(str(folder), local_files_only=True)
     return clip, tokenizer
+
+
+@contextlib.contextmanager
+def _without_advice() -> Iterator[None]:
+    """Keep transformers from mentioning that PyTorch is missing: only its tokenizers are used."""
+    name = "TRANSFORMERS_NO_ADVISORY_WARNINGS"
+    before = os.environ.get(name)
+    os.environ.setdefault(name, "1")
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]

@@ -16,6 +16,7 @@ from qdgs_jax.emitters.iso_line import IsoLineEmitter
 from qdgs_jax.emitters.omg_mega import OMGMegaEmitter, OMGMegaState
 from qdgs_jax.emitters.random_sampling import RandomEmitter
 from qdgs_jax.emitters.squad import SquadEmitter, SquadState
+from qdgs_jax.keywords import name_keywords
 
 __all__ = [
     "DominatedNoveltyEmitter",
@@ -34,3 +35,15 @@ __all__ = [
     "SquadEmitter",
     "SquadState",
 ]
+
+name_keywords(
+    DominatedNoveltyEmitter,
+    EvoJaxEmitter,
+    EvolutionStrategyEmitter,
+    GaussianEmitter,
+    GradientArborescenceEmitter,
+    IsoLineEmitter,
+    OMGMegaEmitter,
+    RandomEmitter,
+    SquadEmitter,
+)

@@ -32,6 +32,7 @@ from qdgs_jax.emitters.protocol import Prior
 from qdgs_jax.emitters.ranking import Ranking
 from qdgs_jax.emitters.restarts import RestartRule
 from qdgs_jax.emitters.space import Bounds
+from qdgs_jax.keywords import named
 
 # What an algorithm makes of the archive: thresholds that anneal, thresholds that are the elites'
 # fitnesses, or nothing: the archive looks on, and keeps what is best.
@@ -213,6 +214,7 @@ def _find(name: str) -> Algorithm:
     return ALGORITHMS[name]
 
 
+@named
 def build_emitter(
     name: str,
     settings: EmitterSettings,

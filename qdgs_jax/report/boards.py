@@ -66,6 +66,16 @@ class Inspected:
         """Which of `elites` have these cells."""
         return np.searchsorted(self.elites.cells, cells)
 
+    def cell(self, place: int) -> int:
+        """The archive's cell of the elite in a cell of the maps."""
+        own = self.arm.own_cells
+        return place if own is None else own[place]
+
+    @property
+    def place_word(self) -> str:
+        """What one of a measure's cells is called: the archive's own, or one of the map alone."""
+        return "cell" if self.arm.own_cells is None else "map cell"
+
 
 def inspect(data: ReportData, pairs: Sequence[Pair]) -> list[Inspected]:
     """Gather what boards show, per arm."""
@@ -136,26 +146,27 @@ def _link(
     bottom, top = box.y + box.height * (1 - edges[1][place[1] : place[1] + 2])
     objective = number(float(shown.elites.objectives[shown.rows(np.array(cell))]))
     return (
-        f'<a href="#e{shown.number}-{cell}" aria-label="cell {cell}, objective {objective}">'
+        f'<a href="#e{shown.number}-{cell}" aria-label="cell {shown.cell(cell)}, '
+        f'objective {objective}">'
         f'<path d="M{left:.1f} {top:.1f}H{right:.1f}V{bottom:.1f}H{left:.1f}z"/></a>'
     )
 
 
 def panels(shown: Inspected, measures: Sequence[MeasureAxis]) -> list[dict[str, Any]]:
     """What is shown without scripts of each elite that is linked."""
-    made = []
+    made, word = [], shown.place_word
     for row in shown.rows(shown.linked):
         cell = int(shown.elites.cells[row])
         tile = None if shown.sheet is None else shown.sheet.tiles.get(cell)
         where = np.unravel_index(cell, [measure.cells for measure in measures])
         figures = [
-            (measure.name, number(float(value)), f"cell {int(at) + 1} of {measure.cells}")
+            (measure.name, number(float(value)), f"{word} {int(at) + 1} of {measure.cells}")
             for measure, value, at in zip(measures, shown.elites.measures[row], where, strict=True)
         ]
         made.append(
             {
                 "id": f"e{shown.number}-{cell}",
-                "title": f"{shown.arm.name}, cell {cell}",
+                "title": f"{shown.arm.name}, cell {shown.cell(cell)}",
                 "objective": number(float(shown.elites.objectives[row])),
                 "figures": figures,
                 "tile": None if shown.sheet is None or tile is None else _at(shown.sheet, tile),
@@ -187,6 +198,8 @@ def numbers(shown: Sequence[Inspected], measures: Sequence[MeasureAxis]) -> Mapp
                 "name": each.arm.name,
                 "columns": each.sheet.columns if each.sheet else 0,
                 "cells": each.elites.cells.tolist(),
+                "own": [each.cell(cell) for cell in each.elites.cells.tolist()],
+                "word": each.place_word,
                 "objectives": _short(each.elites.objectives),
                 "measures": [_short(row) for row in each.elites.measures],
                 "tiles": [

@@ -129,7 +129,10 @@ def histogram(arms: Sequence[Arm], measures: Sequence[MeasureAxis], which: int) 
     values = [samples(arm)[:, which] for arm in arms]
     names = " and ".join(arm.name for arm in arms)
     return _steps(
-        values, measure_axis(measure), "share of images", f"Histogram of {measure.name}, {names}"
+        values,
+        measure_axis(measure),
+        "share of its data set",
+        f"Histogram of {measure.name}, {names}",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from qdgs_jax.datasets.audit import FOLDER, Audit, read_audit
 from qdgs_jax.datasets.labels import prompt_text
 from qdgs_jax.datasets.manifest import MANIFEST, read_manifest
 from qdgs_jax.datasets.shards import read_rows
-from qdgs_jax.datasets.thumbnails import laid_out, read_thumbnails
+from qdgs_jax.datasets.thumbnails import places_on_map, read_thumbnails
 from qdgs_jax.experiments import experiments_of
 from qdgs_jax.experiments.audit_section import audit_section
 from qdgs_jax.experiments.protocol import Section, arm_names
@@ -63,11 +64,15 @@ def _arm(name: str, folder: RunFolder, root: Path) -> Arm:
     rows = folder.read_metrics()
     generated = (folder.data / MANIFEST).is_file()
     manifest = read_manifest(folder.data) if generated else None
-    elites, cells = folder.elites(), folder.config().archive.cvt_cells
+    config, elites = folder.config(), folder.elites()
+    rows_shown, places = places_on_map(elites, config)
+    own = dict(zip(places.tolist(), elites.cells[rows_shown].tolist(), strict=True))
+    cells = config.archive.cvt_cells
     return Arm(
         name=name,
-        elites=laid_out(elites, folder.config()),
+        elites=dataclasses.replace(elites.take(rows_shown), cells=places),
         occupied=None if cells is None else (len(elites), cells),
+        own_cells=None if cells is None else own,
         evaluations=np.array([row["evaluations"] for row in rows]),
         qd_scores=np.array([row["qd_score"] for row in rows]),
         coverages=np.array([row["coverage"] for row in rows]),

@@ -49,6 +49,8 @@ class Arm:
         pictures: thumbnails UInt8[h, w, 3] of elites by cell, as far as they were kept.
         files: what else there is of it.
         occupied: elites of the archive itself, and its cells, where these are not the maps' own.
+        own_cells: the archive's cell of each elite, by its cell on the maps; None where the maps'
+            cells are the archive's.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Arm:
     pictures: Mapping[int, np.ndarray] = dataclasses.field(default_factory=dict)
     files: tuple[Link, ...] = ()
     occupied: tuple[int, int] | None = None
+    own_cells: Mapping[int, int] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -120,6 +120,8 @@ def _scales(data: ReportData) -> dict[str, Any]:
     """What the scales of the search's figures mean for this run."""
     own = data.arms[0]
     cells = math.prod(measure.cells for measure in data.measures)
+    if own.occupied is not None:  # not the maps' own
+        cells = own.occupied[1]
     return {
         "cells": f"{cells:,}",
         "offset": number(data.qd_score_offset),

@@ -27,7 +27,7 @@ def verdict(data: ReportData) -> dict[str, Any] | None:
         "groups": groups,
         "folded": len(groups) > SHOWN,
         "notes": [(arm.name, note) for arm, _ in counted for note in arm.notes],
-        "arms": [_figures(arm, balance) for arm, balance in counted],
+        "arms": [_figures(arm, balance, asked=arm is data.arms[0]) for arm, balance in counted],
     }
 
 
@@ -45,13 +45,18 @@ def answer(balance: Balance) -> str:
     return f"{'Nearly' if balance.ratio >= BALANCED else 'No'}: {count}"
 
 
-def _figures(arm: Arm, balance: Balance) -> dict[str, str]:
+def _figures(arm: Arm, balance: Balance, asked: bool) -> dict[str, str]:
+    """What a card says of a data set; nothing is asked of a baseline, which is there to compare."""
+    figures = [f"classes alone: {least_to_most(balance.labels):.2f}"]
+    if asked:
+        figures.append(f"groups short: {len(balance.short)} of {len(balance.groups)}")
+        figures.append(f"images: {balance.got:,} of {balance.asked:,} asked")
+    else:
+        figures.append(f"images: {balance.got:,}")
     return {
         "name": arm.name,
         "groups": f"{least_to_most(balance.groups):.2f}",
-        "labels": f"{least_to_most(balance.labels):.2f}",
-        "images": f"{balance.got:,} of {balance.asked:,}",
-        "short": f"{len(balance.short)} of {len(balance.groups)}",
+        "beside": "; ".join(figures),
     }
 
 

@@ -58,7 +58,7 @@ class SearchTables(Table):
     measures: Annotated[tuple[MeasureConfig, ...], Strict(False), Field(min_length=1)] = Field(
         description="one table [[measures]] per measure"
     )
-    archive: ArchiveConfig = ArchiveConfig()
+    archive: ArchiveConfig = Field(default=ArchiveConfig(), validate_default=True)
     search: SearchConfig = SearchConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     dataset: DatasetConfig = Field(description="a table [dataset]")
@@ -74,12 +74,20 @@ class SearchTables(Table):
             raise refuse(
                 "two measures are named {name}: names must differ", name=toml_value(twice[0])
             )
-        cells = math.prod(m.cells for m in measures)
-        if cells > MAX_CELLS:
-            raise refuse(
-                "their cells multiply to {cells}: at most {limit} fit", cells=cells, limit=MAX_CELLS
-            )
         return measures
+
+    @field_validator("archive")
+    @classmethod
+    def _cells_fit_into_a_grid(cls, archive: ArchiveConfig, info: ValidationInfo) -> ArchiveConfig:
+        cells = math.prod(m.cells for m in info.data.get("measures", ()))
+        if archive.cvt_cells is None and cells > MAX_CELLS:
+            raise contradict(
+                "measures: their cells multiply to {cells}: at most {limit} fit; give fewer, or "
+                "cells around centroids by archive.cvt_cells",
+                cells=cells,
+                limit=MAX_CELLS,
+            )
+        return archive
 
     @field_validator("search")
     @classmethod

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,7 @@ class SearchTask:
         checkpoint_seconds: time from one checkpoint to the next.
         seed: what `key` comes from.
         run: the run file that describes it, for its checkpoints to remember.
+        measures: names of the measures, for warnings; their numbers if None.
     """
 
     search: Search
@@ -54,6 +56,7 @@ class SearchTask:
     checkpoint_seconds: float = 120.0
     seed: int = 0
     run: str = ""
+    measures: tuple[str, ...] | None = None
 
     @property
     def budget(self) -> int:
@@ -78,6 +81,7 @@ def run_search(
     on_chunk: Callable[[Row], None] = lambda row: None,
     should_stop: Callable[[], bool] = lambda: False,
     tell: Callable[[str], None] = lambda text: None,
+    warn: Callable[[str], None] = lambda text: None,
 ) -> bool:
     """Search in chunks until the budget is spent, from the folder's newest checkpoint if any.
 
@@ -87,6 +91,7 @@ def run_search(
         on_chunk: told the metrics of the start and after each chunk.
         should_stop: asked before each chunk; True stops the search, which can be taken up again.
         tell: told in words what happens where it takes a while or is not as usual.
+        warn: told in words what is doubtful, at the start and at the end.
 
     Returns:
         Whether the search is finished.
@@ -119,7 +124,7 @@ def run_search(
                     f"{folder.data} and what was made of it belong to the smaller budget: remove "
                     "them and generate again when the search is finished"
                 )
-        return _search(folder, task, found, on_chunk, should_stop, tell)
+        return _search(folder, task, found, on_chunk, should_stop, tell, warn)
 
 
 @dataclasses.dataclass
@@ -139,6 +144,7 @@ def _search(
     on_chunk: Callable[[Row], None],
     should_stop: Callable[[], bool],
     tell: Callable[[str], None],
+    warn: Callable[[str], None],
 ) -> bool:
     """The loop; the folder is locked."""
     from qdgs_jax.runs.checkpoint_writer import CheckpointWriter
@@ -149,6 +155,7 @@ def _search(
     if place is None:
         tell("looking for start latents")
         place = _start(folder, task, on_chunk)
+        _warn(place.state, task, warn)
     before = place.seconds - (0.0 if place.written else time.monotonic() - began)
     writer = CheckpointWriter(
         folder.checkpoints,
@@ -178,6 +185,7 @@ def _search(
             writer.wait()
         raise
     if done >= task.steps:
+        _warn(state, task, warn)
         state.archive.to_parquet(folder.archive_file)
     end_stint(folder.path, stint, time.monotonic() - began)
     return done >= task.steps
@@ -211,12 +219,24 @@ def _start(folder: RunFolder, task: SearchTask, on_chunk: Callable[[Row], None])
     """Find start latents and evaluate them."""
     folder.metrics_file.unlink(missing_ok=True)
     began = time.monotonic()
-    state = task.search.init(task.start_latents(), task.key, params=task.params)
+    from qdgs_jax.search_doubts import SearchWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SearchWarning)  # told by the caller, with names
+        state = task.search.init(task.start_latents(), task.key, params=task.params)
     row = _row(task.search.metrics(state), task)
     row["seconds"] = round(time.monotonic() - began, 3)
     folder.append_metrics(row)
     on_chunk(row)
     return _Place(state, 0, row["seconds"], written=False)
+
+
+def _warn(state: SearchState, task: SearchTask, warn: Callable[[str], None]) -> None:
+    """Tell what is doubtful about a state."""
+    from qdgs_jax.search_doubts import doubts
+
+    for doubt in doubts(state, task.measures):
+        warn(doubt)
 
 
 def _row(metrics: Mapping[str, Any], task: SearchTask) -> Row:

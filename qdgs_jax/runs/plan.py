@@ -1,8 +1,8 @@
 """What a search will cost, told before it begins: arithmetic, memory, disk and time.
 
 Arithmetic is counted by XLA in a step that is lowered and not run. Memory is what the compiler says
-of the compiled step. Time is that of a few steps from samples of the generator, which nothing is
-kept of.
+of the compiled step. Time is that of a few steps from samples of the generator with made-up scores,
+which nothing is kept of.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from qdgs_jax.runs.driver import SearchTask
     from qdgs_jax.search import SearchState
 
-TRIAL_SECONDS = 10.0  # that steps are tried for, after one to warm up
+TRIAL_SECONDS = 2.0  # that steps are tried for, after one to warm up
 CHECKPOINTS = 3  # on the disk at most: two, and the one that is being written
 
 
@@ -73,8 +73,8 @@ class Plan:
             f"checkpoint is copied to the host, up to {_size(self.checkpoint)}",
             f"disk: up to {_size(CHECKPOINTS * self.checkpoint)} of checkpoints and "
             f"{_size(self.elites)} of archive.parquet, if {self.occupied:,} cells are filled",
-            f"time: {self.seconds / 3600:,.2f} hours at {self.step_seconds:.3g} s a step, measured "
-            f"over {self.tried} on {self.device}",
+            f"time: {_duration(self.seconds)} at {self.step_seconds:.3g} s a step, measured over "
+            f"{self.tried} on {self.device}; compiling comes on top",
         ]
 
 
@@ -96,8 +96,11 @@ def plan_search(config: RunConfig, domain: Any, seconds: float = TRIAL_SECONDS) 
     config = _of_single_steps(config)
     task = prepare_search(config, domain)
     shapes = task.shapes()
-    step_flop, start_flop = count_operations(config, domain)
-    compiled = task.search.lower(shapes, params=task.params).compile()
+    lowered = task.search.lower(shapes, params=task.params)
+    whole = _in_one_batch(domain)
+    counted = lowered if whole is domain else None  # what XLA counts right already
+    step_flop, start_flop = _count(prepare_search(config, whole), counted)
+    compiled = lowered.compile()
     step_seconds, tried = _try_steps(task, compiled, seconds)
     archive, state = _bytes(shapes.archive), _bytes(shapes)
     cells = shapes.archive.centroids.shape[0]
@@ -124,9 +127,14 @@ def count_operations(config: RunConfig, domain: Any) -> tuple[float, float]:
     """Floating-point operations of a step, and of finding start latents; nothing is compiled."""
     from qdgs_jax.runs.prepare import prepare_search
 
-    task = prepare_search(_of_single_steps(config), _in_one_batch(domain))
-    step = _flop(task.search.lower(task.shapes(), params=task.params))
-    return step, task.spent * _flop_of_evaluation(task)
+    return _count(prepare_search(_of_single_steps(config), _in_one_batch(domain)))
+
+
+def _count(task: SearchTask, lowered: jax.stages.Lowered | None = None) -> tuple[float, float]:
+    """Operations of a step, which may be lowered already, and of finding start latents."""
+    if lowered is None:
+        lowered = task.search.lower(task.shapes(), params=task.params)
+    return _flop(lowered), task.spent * _flop_of_evaluation(task)
 
 
 def _of_single_steps(config: RunConfig) -> RunConfig:
@@ -139,7 +147,7 @@ def _in_one_batch(domain: Any) -> Any:
     """The domain without loops over latents, whose turns XLA does not count."""
     from qdgs_jax.domains.prompted import PromptedDomain
 
-    if not isinstance(domain, PromptedDomain):
+    if not isinstance(domain, PromptedDomain) or not domain.computation.batch:
         return domain
     return dataclasses.replace(domain, computation=domain.computation._replace(batch=0))
 
@@ -166,10 +174,7 @@ def _try_steps(
     task: SearchTask, compiled: jax.stages.Compiled, seconds: float
 ) -> tuple[float, int]:
     """Do steps from samples of the generator: seconds for one, and how many were done."""
-    problem: Any = task.search.problem
-    latents = problem.sample(task.params, task.key, task.num_start)
-    state: SearchState = task.search.init(latents, task.key, params=task.params)
-    state = compiled(task.params, state)
+    state = compiled(task.params, _made_up_state(task))
     state.step.block_until_ready()
     began, tried = time.perf_counter(), 0
     while tried < 1 or (time.perf_counter() - began < seconds and tried < task.steps):
@@ -177,6 +182,28 @@ def _try_steps(
         state.step.block_until_ready()  # with all that the program gives
         tried += 1
     return (time.perf_counter() - began) / tried, tried
+
+
+def _made_up_state(task: SearchTask) -> SearchState:
+    """A state to start from whose scores are made up: the true ones take a program of their own."""
+    import jax.numpy as jnp
+
+    from qdgs_jax.problem import FunctionProblem
+    from qdgs_jax.search import Search
+
+    problem: Any = task.search.problem
+
+    def score(latents: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return latents[:, 0], jnp.zeros((len(latents), problem.num_measures))
+
+    start = Search(
+        FunctionProblem(score, problem.latent_dim, problem.num_measures),
+        task.search.emitter,
+        create_archive=task.search.create_archive,
+    )
+    latents = problem.sample(task.params, task.key, task.num_start)
+    state: SearchState = start.init(latents, task.key).replace(problem=problem.init_state())
+    return state
 
 
 def _memory(compiled: jax.stages.Compiled) -> int | None:
@@ -197,5 +224,15 @@ def _bytes(shapes: Any) -> int:
 
 def _size(count: float) -> str:
     """A number of bytes in words."""
-    unit, name = (1e9, "GB") if count >= 1e8 else (1e6, "MB")
+    unit, name = 1e3, "KB"
+    if count >= 1e6:
+        unit, name = (1e9, "GB") if count >= 1e9 else (1e6, "MB")
     return f"{count / unit:,.1f} {name}"
+
+
+def _duration(seconds: float) -> str:
+    """A time in words."""
+    unit, name = 1, "s"
+    if seconds >= 120:
+        unit, name = (3600, "h") if seconds >= 7200 else (60, "min")
+    return f"{seconds / unit:,.1f} {name}"

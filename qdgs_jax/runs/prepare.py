@@ -155,6 +155,23 @@ def check_same_search(folder: RunFolder, config: RunConfig) -> None:
         return
 
 
+def check_same_run(folder: RunFolder, config: RunConfig) -> None:
+    """Refuse to take a run folder for that of a run which it is not.
+
+    Raises:
+        RunFolderError: they differ in what is searched, or the folder's budget is larger.
+    """
+    was = folder.config()
+    changed = _changes(was, config)
+    if was.search.evaluations > config.search.evaluations:
+        budgets = was.search.evaluations, config.search.evaluations
+        changed.append("search.evaluations was {} and is {}".format(*budgets))
+    if changed:
+        raise RunFolderError(
+            f"{folder.path} already holds another run: {'; '.join(changed)}. Give another --out."
+        )
+
+
 def _changes(begun: RunConfig, config: RunConfig) -> list[str]:
     """What differs between two runs in what they search, by name."""
     from qdgs_jax.runs.experiment_tables import EXPERIMENT_TABLES
@@ -231,6 +248,7 @@ def prepare_search(config: RunConfig, domain: Domain[Any]) -> SearchTask:
         checkpoint_seconds=settings.checkpoint_seconds,
         seed=config.seed,
         run=run_to_toml(config),
+        measures=tuple(measure.name for measure in config.measures),
     )
 
 

@@ -302,6 +302,17 @@ class SearchConfig(Table):
         """Steps that the budget reaches for; less than 1 if it reaches for none."""
         return (self.evaluations - self.start_evaluations) // self.step_evaluations
 
+    @property
+    def left_over(self) -> str | None:
+        """What of the budget no whole step fits into, in words; None if nothing is left."""
+        done = self.start_evaluations + self.steps * self.step_evaluations
+        if done == self.evaluations:
+            return None
+        return (
+            f"{done:,} of the {self.evaluations:,} evaluations will be run: the start takes "
+            f"{self.start_evaluations:,} and each of {self.steps:,} steps {self.step_evaluations:,}"
+        )
+
 
 class DatasetConfig(Table):
     """How elites become a labelled data set.

@@ -235,9 +235,6 @@ def test_several_seeds_make_a_run_each_and_a_summary(tmp_path, capsys):
     assert f"{scores.mean():,.2f} ± {error:,.2f}" in shown
     assert qdgs("search", "--resume", folders[0].path, "--seed", 4) == 2
     assert "leave out --out and --seed" in capsys.readouterr().err
-    assert qdgs("search", run_file, "--seeds", "6,4") == 2  # before anything is searched
-    assert "runs/shapes-seed-4 already holds a run" in capsys.readouterr().err
-    assert not (tmp_path / "runs" / "shapes-seed-6").exists()
 
 
 @pytest.mark.parametrize(
@@ -253,23 +250,6 @@ def test_seeds_that_are_none_are_refused(given, message, tmp_path, capsys):
     assert qdgs("search", write_run(tmp_path / "my.toml"), f"--seed={given}") == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
-
-
-def test_ctrl_c_among_several_seeds_says_how_to_go_on_with_all(tmp_path, capsys, monkeypatch):
-    run_file = write_run(tmp_path / "my.toml", "random")
-
-    def interrupt(progress, row):
-        os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(console.SearchProgress, "show", interrupt)
-    given = ("--out", "a b", "--baseline", "--evaluations", 1000)
-    assert qdgs("search", run_file, "--seed", "0,1,2", *given) == 130
-    assert (
-        "stopped: go on with `qdgs search --resume 'a b-seed-0'`, and with the other seeds by "
-        f"`qdgs search {run_file} --out 'a b' --baseline --seed 1,2 --evaluations 1000`"
-    ) in capsys.readouterr().err
-    assert qdgs("search", run_file, "--seed", "1,2", *given) == 130
-    assert f"{run_file} --out 'a b-seed-2' --baseline --seed 2" in capsys.readouterr().err
 
 
 def test_ctrl_c_during_the_first_look_leaves_no_folder(tmp_path, capsys, monkeypatch):
@@ -329,6 +309,39 @@ def run_program(code, *arguments, **environment):
 def test_ctrl_c_says_stopped_wherever_it_comes(tmp_path):
     shown = run_program(INTERRUPTED, "init", "shapes", tmp_path / "my.toml")
     assert (shown.returncode, shown.stderr.strip()) == (130, b"stopped")
+
+
+def test_ctrl_c_that_a_library_takes_for_an_error_is_ctrl_c(tmp_path):
+    taken = """
+def stopped(name, interrupted=init.packaged_run):
+    try:
+        interrupted(name)
+    except KeyboardInterrupt:
+        raise ImportError("the extension could not be initialised") from None
+init.packaged_run = stopped
+main("""
+    code = INTERRUPTED.replace("main(", taken.strip("\n"))
+    shown = run_program(code, "init", "shapes", tmp_path / "my.toml")
+    assert (shown.returncode, shown.stderr.strip()) == (130, b"stopped")
+
+
+EXTENSION = """
+import sys
+from importlib.machinery import ExtensionFileLoader
+def create_module(self, spec):
+    import os, signal
+    os.kill(os.getpid(), signal.SIGINT)
+    print("set up", flush=True)
+create_module.__code__ = create_module.__code__.replace(co_qualname="ExtensionFileLoader.x")
+init.packaged_run = lambda name: (create_module(None, None), threading.Event().wait(60))
+main("""
+
+
+def test_ctrl_c_waits_for_an_extension_that_sets_itself_up(tmp_path):
+    code = INTERRUPTED.replace("main(", EXTENSION.strip("\n"))
+    shown = run_program(code, "init", "shapes", tmp_path / "my.toml")
+    assert (shown.returncode, shown.stderr.strip()) == (130, b"stopped")
+    assert b"set up" in shown.stdout
 
 
 def test_a_second_ctrl_c_says_how_to_go_on(tmp_path, capsys, monkeypatch):

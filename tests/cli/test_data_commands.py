@@ -199,7 +199,9 @@ def stub_training(monkeypatch):
 
 def test_train_on_one_data_set_writes_a_classifier_that_loads_again(capsys):
     assert qdgs("train", "run/data", "--epochs", 2, "--out", "classifier") == 0
-    assert "-> classifier" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "-> classifier" in shown
+    assert "of these recognised" in shown
     read = load_classifier("classifier")
     assert read.classes == tuple(read_manifest("run/data").label_names)
     picture = ShardSource("run/data")[0]["image"]
@@ -253,3 +255,6 @@ def test_a_run_on_a_cvt_archive_goes_the_whole_way(tmp_path, capsys):
     assert qdgs("report", run.path) == 0
     page = (run.path / "report" / "index.html").read_text("utf-8")
     assert f"the archive has {len(found)} elites in 30 cells over 2 measures." in page
+    named = {int(cell) for cell in re.findall(r"map_elites, cell (\d+)", page)}
+    assert named <= set(found.cells.tolist())  # the archive's own numbers
+    assert "for each of the 30 cells" in page

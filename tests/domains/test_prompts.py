@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 from flax import nnx
 
 from qdgs_jax.domains.prompts import PromptPair, embed_prompts, split_prompt
+from qdgs_jax.domains.weights import load_clip
 from qdgs_jax.models.clip import CLIP, CLIPConfig, TowerConfig
 
 
@@ -57,3 +59,27 @@ def test_the_tokenizer_of_another_model_is_refused(end, tokens, message):
         [PromptPair(("a",), ("b",))],
     )
     assert sound[0].positive.shape == (1, 4)
+
+
+TRANSFORMERS = """
+import os
+asked = os.environ.get("TRANSFORMERS_NO_ADVISORY_WARNINGS")
+class CLIPTokenizerFast:
+    @staticmethod
+    def from_pretrained(*_, **__):
+        return asked
+"""
+
+
+@pytest.mark.parametrize("own", [None, "0"])
+def test_transformers_is_asked_for_no_advice_and_nobody_else_notices(own, tmp_path, monkeypatch):
+    (tmp_path / "transformers.py").write_text(TRANSFORMERS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "transformers", raising=False)
+    monkeypatch.setattr("qdgs_jax.ports.loading.load", lambda *_, **__: None)
+    name = "TRANSFORMERS_NO_ADVISORY_WARNINGS"
+    monkeypatch.delenv(name, raising=False)
+    if own is not None:
+        monkeypatch.setenv(name, own)
+    assert load_clip("embedded:shapes-clip")[1] == (own or "1")
+    assert os.environ.get(name) == own

@@ -18,7 +18,7 @@ from qdgs_jax.datasets.thumbnails import SIDE
 from qdgs_jax.experiments.protocol import Bars, Series, Table
 from qdgs_jax.report import charts, svg
 from qdgs_jax.report.atlas import atlases, sheet, sprite
-from qdgs_jax.report.boards import inspect
+from qdgs_jax.report.boards import inspect, numbers, panels
 from qdgs_jax.report.colours import viridis
 from qdgs_jax.report.contents import ReportData
 from qdgs_jax.report.page import render
@@ -251,6 +251,26 @@ def test_over_a_pair_of_measures_a_cell_shows_the_best_along_the_others():
     assert charts.filled_places(elsewhere, axes, (1, 2)).endswith(
         "5 elites in 30 cells over 3 measures."
     )
+
+
+def test_elites_of_a_cvt_archive_go_by_the_number_of_its_cell():
+    axes = made_up.measures(cells=4)
+    arm = made_up.bare([2, 7], [1.0, 5.0])
+    own = dataclasses.replace(arm, occupied=(2, 30), own_cells={2: 11, 7: 29})
+    titles = {}
+    for each in (arm, own):
+        shown = inspected(each, axes)
+        links = str(charts.heat_map(shown, axes, (0, 1), (1.0, 5.0)))
+        (numbered,) = numbers([shown], axes)["arms"]
+        panel = panels(shown, axes)[0]
+        titles[each.own_cells is None] = (
+            re.findall(r'aria-label="cell (\d+), objective', links),
+            numbered["own"],
+            panel["title"],
+            panel["figures"][0][2],
+        )
+    assert titles[True] == (["2", "7"], [2, 7], "cma_maega, cell 2", "cell 1 of 4")
+    assert titles[False] == (["11", "29"], [11, 29], "cma_maega, cell 11", "map cell 1 of 4")
 
 
 def test_the_atlas_shows_each_elite_where_it_belongs():

@@ -64,3 +64,13 @@ def test_bounds_are_two_numbers_in_order():
         text = RUN.replace("[search]", f"[search]\nbounds = {bounds}")
         with pytest.raises(ConfigError, match=rf"search.bounds.*{words}"):
             parse_run(text, "my.toml")
+
+
+def test_cells_of_measures_are_limited_only_where_they_are_the_archives():
+    many = RUN.replace("cells = 50", "cells = 50000")
+    with pytest.raises(ConfigError, match="measures: their cells multiply to 2500000000"):
+        parse_run(many, "my.toml")
+    with pytest.raises(ConfigError, match="their cells multiply"):
+        parse_run(many.replace("[archive]\nqd_score_offset = 0.0\n", ""), "my.toml")
+    around = many.replace("[archive]", "[archive]\ncvt_cells = 900")
+    assert parse_run(around).archive.cvt_cells == 900

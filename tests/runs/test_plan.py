@@ -10,6 +10,7 @@ from run_text import RUN
 import qdgs_jax.domains
 from qdgs_jax.cli import app, console
 from qdgs_jax.problem import FunctionProblem
+from qdgs_jax.runs import plan as plans
 from qdgs_jax.runs.config import parse_run
 from qdgs_jax.runs.plan import plan_search
 
@@ -94,10 +95,18 @@ def test_the_command_prints_a_plan_and_writes_nothing(tmp_path, monkeypatch, cap
     shown = capsys.readouterr().out
     assert "cma_maega: 2 steps, 584 evaluations" in shown
     assert "random: 18 steps, 584 evaluations" in shown
-    for word in ("GFLOP a step", "on the device", "archive.parquet", "hours at"):
+    assert shown.count("584 of the 600 evaluations will be run") == 2
+    for word in ("GFLOP a step", "on the device", "archive.parquet", " s a step", "KB"):
         assert word in shown
     assert [path.name for path in tmp_path.iterdir()] == ["my.toml"]
     assert qdgs("search", "my.toml", "--plan", "--out", "run") == 2
     assert "--plan writes nothing" in capsys.readouterr().err
     assert qdgs("search", "my.toml", "--plan", "--evaluations", 100) == 2
     assert "give at least 552" in capsys.readouterr().err
+
+
+def test_sizes_and_times_have_units_that_suit_them():
+    sizes = [plans._size(count) for count in (0, 34_000, 5.5e6, 2.26e9)]
+    assert sizes == ["0.0 KB", "34.0 KB", "5.5 MB", "2.3 GB"]
+    times = [plans._duration(seconds) for seconds in (0.25, 90.0, 600.0, 9000.0)]
+    assert times == ["0.2 s", "90.0 s", "10.0 min", "2.5 h"]

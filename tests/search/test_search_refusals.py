@@ -49,8 +49,8 @@ def branches(num_measures):
 @pytest.mark.parametrize(
     ("attempt", "message"),
     [
-        (lambda: build(range=((0, 1),)), "no setting 'range': did you mean ranges"),
-        (lambda: build(genotype=0), "no setting 'genotype'"),
+        (lambda: build(range=((0, 1),)), "has no .range.: did you mean ranges"),
+        (lambda: build(genotype=0), "has no 'genotype'"),
         (lambda: build(emitter=branches(3)), "set up for 3 measures but the problem has 2"),
         (lambda: build(chunk=0), "chunk is 0"),
         (lambda: build(chunk=2.5), "chunk is 2.5: give a whole number"),

@@ -11,6 +11,7 @@ from labelled_rows import labelled
 
 from qdgs_jax.datasets.shards import write_shards
 from qdgs_jax.models.shape_classifier import ShapeClassifier
+from qdgs_jax.ports.errors import CheckpointError
 from qdgs_jax.train import load_classifier, train_classifier
 from qdgs_jax.train.classify import TrainedClassifier
 from qdgs_jax.train.loader import load_images
@@ -23,6 +24,9 @@ def trained(biased_drawings: Path) -> TrainedClassifier:
 
 def test_it_learns_and_is_tested_on_images_held_back(trained: TrainedClassifier) -> None:
     assert (trained.train_count, trained.test_count) == (120, 40)
+    of_each = np.add(trained.train_counts, trained.test_counts)
+    assert of_each.tolist() == [80, 80]
+    assert min(trained.test_counts) > 10
     assert trained.train_accuracy > 0.95
     assert min(trained.test_accuracy) > 0.9
     assert trained.label_names == ("triangle", "square")
@@ -67,10 +71,24 @@ def test_it_is_written_and_read_back_and_answers_the_same(
     trained.save(tmp_path / "classifier")
     read = load_classifier(tmp_path / "classifier")
     assert read.classes == ("triangle", "square")
+    assert load_classifier(tmp_path).classes == read.classes  # the only one inside
+    trained.save(tmp_path / "random" / "classifier")
+    with pytest.raises(CheckpointError, match=r"holds 2 classifiers: give one of .*random"):
+        load_classifier(tmp_path)
     data = load_images(biased_drawings, 32)
     right = read.predict(data.images) == data.labels
     expected = 120 * trained.train_accuracy + 40 * np.mean(trained.test_accuracy)
     assert right.sum() == pytest.approx(expected, abs=1.5)
+
+
+def test_a_folder_without_a_classifier_says_what_makes_one(
+    biased_drawings: Path, tmp_path: Path
+) -> None:
+    for folder in (biased_drawings, biased_drawings.parent):
+        with pytest.raises(CheckpointError, match=f"no classifier: `qdgs train {biased_drawings}`"):
+            load_classifier(folder)
+    with pytest.raises(CheckpointError, match="`qdgs train DATA` trains one"):
+        load_classifier(tmp_path)
 
 
 def test_any_number_of_classes_and_any_size(tmp_path: Path) -> None:

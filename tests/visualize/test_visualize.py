@@ -1,5 +1,7 @@
 """Pictures of archives show the objectives in their places."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import matplotlib as mpl
@@ -77,6 +79,40 @@ def test_parallel_axes_draw_a_line_per_elite_the_best_last(ax):
     np.testing.assert_allclose(lines.get_segments()[1], [(0, 0), (1, 0.5), (2, 1)])
 
 
+@pytest.fixture
+def run():
+    """What stands in for a finished run: an archive, and what its run file says of measures."""
+    grid = GridArchive.create(jnp.zeros(3), dims=(2, 2), ranges=((0, 1), (-1, 1)))
+    sides = (("colour", "a red shape", "a blue shape"), ("shape", "a triangle", "a square " * 9))
+    measures = [
+        SimpleNamespace(name=name, positive=(low,), negative=(high,)) for name, low, high in sides
+    ]
+    return SimpleNamespace(archive=grid, config=SimpleNamespace(measures=measures))
+
+
+def test_a_run_names_its_measures_and_their_ends(run, ax):
+    visualize.grid_archive_heatmap(run, ax, transpose_measures=True)
+    assert ax.get_ylabel() == "colour\na red shape → a blue shape"
+    assert ax.get_xlabel() == "shape\na triangle → a square a square a …"
+    visualize.grid_archive_heatmap(run.archive, ax, ends=(("red", "blue"), ("3", "4")))
+    assert ax.get_xlabel() == "measure 0\nred → blue"
+
+
+def test_texts_of_parallel_axes_lie_apart(run, ax):
+    visualize.parallel_axes_plot(run, ax, colorbar=False)
+    ax.set_title("a title")
+    ax.figure.canvas.draw()
+    above = ax.child_axes[0]
+    texts = [*ax.get_xticklabels(), *above.get_xticklabels(), ax.title]
+    shown = [text.get_text() for text in texts]
+    assert shown[:2] == ["0\na red shape\ncolour", "-1\na triangle\nshape"]
+    assert shown[2:4] == ["a blue shape\n1", "a square a square a …\n1"]
+    boxes = [text.get_window_extent() for text in texts]
+    inside = ax.get_window_extent()
+    assert not any(box.overlaps(inside) for box in boxes)
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
 def test_measures_are_exchanged_and_scales_given(ax):
     grid = GridArchive.create(jnp.zeros(3), dims=(2, 3), ranges=((0, 2), (0, 3)))
     grid = grid.replace(fitnesses=grid.fitnesses.at[2].set(7.0))  # measure 0 low, measure 1 high
@@ -106,6 +142,8 @@ def test_voronoi_cells_are_exchanged(ax):
             r"measures is \(0, 2\)",
         ),
         (lambda grid: visualize.grid_archive_heatmap(grid, names=("one",)), "1 names for 2"),
+        (lambda grid: visualize.grid_archive_heatmap(grid, ends=("ab", "cd")), "ends is"),
+        (lambda grid: visualize.parallel_axes_plot(grid, ends=(("a", "b"),)), "each of 2 measures"),
         (lambda grid: visualize.grid_archive_heatmap(grid, [1]), "ax is a list: give one"),
         (lambda grid: visualize.parallel_axes_plot(None), "archive is a NoneType"),
     ],

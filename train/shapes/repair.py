@@ -10,6 +10,7 @@ arXiv:2312.14369.)
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -27,7 +28,8 @@ from qdgs_jax.train.loop import FitSettings, Params, fit, in_groups, init_models
 
 ARMS = ("none", "baseline", "run")
 GROUPS = ("red triangle", "blue triangle", "red square", "blue square")  # 2 * shape + colour
-Progress = Callable[[str, float], None]  # (what is being done, finished share of it in [0, 1])
+TRAINING, TESTING = "train on biased drawings", "test"  # stages
+Progress = Callable[[str, float], None]  # (what is being done, finished share in [0, 1])
 
 
 class RepairSettings(Protocol):
@@ -153,7 +155,7 @@ def run_repair(
         baseline_dir: data set of random samples, labelled the same way.
         settings: sizes of the experiment.
         seed: of drawings, initial weights and orders. Equal arguments give equal results.
-        progress: told what is being done and how much of it is finished.
+        progress: told what is being done and how much of the whole is finished.
         group: classifiers trained in one program, see `in_groups`.
 
     Raises:
@@ -165,14 +167,19 @@ def run_repair(
         arm: _binary(load_images(folder, settings.image_size), folder)
         for arm, folder in (("baseline", baseline_dir), ("run", run_dir))
     }
-    report = progress or (lambda _what, _share: None)
+    learnt = settings.train_images * settings.train_epochs
+    work = {TRAINING: learnt}
+    for arm, images in data.items():
+        work[_repairing(arm)] = len(images.labels) * settings.repair_epochs
+    work[TESTING] = settings.test_images  # three times, at a third of a step's cost
+    report = _of_all(progress or (lambda _what, _share: None), work)
     count = len(settings.biases) * settings.seeds
     train_seeds, test_seed = _drawing_seeds(seed, count)
     model_keys = _model_keys(seed, count)
     test = balanced_dataset(test_seed, settings.test_images, settings.image_size)
     params = {"none": _train_biased(cfg, settings, train_seeds, model_keys, report, group)}
     for arm, images in data.items():
-        title = f"repair with the data set of the {arm}"
+        title = _repairing(arm)
         params[arm] = _repair(
             cfg, settings, params["none"], images, model_keys, title, report, group
         )
@@ -181,9 +188,20 @@ def run_repair(
     for number, arm in enumerate(ARMS):
         hits = _group_accuracy(cfg, params[arm], test, group)
         accuracy[arm] = hits.reshape(*shape, len(GROUPS))
-        report("test", (number + 1) / len(ARMS))
+        report(TESTING, (number + 1) / len(ARMS))
     images_seen = {"none": 0, **{arm: len(images.labels) for arm, images in data.items()}}
     return RepairResult(tuple(settings.biases), accuracy, images_seen)
+
+
+def _repairing(arm: str) -> str:
+    return f"repair with the data set of the {arm}"
+
+
+def _of_all(progress: Progress, work: Mapping[str, int]) -> Progress:
+    """Progress of stages as progress of the whole, by the pictures that each stage looks at."""
+    before = dict(zip(work, itertools.accumulate(work.values(), initial=0), strict=False))
+    total = sum(work.values())
+    return lambda what, share: progress(what, (before[what] + share * work[what]) / total)
 
 
 def _binary(data: LabelledImages, folder: str | os.PathLike[str]) -> LabelledImages:
@@ -240,9 +258,7 @@ def _train_biased(
         params = init_models(cfg, model_keys.init[models])
         return fit(cfg, fitting, params, images, labels, model_keys.train[models])
 
-    return in_groups(
-        train, count, group=group, progress=lambda share: report("train on biased drawings", share)
-    )
+    return in_groups(train, count, group=group, progress=lambda share: report(TRAINING, share))
 
 
 def _repair(

@@ -65,10 +65,10 @@
     };
     figure("objective", arm.objectives[row]);
     numbers.measures.forEach(({ name, cells }, i) => {
-      figure(name, arm.measures[row][i], `cell ${where[i] + 1} of ${cells}`);
+      figure(name, arm.measures[row][i], `${arm.word} ${where[i] + 1} of ${cells}`);
     });
     const words = made("div");
-    words.append(made("b", `${arm.name}, cell ${cell}`), list);
+    words.append(made("b", `${arm.name}, cell ${arm.own[row]}`), list);
     const move = made("div", "", { class: "move" });
     for (const [name, sign] of Object.entries(arrows)) {
       move.append(button(sign, `next elite, ${name.slice(5).toLowerCase()}`, () => go(board, steps[name])));
