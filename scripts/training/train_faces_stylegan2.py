@@ -101,11 +101,8 @@ def numbers_of(z: jax.Array) -> jax.Array:
     gender = jnp.sum(numbers[:, 4, None] >= jnp.cumsum(jnp.asarray(population.gender))[:-1], axis=1)
     long = jnp.asarray(population.long_hair)[gender]
     shares = jnp.stack([long, 1.0 - long], axis=1)
-    hair = NUMBERS - _PICTURE
+    hair = NUMBERS - PICTURE
     return numbers.at[:, hair + 1].set(place(numbers[:, hair], shares))
-
-
-_PICTURE = 31  # of the numbers, the last ones: they make a picture of a person
 
 
 def flat(faces: FaceAttributes) -> jax.Array:
@@ -185,11 +182,10 @@ def _apply(
 def begin(module: nnx.Module, batch: int, steps: int, rate: float) -> tuple[State, Any, Fixed]:
     """A network and its optimiser at the start."""
     graph, params, rest = nnx.split(module, nnx.Param, ...)
-    schedule = optax.warmup_cosine_decay_schedule(0.0, rate, min(200, steps // 5), steps, 0.01 * rate)
+    warmup = min(200, steps // 5)
+    schedule = optax.warmup_cosine_decay_schedule(0.0, rate, warmup, steps, 0.01 * rate)
     tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule, b1=0.9, b2=0.99))
-    state = State(
-        params, tx.init(params), jax.tree.map(jnp.copy, params), jnp.zeros((), jnp.int32)
-    )
+    state = State(params, tx.init(params), jax.tree.map(jnp.copy, params), jnp.zeros((), jnp.int32))
     return state, rest, Fixed(graph, tx, batch)
 
 
@@ -257,7 +253,8 @@ def main() -> None:
     args = parser.parse_args()
 
     root = keys.root(args.seed)
-    generator = Generator(CONFIG, rngs=nnx.Rngs(params=keys.stream(root, "faces stylegan2/weights")))
+    rngs = nnx.Rngs(params=keys.stream(root, "faces stylegan2/weights"))
+    generator = Generator(CONFIG, rngs=rngs)
     scale = scales(root)
     steps = args.images // args.batch
     if args.only != "mapping":
