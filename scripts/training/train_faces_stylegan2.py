@@ -54,7 +54,8 @@ CONFIG = StyleGAN2Config(
 POPULATION = "ffhq"
 EMA_IMAGES = 4000  # half-life of the average of weights
 MAPPED = 10_000  # codes that the average code is taken from
-MAPPING_BATCH = 2048
+MAPPING_BATCH = 512
+PICTURE = 31  # of the numbers, the last ones: they make a picture of a person
 FACE = 3.0  # how much more a pixel of the face counts than one of the border
 _FACE_CENTRE, _FACE_RADIUS = (0.55, 0.5), 0.25  # in image sizes: rows, columns
 
@@ -162,7 +163,7 @@ def mapping_step(
 
     def objective(params: nnx.State) -> jax.Array:
         codes = nnx.merge(fixed.graph, params, rest)(z)[:, 0]
-        return jnp.mean(optax.losses.huber_loss(codes, target, 0.5))
+        return jnp.mean(optax.losses.huber_loss(codes, target, delta=0.5))
 
     return _apply(state, fixed, *jax.value_and_grad(objective)(state.params))
 
@@ -246,7 +247,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=300_000)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=4e-3)
-    parser.add_argument("--mapping-steps", type=int, default=12_000)
+    parser.add_argument("--mapping-steps", type=int, default=8_000)
     parser.add_argument("--keep", type=int, default=500, help="steps between kept states")
     parser.add_argument("--only", choices=("mapping", "synthesis"), help="train one and keep it")
     parser.add_argument("--seed", type=int, default=0)
