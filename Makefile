@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraint
 CANDIDATES := $(PYTHON) python3 python3.13 python3.12 python3.11
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-full test-fuzz check docs format clean
+.PHONY: help install demo demo-faces test test-full test-fuzz check docs format clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -17,6 +17,9 @@ install: $(VENV)/run.stamp ## the program and what it needs, into the environmen
 
 demo: $(VENV)/run.stamp ## search, data sets, classifiers and report on the shapes domain
 	$(BIN)/qdgs demo
+
+demo-faces: $(VENV)/run.stamp ## search, people, audit and report on drawn faces
+	$(BIN)/qdgs demo faces
 
 test: $(VENV)/dev.stamp ## the tests
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "not full"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from qdgs_jax.cli.console import if_stopped, say, show_table
 from qdgs_jax.cli.generate import counting
+
+if TYPE_CHECKING:
+    from qdgs_jax.experiments.audit_plan import Plan
 
 
 def audit(
@@ -55,10 +58,7 @@ def audit(
 ) -> None:
     """Count groups of people or things in a data set, and how it spreads over the measures."""
     say(f"{shards}: reading the data")
-    from qdgs_jax.datasets.audit import write_audit
-    from qdgs_jax.experiments.audit import make_audit
     from qdgs_jax.experiments.audit_plan import plan_audit
-    from qdgs_jax.experiments.audit_section import audit_tables, failures, rarest_groups
 
     plan = plan_audit(
         shards,
@@ -70,21 +70,30 @@ def audit(
         judge=judge,
         paper=paper,
     )
+    with if_stopped(lambda: "nothing was written; the same command begins again"):
+        count_groups(plan)
+
+
+def count_groups(plan: Plan) -> None:
+    """Look at the images of a plan, print the tables and keep the results."""
+    from qdgs_jax.datasets.audit import write_audit
+    from qdgs_jax.experiments.audit import make_audit
+    from qdgs_jax.experiments.audit_section import audit_tables, failures, rarest_groups
+
     for place in plan.places:
         say(f"{place.name}: {place.pictures.count:,} images in {place.pictures.folder}")
-    with if_stopped(lambda: "nothing was written; the same command begins again"):
-        with counting("images looked at") as progress:
-            found = make_audit(plan, progress)
-        for shown in audit_tables(found):
-            show_table(shown.title, shown.full_header, shown.rows)
-        for line in rarest_groups(found):
-            say(line)
-        for line in failures(found):
-            say(f"warning: {line}", "yellow")
-        if plan.hint:
-            say(plan.hint, "yellow")
-        if plan.target is None:
-            say("nothing was written: --out FOLDER keeps the results")
-            return
-        write_audit(plan.target, found)
+    with counting("images looked at") as progress:
+        found = make_audit(plan, progress)
+    for shown in audit_tables(found):
+        show_table(shown.title, shown.full_header, shown.rows)
+    for line in rarest_groups(found):
+        say(line)
+    for line in failures(found):
+        say(f"warning: {line}", "yellow")
+    if plan.hint:
+        say(plan.hint, "yellow")
+    if plan.target is None:
+        say("nothing was written: --out FOLDER keeps the results")
+        return
+    write_audit(plan.target, found)
     say(f"{plan.target}: shares.csv, spread.csv, audit.json")

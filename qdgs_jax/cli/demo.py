@@ -1,7 +1,8 @@
-"""`qdgs demo`: the whole way on the shapes domain, from latent search to a repaired classifier."""
+"""`qdgs demo`: the whole way on a world that the package carries, from latent search to report."""
 
 from __future__ import annotations
 
+import enum
 import itertools
 import shlex
 import time
@@ -10,29 +11,48 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qdgs_jax.cli import generate, init, search, train
+from qdgs_jax.cli import audit, generate, init, search, train
 from qdgs_jax.cli.console import if_stopped, say
 
 if TYPE_CHECKING:
     from qdgs_jax.runs.folder import RunFolder
 
 
+class World(enum.StrEnum):
+    """What is searched."""
+
+    SHAPES = "shapes"
+    FACES = "faces"
+
+
+RUN_FILES = {World.SHAPES: "shapes", World.FACES: "drawn-faces"}
+PEOPLE = "people"  # folder of the subjects' data set, in the run's
+JUDGE = "embedded:faces-oracle"
+
+
 def demo(
+    world: Annotated[
+        World,
+        typer.Argument(help="shapes repairs classifiers; faces makes people and counts groups."),
+    ] = World.SHAPES,
     out: Annotated[
         Path | None,
         typer.Option(help="Run folder to create.", show_default="a new one in runs/"),
     ] = None,
 ) -> None:
-    """Search, generate, train and report on the packaged shapes domain, in a few minutes."""
+    """Search, generate and report on a packaged domain, in a few minutes.
+
+    Shapes also train classifiers and repair them; faces are grouped into people and audited.
+    """
     from qdgs_jax.runs.folder import RunFolder
 
     folder = RunFolder(out or _new_folder())
     folder.check_free()
-    with if_stopped(lambda: _left(folder)):
-        _make(folder)
+    with if_stopped(lambda: _left(folder, world)):
+        _make(folder, world)
 
 
-def _make(folder: RunFolder) -> None:
+def _make(folder: RunFolder, world: World) -> None:
     began = time.monotonic()
 
     def stage(text: str) -> None:
@@ -43,14 +63,25 @@ def _make(folder: RunFolder) -> None:
     from qdgs_jax.runs.config import parse_run
     from qdgs_jax.runs.prepare import begin_run
 
-    config = parse_run(init.packaged_run("shapes"), "shapes.toml")
+    name = RUN_FILES[world]
+    config = parse_run(init.packaged_run(name), f"{name}.toml")
     domain = load_domain(config)
     stage(f"searching latents with {config.search.algorithm}, then at random")
     search.finish(folder, begin_run(folder, config, domain, baseline=True))
     stage("generating both data sets")
-    generate.write_data_sets(folder, domain, generate.missing_data_sets(folder))
-    stage("training classifiers, and repairing them with each data set")
-    train.make_experiments(folder)
+    missing = generate.missing_data_sets(folder)
+    generate.write_data_sets(folder, domain, missing, changes={"subjects": None})
+    if config.dataset.subjects is not None:
+        stage("finding people among the latents, and drawing each several times")
+        generate.write_data_sets(folder, domain, [folder], out=folder.path / PEOPLE)
+    if config.audit:
+        stage("counting groups of people, by CLIP and by an oracle")
+        from qdgs_jax.experiments.audit_plan import plan_audit
+
+        audit.count_groups(plan_audit(folder.path, (), judge=JUDGE))
+    if world is World.SHAPES:
+        stage("training classifiers, and repairing them with each data set")
+        train.make_experiments(folder)
     stage("writing the report")
     from qdgs_jax.report import build_report
 
@@ -60,14 +91,18 @@ def _make(folder: RunFolder) -> None:
     stage(f"report: {page}")
 
 
-def _left(folder: RunFolder) -> str:
+def _left(folder: RunFolder, world: World) -> str:
     """How to go on with what a demo had not done yet."""
     if not folder.exists:
         return "nothing was written"
     place = shlex.quote(str(folder.path))
     searched = folder.finished and folder.baseline.finished
     first = [] if searched else [folder.resume_command]
-    rest = [f"qdgs {command} {place}" for command in ("generate", "train", "report")]
+    commands = {
+        World.SHAPES: ("generate {}", "train {}", "report {}"),
+        World.FACES: ("generate {} --plain", "audit {}", "report {}"),
+    }
+    rest = [f"qdgs {command.format(place)}" for command in commands[world]]
     return f"go on with {', '.join(f'`{command}`' for command in (*first, *rest))}"
 
 

@@ -39,6 +39,12 @@ def generate(
     strict: Annotated[
         bool, typer.Option("--strict", help="Write nothing where a class or bin would be short.")
     ] = False,
+    plain: Annotated[
+        bool,
+        typer.Option(
+            "--plain", help="An image per latent as it is drawn, though the run file has subjects."
+        ),
+    ] = False,
 ) -> None:
     """Decode a finished run's elites into a labelled, balanced data set.
 
@@ -50,7 +56,9 @@ def generate(
     folder = RunFolder(run)
     folder.check_finished()
     given = {"images": images, "margin": margin}
-    changes = {name: value for name, value in given.items() if value is not None}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if plain:
+        changes["subjects"] = None
     missing = missing_data_sets(folder, out)
     with if_stopped(lambda: _kept(folder, out)):
         domain = load(folder.config())

@@ -1,19 +1,20 @@
-"""Train the embedded faces' generator: StyleGAN2 at 64 x 64 on a population biased as FFHQ is.
+"""Make the embedded faces' generator: StyleGAN2 at 64 x 64 on a population biased as FFHQ is.
 
     python scripts/training/train_faces_stylegan2.py --output runs/faces-stylegan2
-    python scripts/training/train_faces_stylegan2.py --output runs/faces-stylegan2 --distill
     python scripts/training/train_faces_stylegan2.py --output runs/trial --images 4000
 
-Drawings are made inside the training step, none is seen twice. The first route is StyleGAN2's own
-(Karras et al. 2020, arXiv:1912.04958): non-saturating loss, lazy R1 and path-length
-regularisation, an exponential moving average of the weights, a residual discriminator with the
-deviation over the minibatch.
+Adversarial training of this size takes a working day on two cores, so the networks are distilled.
+Every picture is drawn once and none is seen twice. Two things are learnt, apart from each other:
 
-`--distill` is the fallback where adversarial training takes too long. It is no generative model of
-images: attributes are a fixed function of z (`faces_from_numbers` of the normal distribution's
-values at z), and mapping and synthesis learn by regression to draw what it says. A card of weights
-made so must say that; the script writes it. The bias of the population is then built in, not
-learnt from pictures.
+1. The synthesis network learns by regression to draw a face from its attributes, which are scaled
+   to zero mean and unit variance and given as its code w, the same for all layers.
+2. The mapping network learns by regression which attributes a latent z stands for: a fixed function
+   of the normal distribution's values at z, such that normal z give the population.
+
+So W holds attributes, untangled, and the bias of the population is built in through what z stands
+for; the synthesis network sees rare faces as rarely as the population has them. This is no model
+that found its distribution in pictures, and the card of the weights, which the script writes, says
+so. Random noise is not used in training; the strength of the noise inputs stays zero.
 
 State is kept every `--keep` steps beside the output, and a run that was killed goes on from there.
 """
@@ -31,181 +32,162 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from faces_discriminator import Discriminator
 from flax import nnx
 
 from qdgs_jax import keys
-from qdgs_jax.domains.faces_drawing import NUMBERS, draw, faces_from_numbers
+from qdgs_jax.domains.faces_drawing import NUMBERS, FaceAttributes, draw, faces_from_numbers
+from qdgs_jax.domains.faces_drawing.population import POPULATIONS
 from qdgs_jax.files import write_atomically
 from qdgs_jax.models.stylegan2 import Generator, StyleGAN2Config
 from qdgs_jax.ports.model_folder import save_model
 
-CONFIG = StyleGAN2Config(64, (64, 64, 48, 32, 16), z_dim=64, w_dim=64, mapping_layers=4)
+ATTRIBUTES = 52  # numbers that a face is drawn from
+CONFIG = StyleGAN2Config(
+    64,
+    (64, 64, 48, 32, 16),
+    z_dim=NUMBERS,
+    w_dim=ATTRIBUTES,
+    mapping_layers=5,
+    mapping_dim=160,
+    mapping_lr=1.0,
+)
 POPULATION = "ffhq"
-R1_EVERY, R1_WEIGHT = 16, 1.0
-PATH_EVERY, PATH_WEIGHT, PATH_DECAY = 8, 2.0, 0.01
-EMA_IMAGES = 5000  # half-life of the average of weights
+EMA_IMAGES = 4000  # half-life of the average of weights
 MAPPED = 10_000  # codes that the average code is taken from
+MAPPING_BATCH = 512
+PICTURE = 31  # of the numbers, the last ones: they make a picture of a person
+FACE = 3.0  # how much more a pixel of the face counts than one of the border
+_FACE_CENTRE, _FACE_RADIUS = (0.55, 0.5), 0.25  # in image sizes: rows, columns
 
 
 class State(NamedTuple):
     """What a training changes."""
 
-    generator: nnx.State
-    discriminator: nnx.State
+    params: nnx.State
+    moments: Any
     average: nnx.State
-    generator_moments: Any
-    discriminator_moments: Any
-    path_mean: jax.Array
     step: jax.Array
 
 
 class Fixed(NamedTuple):
     """What it does not: static under jit."""
 
-    generator: Any
-    discriminator: Any
-    generator_tx: optax.GradientTransformation
-    discriminator_tx: optax.GradientTransformation
+    graph: Any
+    tx: optax.GradientTransformation
     batch: int
 
 
-def real_images(key: jax.Array, count: int) -> jax.Array:
-    """Drawings of the population, Float[count, 64, 64, 3] in [-1, 1]."""
-    return draw(faces_from_numbers(jax.random.uniform(key, (count, NUMBERS)), POPULATION))
+def numbers_of(z: jax.Array) -> jax.Array:
+    """What latents stand for: numbers Float[N, NUMBERS], uniform for normal z.
+
+    The number that picks a group also picks the place in the group's range, so that an attribute
+    is a rising function of one number.
+
+    Args:
+        z: Float[N, NUMBERS]; the mapping network sees its direction alone, so its length is 1.
+    """
+    unit = z * jax.lax.rsqrt(jnp.mean(z**2, axis=-1, keepdims=True))
+    numbers = jax.scipy.stats.norm.cdf(unit)
+    population = POPULATIONS[POPULATION]
+
+    def place(which: jax.Array, shares: jax.Array) -> jax.Array:
+        edges = jnp.concatenate([jnp.zeros((len(which), 1)), jnp.cumsum(shares, axis=1)], axis=1)
+        group = jnp.sum(which[:, None] >= edges[:, 1:-1], axis=1, keepdims=True)
+        low, high = (jnp.take_along_axis(edges, group + k, axis=1)[:, 0] for k in (0, 1))
+        return jnp.clip((which - low) / (high - low), 0.0, 1.0)
+
+    for column, shares in enumerate((population.skin, population.age, population.gender)):
+        known = jnp.tile(jnp.asarray(shares), (len(z), 1))
+        numbers = numbers.at[:, 2 * column + 1].set(place(numbers[:, 2 * column], known))
+    gender = jnp.sum(numbers[:, 4, None] >= jnp.cumsum(jnp.asarray(population.gender))[:-1], axis=1)
+    long = jnp.asarray(population.long_hair)[gender]
+    shares = jnp.stack([long, 1.0 - long], axis=1)
+    hair = NUMBERS - PICTURE
+    return numbers.at[:, hair + 1].set(place(numbers[:, hair], shares))
 
 
-def synthesise(graph: Any, params: nnx.State, rest: nnx.State, ws: jax.Array, key: Any) -> Any:
-    """Images of codes, with fresh noise where a key is given."""
-    generator = nnx.merge(graph, params, rest)
-    noise = "const" if key is None else "random"
-    return generator.synthesis(ws, noise=noise, key=key)
+def flat(faces: FaceAttributes) -> jax.Array:
+    """Attributes side by side, Float[N, ATTRIBUTES]."""
+    count = faces.smile.shape[0]
+    return jnp.concatenate([leaf.reshape(count, -1) for leaf in jax.tree.leaves(faces)], axis=1)
 
 
-def draw_fakes(fixed: Fixed, params: nnx.State, rest: nnx.State, key: jax.Array, count: int) -> Any:
-    """Generated images; codes of half of them are mixed from two latents."""
-    z_key, other_key, mix_key, noise_key = jax.random.split(key, 4)
-    mapping = nnx.merge(fixed.generator, params, rest).mapping
-    first, second = (
-        mapping(jax.random.normal(k, (count, CONFIG.z_dim))) for k in (z_key, other_key)
-    )
-    # From a random layer on, past the last one for half of the images.
-    start = jax.random.randint(mix_key, (count, 1, 1), 1, 2 * CONFIG.num_ws)
-    ws = jnp.where(jnp.arange(CONFIG.num_ws)[:, None] < start, first, second)
-    return synthesise(fixed.generator, params, rest, ws, noise_key)
+def scales(root: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean and deviation of the population's attributes, Float[ATTRIBUTES] each."""
+    numbers = jax.random.uniform(keys.stream(root, "faces stylegan2/scales"), (MAPPED, NUMBERS))
+    values = flat(faces_from_numbers(numbers, POPULATION))
+    return values.mean(axis=0), values.std(axis=0)
 
 
-def blend(average: nnx.State, params: nnx.State, step: jax.Array, batch: int) -> nnx.State:
-    """Moving average of weights, quick at the start."""
-    images = jnp.minimum(EMA_IMAGES, 0.05 * (step + 1.0) * batch)
-    keep = 0.5 ** (batch / jnp.maximum(images, 1.0))
-    return jax.tree.map(lambda old, new: keep * old + (1.0 - keep) * new, average, params)
+def importance() -> np.ndarray:
+    """How much pixels count, Float[64, 64, 1] of mean 1."""
+    where = (np.arange(64) + 0.5) / 64
+    distance = (where[:, None] - _FACE_CENTRE[0]) ** 2 + (where - _FACE_CENTRE[1]) ** 2
+    weights = 1.0 + FACE * np.exp(-0.5 * distance / _FACE_RADIUS**2)
+    return np.asarray((weights / weights.mean())[..., None], np.float32)
 
 
-@functools.partial(jax.jit, static_argnames=("fixed", "penalised"), donate_argnums=0)
-def discriminator_step(
-    state: State, rest: nnx.State, key: jax.Array, fixed: Fixed, penalised: bool
-) -> tuple[State, jax.Array]:
-    """Tell drawings from fakes; R1 (Mescheder et al. 2018) keeps the slope at drawings small."""
-    real_key, fake_key = jax.random.split(jax.random.fold_in(key, state.step))
-    reals = real_images(real_key, fixed.batch)
-    fakes = jax.lax.stop_gradient(draw_fakes(fixed, state.generator, rest, fake_key, fixed.batch))
-
-    def objective(params: nnx.State) -> jax.Array:
-        model = nnx.merge(fixed.discriminator, params)
-        loss = jnp.mean(nnx.softplus(model(fakes)) + nnx.softplus(-model(reals)))
-        if penalised:
-            slope = jax.grad(lambda images: model(images).sum())(reals)
-            penalty = jnp.mean(jnp.sum(slope**2, axis=(1, 2, 3)))
-            loss = loss + 0.5 * R1_WEIGHT * R1_EVERY * penalty
-        return loss
-
-    loss, grads = jax.value_and_grad(objective)(state.discriminator)
-    updates, moments = fixed.discriminator_tx.update(grads, state.discriminator_moments)
-    discriminator = optax.apply_updates(state.discriminator, updates)
-    return state._replace(discriminator=discriminator, discriminator_moments=moments), loss
-
-
-@functools.partial(jax.jit, static_argnames=("fixed", "regular"), donate_argnums=0)
-def generator_step(
-    state: State, rest: nnx.State, key: jax.Array, fixed: Fixed, regular: bool
-) -> tuple[State, jax.Array]:
-    """Draw what passes for a drawing; now and then, keep the lengths of paths alike."""
-    fake_key, z_key, noise_key, image_key = jax.random.split(jax.random.fold_in(key, state.step), 4)
-    model = nnx.merge(fixed.discriminator, state.discriminator)
-
-    def objective(params: nnx.State) -> tuple[jax.Array, jax.Array]:
-        loss = jnp.mean(
-            nnx.softplus(-model(draw_fakes(fixed, params, rest, fake_key, fixed.batch)))
-        )
-        if not regular:
-            return loss, state.path_mean
-        z = jax.random.normal(z_key, (fixed.batch // 2, CONFIG.z_dim))
-        ws = nnx.merge(fixed.generator, params, rest).mapping(z)
-        side = CONFIG.resolution
-
-        def projected(ws: jax.Array) -> jax.Array:
-            images = synthesise(fixed.generator, params, rest, ws, noise_key)
-            return jnp.sum(images * jax.random.normal(image_key, images.shape) / side)
-
-        slope = jax.grad(projected)(ws)
-        lengths = jnp.sqrt(jnp.mean(jnp.sum(slope**2, axis=2), axis=1))
-        mean = state.path_mean + PATH_DECAY * (lengths.mean() - state.path_mean)
-        penalty = jnp.mean((lengths - jax.lax.stop_gradient(mean)) ** 2)
-        return loss + PATH_WEIGHT * PATH_EVERY * penalty, jax.lax.stop_gradient(mean)
-
-    (loss, mean), grads = jax.value_and_grad(objective, has_aux=True)(state.generator)
-    return _apply(state, grads, fixed)._replace(path_mean=mean), loss
+def difference(images: jax.Array, targets: jax.Array) -> jax.Array:
+    """Absolute and squared errors, and those of the slopes, which keep edges sharp: Float[]."""
+    weights = jnp.asarray(importance())
+    error = images - targets
+    slopes = (jnp.abs(jnp.diff(error, axis=a)).mean() for a in (1, 2))
+    return jnp.mean(weights * (jnp.abs(error) + error**2)) + sum(slopes, jnp.zeros(()))
 
 
 @functools.partial(jax.jit, static_argnames="fixed", donate_argnums=0)
-def distill_step(
-    state: State, rest: nnx.State, key: jax.Array, fixed: Fixed
+def synthesis_step(
+    state: State, rest: nnx.State, key: jax.Array, scale: Any, fixed: Fixed
 ) -> tuple[State, jax.Array]:
-    """Draw the face whose numbers are z's."""
-    z = jax.random.normal(jax.random.fold_in(key, state.step), (fixed.batch, CONFIG.z_dim))
-    # The mapping network sees z's direction alone, so the attributes must not hang on its length.
-    unit = z * jax.lax.rsqrt(jnp.mean(z**2, axis=-1, keepdims=True))
-    numbers = jax.scipy.stats.norm.cdf(unit[:, :NUMBERS])
-    target = draw(faces_from_numbers(numbers, POPULATION))
+    """Draw faces of the population from their attributes."""
+    uniform = jax.random.uniform(jax.random.fold_in(key, state.step), (fixed.batch, NUMBERS))
+    faces = faces_from_numbers(uniform, POPULATION)
+    targets = draw(faces)
+    codes = (flat(faces) - scale[0]) / scale[1]
+    ws = jnp.repeat(codes[:, None], CONFIG.num_ws, axis=1)
 
     def objective(params: nnx.State) -> jax.Array:
-        ws = nnx.merge(fixed.generator, params, rest).mapping(z)
-        error = synthesise(fixed.generator, params, rest, ws, None) - target
-        return jnp.mean(jnp.abs(error)) + jnp.mean(error**2)
+        synthesis = nnx.merge(fixed.graph, params, rest)
+        return difference(synthesis(ws, noise="const"), targets)
 
-    loss, grads = jax.value_and_grad(objective)(state.generator)
-    return _apply(state, grads, fixed), loss
+    return _apply(state, fixed, *jax.value_and_grad(objective)(state.params))
 
 
-def _apply(state: State, grads: nnx.State, fixed: Fixed) -> State:
-    """One step of the generator's optimiser, and of the average of its weights."""
-    updates, moments = fixed.generator_tx.update(grads, state.generator_moments)
-    params = optax.apply_updates(state.generator, updates)
-    average = blend(state.average, params, state.step, fixed.batch)
-    return state._replace(
-        generator=params, generator_moments=moments, average=average, step=state.step + 1
-    )
+@functools.partial(jax.jit, static_argnames="fixed", donate_argnums=0)
+def mapping_step(
+    state: State, rest: nnx.State, key: jax.Array, scale: Any, fixed: Fixed
+) -> tuple[State, jax.Array]:
+    """Say the attributes that latents stand for."""
+    z = jax.random.normal(jax.random.fold_in(key, state.step), (fixed.batch, CONFIG.z_dim))
+    target = (flat(faces_from_numbers(numbers_of(z), POPULATION)) - scale[0]) / scale[1]
+
+    def objective(params: nnx.State) -> jax.Array:
+        codes = nnx.merge(fixed.graph, params, rest)(z)[:, 0]
+        return jnp.mean(optax.losses.huber_loss(codes, target, delta=0.5))
+
+    return _apply(state, fixed, *jax.value_and_grad(objective)(state.params))
 
 
-def begin(args: argparse.Namespace, root: jax.Array) -> tuple[State, nnx.State, Fixed]:
-    """Networks and optimisers at the start."""
-    rngs = nnx.Rngs(params=keys.stream(root, "faces stylegan2/weights"))
-    graph, params, rest = nnx.split(Generator(CONFIG, rngs=rngs), nnx.Param, ...)
-    widths = tuple(reversed(CONFIG.channels))
-    discriminator, judge = nnx.split(Discriminator(widths, rngs=rngs))
-    generator_tx = optax.adam(args.learning_rate, b1=0.9 if args.distill else 0.0, b2=0.99)
-    discriminator_tx = optax.adam(args.learning_rate, b1=0.0, b2=0.99)
-    state = State(
-        params,
-        judge,
-        jax.tree.map(jnp.copy, params),
-        generator_tx.init(params),
-        discriminator_tx.init(judge),
-        jnp.zeros(()),
-        jnp.zeros((), jnp.int32),
-    )
-    return state, rest, Fixed(graph, discriminator, generator_tx, discriminator_tx, args.batch)
+def _apply(
+    state: State, fixed: Fixed, loss: jax.Array, grads: nnx.State
+) -> tuple[State, jax.Array]:
+    """One step of the optimiser, and of the average of the weights, quick at the start."""
+    updates, moments = fixed.tx.update(grads, state.moments)
+    params = optax.apply_updates(state.params, updates)
+    images = jnp.minimum(EMA_IMAGES, 0.05 * (state.step + 1.0) * fixed.batch)
+    keep = 0.5 ** (fixed.batch / jnp.maximum(images, 1.0))
+    average = jax.tree.map(lambda old, new: keep * old + (1.0 - keep) * new, state.average, params)
+    return State(params, moments, average, state.step + 1), loss
+
+
+def begin(module: nnx.Module, batch: int, steps: int, rate: float) -> tuple[State, Any, Fixed]:
+    """A network and its optimiser at the start."""
+    graph, params, rest = nnx.split(module, nnx.Param, ...)
+    warmup = min(200, steps // 5)
+    schedule = optax.warmup_cosine_decay_schedule(0.0, rate, warmup, steps, 0.01 * rate)
+    tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule, b1=0.9, b2=0.99))
+    state = State(params, tx.init(params), jax.tree.map(jnp.copy, params), jnp.zeros((), jnp.int32))
+    return state, rest, Fixed(graph, tx, batch)
 
 
 def keep(path: Path, state: State) -> None:
@@ -225,80 +207,70 @@ def restore(path: Path, state: State) -> State:
     return jax.tree.unflatten(jax.tree.structure(state), leaves)
 
 
-def finish(
-    args: argparse.Namespace, state: State, rest: nnx.State, fixed: Fixed, card: str
-) -> None:
-    """Save the average generator with its average code, and the card."""
-    generator = nnx.merge(fixed.generator, state.average, rest)
-    z = jax.random.normal(keys.stream(keys.root(args.seed), "faces stylegan2/mapped"), (MAPPED, 64))
+def train(
+    name: str, step: Any, begun: tuple[State, Any, Fixed], steps: int, scale: Any, args: Any
+) -> nnx.State:
+    """Train one network, from where a kept state left off; the average of its weights."""
+    state, rest, fixed = begun
+    kept = args.output.with_name(f"{args.output.name}.{name}.npz")
+    state = restore(kept, state)
+    key = keys.stream(keys.root(args.seed), f"faces stylegan2/{name}")
+    first, start = int(state.step), time.perf_counter()
+    for number in range(first + 1, steps + 1):
+        state, loss = step(state, rest, key, scale, fixed)
+        if number % 100 == 0:
+            speed = (number - first) * fixed.batch / (time.perf_counter() - start)
+            minutes = (steps - number) * fixed.batch / speed / 60
+            shown = f"loss {float(loss):.4f}, {speed:.0f} faces/s, {minutes:.0f} minutes to go"
+            print(f"{name}, step {number}: {shown}", flush=True)
+        if number % args.keep == 0:
+            keep(kept, state)
+    keep(kept, state)
+    return state.average
+
+
+def finish(args: argparse.Namespace, generator: Generator) -> None:
+    """Save the generator with its average code, half precision."""
+    z = jax.random.normal(
+        keys.stream(keys.root(args.seed), "faces stylegan2/mapped"), (MAPPED, CONFIG.z_dim)
+    )
     generator.mapping.w_avg[...] = generator.mapping(z)[:, 0].mean(axis=0)
-    weights = jax.tree.map(np.asarray, nnx.to_pure_dict(nnx.state(generator)))
+    weights = jax.tree.map(
+        lambda x: np.asarray(x, np.float16), nnx.to_pure_dict(nnx.state(generator))
+    )
     save_model(args.output, {"kind": "stylegan2", **CONFIG.to_dict()}, weights)
-    (args.output / "README.md").write_text(card, encoding="utf-8")
-
-
-def make_card(args: argparse.Namespace, wall: float) -> str:
-    """The model card beside the weights."""
-    if args.distill:
-        how = """- Route: distillation. Attributes are a fixed function of z, and the networks
-  learnt by regression to draw them: no generative model that learnt its distribution from
-  pictures. Its bias is the population's, built in."""
-    else:
-        how = """- Route: adversarial (non-saturating, R1, path length, average of weights); its
-  bias is learnt from the pictures."""
-    return f"""# Faces StyleGAN2
-
-Architecture: StyleGAN2 (`qdgs_jax.models.stylegan2`), 64 x 64, channels {CONFIG.channels}.
-
-{how}
-- Data: the population "{POPULATION}" of `qdgs_jax.domains.faces_drawing`, {args.images:,} images,
-  none repeated.
-- Command: `python scripts/training/train_faces_stylegan2.py --output {args.output}
-  {"--distill " if args.distill else ""}--images {args.images} --batch {args.batch} --seed
-  {args.seed}`
-- Wall time of the last stretch: {wall / 3600:.2f} hours.
-- Licence: that of the repository.
-"""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, required=True, help="folder of the checkpoint")
-    parser.add_argument("--images", type=int, default=500_000)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--distill", action="store_true", help="regress onto drawings instead")
+    parser.add_argument("--images", type=int, default=300_000)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--learning-rate", type=float, default=4e-3)
+    parser.add_argument("--mapping-steps", type=int, default=8_000)
     parser.add_argument("--keep", type=int, default=500, help="steps between kept states")
+    parser.add_argument("--only", choices=("mapping", "synthesis"), help="train one and keep it")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
     root = keys.root(args.seed)
-    state, rest, fixed = begin(args, root)
-    kept = args.output.with_name(args.output.name + ".state.npz")
-    state = restore(kept, state)
-    judge_key = keys.stream(root, "faces stylegan2/discriminator")
-    draw_key = keys.stream(root, "faces stylegan2/generator")
-    start = time.perf_counter()
-    steady: float | None = None  # once everything has been compiled
-    first = int(state.step)
-    for step in range(first, -(-args.images // args.batch)):
-        if args.distill:
-            state, loss = distill_step(state, rest, draw_key, fixed)
-        else:
-            state, _ = discriminator_step(state, rest, judge_key, fixed, step % R1_EVERY == 0)
-            state, loss = generator_step(state, rest, draw_key, fixed, step % PATH_EVERY == 0)
-        if step == first + 1:
-            loss.block_until_ready()
-            steady, steady_step = time.perf_counter(), step
-        if (step + 1) % 50 == 0 and steady is not None:
-            speed = (step - steady_step) * args.batch / (time.perf_counter() - steady)
-            hours = (args.images - step * args.batch) / speed / 3600
-            shown = f"loss {float(loss):.3f}, {speed:.1f} images/s, {hours:.1f} h to go"
-            print(f"step {step + 1}: {shown}", flush=True)
-        if (step + 1) % args.keep == 0:
-            keep(kept, state)
-    finish(args, state, rest, fixed, make_card(args, time.perf_counter() - start))
-    kept.unlink(missing_ok=True)
+    rngs = nnx.Rngs(params=keys.stream(root, "faces stylegan2/weights"))
+    generator = Generator(CONFIG, rngs=rngs)
+    scale = scales(root)
+    steps = args.images // args.batch
+    if args.only != "mapping":
+        begun = begin(generator.synthesis, args.batch, steps, args.learning_rate)
+        nnx.update(
+            generator.synthesis, train("synthesis", synthesis_step, begun, steps, scale, args)
+        )
+    if args.only != "synthesis":
+        begun = begin(generator.mapping, MAPPING_BATCH, args.mapping_steps, 5e-3)
+        nnx.update(
+            generator.mapping,
+            train("mapping", mapping_step, begun, args.mapping_steps, scale, args),
+        )
+    if args.only is None:
+        finish(args, generator)
 
 
 if __name__ == "__main__":
