@@ -106,6 +106,12 @@ KINDS: Mapping[str, Kind] = {
             None,
             ("label_names",),
         ),
+        Kind(
+            "face_regressor",
+            "qdgs_jax.models.face_regressor:FaceRegressorConfig",
+            "qdgs_jax.models.face_regressor:FaceRegressor",
+            None,
+        ),
     )
 }
 PORTED = tuple(name for name, kind in KINDS.items() if kind.recogniser_name is not None)
