@@ -64,7 +64,10 @@ class Trainee(nnx.Module):
         raise NotImplementedError
 
 
-Lesson = Callable[[dict[str, jax.Array], jax.Array], Batch]
+Bank = dict[
+    str, Any
+]  # tokens and masks of captions, and whatever else a lesson needs on the device
+Lesson = Callable[[Bank, jax.Array], Batch]
 
 
 def compact_config(
@@ -222,9 +225,7 @@ def _loss(trainee: Trainee, images: jax.Array, batch: Batch) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnames="fixed", donate_argnums=0)
-def train_step(
-    state: Any, bank: dict[str, jax.Array], key: jax.Array, fixed: Fixed
-) -> tuple[Any, jax.Array]:
+def train_step(state: Any, bank: Bank, key: jax.Array, fixed: Fixed) -> tuple[Any, jax.Array]:
     """One step from (parameters, optimiser state, step); the bank holds tokens and masks."""
     params, opt_state, count = state
     step_key = jax.random.fold_in(key, count)
@@ -254,7 +255,7 @@ def train_step(
 def train(
     trainee: Trainee,
     lesson: Lesson,
-    bank: dict[str, jax.Array],
+    bank: Bank,
     key: jax.Array,
     args: argparse.Namespace,
     score: Callable[[CLIP], dict[str, float]],
