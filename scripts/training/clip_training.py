@@ -71,12 +71,18 @@ Lesson = Callable[[Bank, jax.Array], Batch]
 
 
 def compact_config(
-    image_size: int, context: int, eos_token_id: int, mean: float, std: float
+    image_size: int,
+    context: int,
+    eos_token_id: int,
+    mean: float,
+    std: float,
+    layers: tuple[int, int] = (5, 3),
 ) -> CLIPConfig:
-    """Sizes of a compact CLIP: 2 million parameters, patches of 8 x 8."""
+    """Sizes of a compact CLIP: patches of 8 x 8, the given layers for images and for texts."""
+    vision, text = (TowerConfig(width=128, layers=n, heads=4, mlp_width=512) for n in layers)
     return CLIPConfig(
-        vision=TowerConfig(width=128, layers=5, heads=4, mlp_width=512),
-        text=TowerConfig(width=128, layers=3, heads=4, mlp_width=512),
+        vision=vision,
+        text=text,
         image_size=image_size,
         patch_size=8,
         vocab_size=VOCAB_SIZE,
@@ -259,9 +265,10 @@ def train(
     key: jax.Array,
     args: argparse.Namespace,
     score: Callable[[CLIP], dict[str, float]],
+    keep: Callable[[CLIP], None],
     push: float = 0.0,
 ) -> CLIP:
-    """Train for `args.steps` steps; scores are printed every 500.
+    """Train for `args.steps` steps; weights are kept every 100, scores are printed every 500.
 
     Args:
         trainee: the networks at the start.
@@ -270,6 +277,7 @@ def train(
         key: of the batches.
         args: the command line of `arguments`.
         score: of the model so far.
+        keep: writes the model so far.
         push: see `Fixed`.
 
     Returns:
@@ -280,6 +288,8 @@ def train(
     mesh = jax.make_mesh((len(jax.devices()),), ("batch",), (AxisType.Auto,))
     fixed = Fixed(graph, tx, lesson, NamedSharding(mesh, PartitionSpec("batch")), push)
     state = (params, tx.init(params), jnp.zeros((), jnp.int32))
+    # Where it will be after a step, lest the second one be compiled anew.
+    state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
     start = time.perf_counter()
     average = 0.0
     for step in range(1, args.steps + 1):
@@ -287,7 +297,9 @@ def train(
         average = 0.98 * average + 0.02 * float(loss) if step > 1 else float(loss)
         if step % 100 == 0:
             elapsed = time.perf_counter() - start
-            shown = str(score(nnx.merge(graph, state[0]).clip)) if step % 500 == 0 else ""
+            sofar = nnx.merge(graph, state[0]).clip
+            keep(sofar)
+            shown = str(score(sofar)) if step % 500 == 0 else ""
             print(f"step {step}: loss {average:.3f}, {elapsed:.0f} s {shown}", flush=True)
     clip: CLIP = nnx.merge(graph, state[0]).clip
     return clip

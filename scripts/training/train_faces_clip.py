@@ -65,6 +65,7 @@ from qdgs_jax.ports.loading import load
 
 CONTEXT = 32
 IMAGE_SIZE = 48
+LAYERS = (4, 2)  # of the towers for images and texts
 TEXTS = 64  # captions of a batch
 CORRUPTED = 0.25  # share of the pictures
 CUTOUTS = 0.25  # share of the pictures of which a cutout is seen
@@ -200,7 +201,9 @@ def main() -> None:
     tokenizer = train_tokenizer(texts, CONTEXT)
     bank: Bank = {name: jnp.asarray(values) for name, values in masks.items()}
     bank["tokens"] = jnp.asarray(tokenize(tokenizer, texts))
-    cfg = compact_config(IMAGE_SIZE, CONTEXT, tokenizer.eos_token_id, mean=0.5, std=0.25)
+    cfg = compact_config(
+        IMAGE_SIZE, CONTEXT, tokenizer.eos_token_id, mean=0.5, std=0.25, layers=LAYERS
+    )
     trainee = FacesTrainee(cfg, rngs=nnx.Rngs(params=keys.stream(root, "faces clip/weights")))
     if args.start:
         trainee.clip, tokenizer = load_clip(str(args.start))
@@ -215,9 +218,9 @@ def main() -> None:
     lesson = functools.partial(faces_lesson, batch=args.batch, generator=generator)
     score = functools.partial(zero_shot, tokenizer=tokenizer, seed=10_007, count=1000)
     key = keys.stream(root, "faces clip/batches")
-    clip = train(trainee, lesson, bank, key, args, score, args.push)
+    keep = functools.partial(save_clip, args.output, tokenizer=tokenizer)
+    keep(train(trainee, lesson, bank, key, args, score, keep, args.push))
     wall = time.perf_counter() - start
-    save_clip(args.output, clip, tokenizer)
     clip, _ = load_clip(str(args.output))  # scores are those of what is on disk
     write_card(args, wall, all_scores(clip, tokenizer))
 

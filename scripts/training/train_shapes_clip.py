@@ -199,11 +199,12 @@ def main() -> None:
         initialise_tower(trainee.clip.visual, trainee.clip.preprocess(seen))
     lesson = functools.partial(shapes_lesson, batch=args.batch, rough=args.rough)
     score = functools.partial(zero_shot, tokenizer=tokenizer, seed=10_007, count=1000)
-    clip = train(trainee, lesson, bank, jax.random.key(args.seed), args, score)
+    keep = functools.partial(save_clip, args.output, tokenizer=tokenizer)
+    clip = train(trainee, lesson, bank, jax.random.key(args.seed), args, score, keep)
     wall = time.perf_counter() - start
     scores = {rough: zero_shot(clip, tokenizer, 20_011, 5000, rough) for rough in (False, True)}
     print(scores)
-    save_clip(args.output, clip, tokenizer)
+    keep(clip)
     write_card(args, VOCAB_SIZE, wall, scores)
 
 
