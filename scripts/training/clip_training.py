@@ -14,6 +14,7 @@ import argparse
 import functools
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -265,10 +266,12 @@ def train(
     key: jax.Array,
     args: argparse.Namespace,
     score: Callable[[CLIP], dict[str, float]],
-    keep: Callable[[CLIP], None],
+    tokenizer: CLIPTokenizerFast,
     push: float = 0.0,
 ) -> CLIP:
-    """Train for `args.steps` steps; weights are kept every 100, scores are printed every 500.
+    """Train for `args.steps` steps, and save what was learnt.
+
+    Weights are kept every 100 steps beside the output, scores are printed every 500.
 
     Args:
         trainee: the networks at the start.
@@ -277,11 +280,11 @@ def train(
         key: of the batches.
         args: the command line of `arguments`.
         score: of the model so far.
-        keep: writes the model so far.
+        tokenizer: is kept with the weights.
         push: see `Fixed`.
 
     Returns:
-        The CLIP without the heads.
+        The CLIP without the heads, as it was saved but in float32.
     """
     graph, params = nnx.split(trainee)
     tx = make_optimiser(args.learning_rate, args.steps)
@@ -290,6 +293,7 @@ def train(
     state = (params, tx.init(params), jnp.zeros((), jnp.int32))
     # Where it will be after a step, lest the second one be compiled anew.
     state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
+    kept = args.output.with_name(args.output.name + ".kept")
     start = time.perf_counter()
     average = 0.0
     for step in range(1, args.steps + 1):
@@ -298,10 +302,13 @@ def train(
         if step % 100 == 0:
             elapsed = time.perf_counter() - start
             sofar = nnx.merge(graph, state[0]).clip
-            keep(sofar)
+            shutil.rmtree(kept, ignore_errors=True)
+            save_clip(kept, sofar, tokenizer)
             shown = str(score(sofar)) if step % 500 == 0 else ""
             print(f"step {step}: loss {average:.3f}, {elapsed:.0f} s {shown}", flush=True)
     clip: CLIP = nnx.merge(graph, state[0]).clip
+    save_clip(args.output, clip, tokenizer)
+    shutil.rmtree(kept, ignore_errors=True)
     return clip
 
 

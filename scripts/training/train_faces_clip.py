@@ -34,7 +34,6 @@ from clip_training import (
     arguments,
     compact_config,
     initialise_tower,
-    save_clip,
     tokenize,
     train,
     train_tokenizer,
@@ -218,8 +217,7 @@ def main() -> None:
     lesson = functools.partial(faces_lesson, batch=args.batch, generator=generator)
     score = functools.partial(zero_shot, tokenizer=tokenizer, seed=10_007, count=1000)
     key = keys.stream(root, "faces clip/batches")
-    keep = functools.partial(save_clip, args.output, tokenizer=tokenizer)
-    keep(train(trainee, lesson, bank, key, args, score, keep, args.push))
+    train(trainee, lesson, bank, key, args, score, tokenizer, args.push)
     wall = time.perf_counter() - start
     clip, _ = load_clip(str(args.output))  # scores are those of what is on disk
     write_card(args, wall, all_scores(clip, tokenizer))

@@ -31,7 +31,6 @@ from clip_training import (
     compact_config,
     embed_in_parts,
     initialise_tower,
-    save_clip,
     tokenize,
     train,
     train_tokenizer,
@@ -199,12 +198,10 @@ def main() -> None:
         initialise_tower(trainee.clip.visual, trainee.clip.preprocess(seen))
     lesson = functools.partial(shapes_lesson, batch=args.batch, rough=args.rough)
     score = functools.partial(zero_shot, tokenizer=tokenizer, seed=10_007, count=1000)
-    keep = functools.partial(save_clip, args.output, tokenizer=tokenizer)
-    clip = train(trainee, lesson, bank, jax.random.key(args.seed), args, score, keep)
+    clip = train(trainee, lesson, bank, jax.random.key(args.seed), args, score, tokenizer)
     wall = time.perf_counter() - start
     scores = {rough: zero_shot(clip, tokenizer, 20_011, 5000, rough) for rough in (False, True)}
     print(scores)
-    keep(clip)
     write_card(args, VOCAB_SIZE, wall, scores)
 
 
