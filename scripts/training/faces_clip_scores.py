@@ -32,7 +32,7 @@ PHRASES = {
 }
 CORRUPTED_FROM = 0.6  # amount of corruption of the pictures that must be found unclear
 QUALITIES = ("an obscure, fake, or discolored", "a detailed")
-COUNT = 2000
+COUNT = 1000
 Scores = dict[str, float]
 
 

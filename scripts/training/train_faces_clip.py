@@ -6,7 +6,7 @@
 
 The first run learns from drawings of the balanced population, half of them with traits between
 groups, all spoilt a little, a quarter corrupted. The second goes on with pictures of the faces'
-generator among them, whose attributes are known since they are a fixed function of z, and with
+generator among them, whose attributes are known since its codes are attributes, and with
 pixels pushed to where the loss is larger, so that a search does not find pictures that only look to
 CLIP as they should. How it is trained: see `clip_training.py`.
 
@@ -22,7 +22,7 @@ from __future__ import annotations
 import functools
 import random
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +44,7 @@ from faces_clip_scores import all_scores, zero_shot
 from faces_pictures import corrupt, spoil, traits_of, widen
 from filler_words import with_fillers
 from flax import nnx
-from train_faces_stylegan2 import POPULATION, numbers_of
+from train_faces_stylegan2 import flat, scales
 
 from qdgs_jax import keys
 from qdgs_jax.domains.cutouts import random_cutouts
@@ -53,7 +53,6 @@ from qdgs_jax.domains.faces_drawing import (
     FaceAttributes,
     caption_bank,
     draw,
-    faces_from_numbers,
     sample_population,
 )
 from qdgs_jax.domains.weights import checkpoint_folder, load_clip
@@ -65,7 +64,7 @@ from qdgs_jax.ports.loading import load
 CONTEXT = 32
 IMAGE_SIZE = 48
 LAYERS = (4, 2)  # of the towers for images and texts
-TEXTS = 64  # captions of a batch
+TEXTS = 48  # captions of a batch
 CORRUPTED = 0.25  # share of the pictures
 CUTOUTS = 0.25  # share of the pictures of which a cutout is seen
 UNCLEAR_FROM = 0.4  # amount of corruption at which a picture is as clear as not
@@ -140,13 +139,18 @@ def beliefs(faces: FaceAttributes, amount: jax.Array, share: jax.Array) -> dict[
 
 
 def generated_faces(
-    graph: nnx.GraphDef[Generator], weights: nnx.State, key: jax.Array, count: int
-) -> tuple[jax.Array, FaceAttributes]:
-    """Pictures Float[count, 64, 64, 3] of a distilled generator, and the faces they show."""
-    model = nnx.merge(graph, weights)
-    z = jax.random.normal(key, (count, model.cfg.z_dim))
-    images = model.synthesis(model.mapping(z), noise="const")
-    return images, faces_from_numbers(numbers_of(z), POPULATION)
+    graph: nnx.GraphDef[Generator], given: dict[str, Any], faces: FaceAttributes
+) -> jax.Array:
+    """Pictures Float[B, 64, 64, 3] that the faces' generator draws of faces.
+
+    Args:
+        graph: structure of the generator.
+        given: its "weights", and the "mean" and "std" that make its codes of attributes.
+        faces: to be drawn.
+    """
+    model = nnx.merge(graph, given["weights"])
+    codes = (flat(faces) - given["mean"]) / given["std"]
+    return model.synthesis(jnp.repeat(codes[:, None], model.cfg.num_ws, axis=1), noise="const")
 
 
 def look(key: jax.Array, images: jax.Array) -> jax.Array:
@@ -162,32 +166,30 @@ def look(key: jax.Array, images: jax.Array) -> jax.Array:
 def faces_lesson(
     bank: Bank, key: jax.Array, *, batch: int, generator: nnx.GraphDef[Generator] | None
 ) -> Batch:
-    """Drawn faces, a quarter of them corrupted; with a generator, a quarter are its own."""
-    keys_of = jax.random.split(key, 7)
-    own = batch // 4 if generator else 0
-    drawn = widen(keys_of[1], sample_population(keys_of[0], batch - own, "balanced")[0])
-    pictures = draw(drawn)
+    """Drawn faces, a quarter of them corrupted; with a generator, it draws another quarter."""
+    keys_of = jax.random.split(key, 6)
+    faces = widen(keys_of[1], sample_population(keys_of[0], batch, "balanced")[0])
+    drawn = batch - (batch // 4 if generator else 0)
+    pictures = draw(jax.tree.map(lambda values: values[:drawn], faces))
     others = jnp.roll(pictures, 1, axis=0)
     count = int(CORRUPTED * batch)
     worse = corrupt(keys_of[2], pictures[:count], others[:count])
     images = spoil(keys_of[3], jnp.concatenate([worse.images, pictures[count:]]))
-    faces = drawn
     if generator:
-        made, shown = generated_faces(generator, bank["generator"], keys_of[4], own)
-        images = jnp.concatenate([images, made])
-        faces = jax.tree.map(lambda *parts: jnp.concatenate(parts), drawn, shown)
+        rest = jax.tree.map(lambda values: values[drawn:], faces)
+        images = jnp.concatenate([images, generated_faces(generator, bank["generator"], rest)])
     amount, share = (jnp.pad(v, (0, batch - count)) for v in (worse.amount, worse.share))
-    rows = jax.random.randint(keys_of[5], (TEXTS,), 0, len(bank["tokens"]))
+    rows = jax.random.randint(keys_of[4], (TEXTS,), 0, len(bank["tokens"]))
     table = jnp.ones((batch, TEXTS))
     for name, groups in beliefs(faces, amount, share).items():
         table = table * (groups @ bank[name][rows].T)
     known = Known(scale_traits(traits_of(faces)), faces.glasses, faces.identity.geometry, amount)
-    return Batch(look(keys_of[6], images), bank["tokens"][rows], table, known)
+    return Batch(look(keys_of[5], images), bank["tokens"][rows], table, known)
 
 
 def main() -> None:
     parser = arguments(__doc__, steps=2500, captions=40_000)
-    parser.add_argument("--generator", help="folder of a distilled StyleGAN2 to learn from as well")
+    parser.add_argument("--generator", help="folder of the faces' StyleGAN2 to learn from as well")
     parser.add_argument("--push", type=float, default=0.0, help="adversarial change of pixels")
     args = parser.parse_args()
 
@@ -213,7 +215,9 @@ def main() -> None:
         initialise_tower(trainee.clip.visual, trainee.clip.preprocess(pixels))
     generator = None
     if args.generator:
-        generator, bank["generator"] = nnx.split(load(checkpoint_folder(args.generator), Generator))
+        generator, weights = nnx.split(load(checkpoint_folder(args.generator), Generator))
+        mean, std = scales(root)
+        bank["generator"] = {"weights": weights, "mean": mean, "std": std}
     lesson = functools.partial(faces_lesson, batch=args.batch, generator=generator)
     score = functools.partial(zero_shot, tokenizer=tokenizer, seed=10_007, count=1000)
     key = keys.stream(root, "faces clip/batches")

@@ -158,22 +158,16 @@ def generator_step(
     return _apply(state, grads, fixed)._replace(path_mean=mean), loss
 
 
-def numbers_of(z: jax.Array) -> jax.Array:
-    """What a distilled generator draws of z Float[B, z_dim]: numbers Float[B, NUMBERS] of faces.
-
-    The mapping network sees z's direction alone, so the attributes must not hang on its length.
-    """
-    unit = z * jax.lax.rsqrt(jnp.mean(z**2, axis=-1, keepdims=True))
-    return jax.scipy.stats.norm.cdf(unit[:, :NUMBERS])
-
-
 @functools.partial(jax.jit, static_argnames="fixed", donate_argnums=0)
 def distill_step(
     state: State, rest: nnx.State, key: jax.Array, fixed: Fixed
 ) -> tuple[State, jax.Array]:
     """Draw the face whose numbers are z's."""
     z = jax.random.normal(jax.random.fold_in(key, state.step), (fixed.batch, CONFIG.z_dim))
-    target = draw(faces_from_numbers(numbers_of(z), POPULATION))
+    # The mapping network sees z's direction alone, so the attributes must not hang on its length.
+    unit = z * jax.lax.rsqrt(jnp.mean(z**2, axis=-1, keepdims=True))
+    numbers = jax.scipy.stats.norm.cdf(unit[:, :NUMBERS])
+    target = draw(faces_from_numbers(numbers, POPULATION))
 
     def objective(params: nnx.State) -> jax.Array:
         ws = nnx.merge(fixed.generator, params, rest).mapping(z)
