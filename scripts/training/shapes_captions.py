@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from filler_words import fillers
 
 from qdgs_jax.domains.shapes_drawing import COLOURS, KINDS, SHAPES
 
@@ -116,15 +117,6 @@ HELD_OUT_FRAMES = (
     "an icon that depicts {}",
     "{} was printed on the page",
 )
-FILLERS = """
-the of and to in is it with as for on that by at from one all have new more an was we will can
-page time about if my has but our other do no information they site up may what which their news
-out use any there see so his when here web also now people been were than get make some good many
-look work great just first very well only after help world view line life where home day nice big
-design art paper image print card icon logo sign graphic made maker notice depict artist page
-pretty simple basic plain lovely modern classic kind style quality high low computer screen board
-wall table book letter school house street city
-""".split()  # noqa: SIM905 (prose reads better than a list)
 
 
 class Caption(NamedTuple):
@@ -193,21 +185,12 @@ def _splatter(rng: random.Random) -> Caption:
     return Caption(text, colours, SHAPES, ("splatter",), SIZES)
 
 
-def _fillers(rng: random.Random) -> str:
-    """Up to three words that say nothing about the picture, some of them nonsense."""
-    words = []
-    for _ in range(rng.randrange(4)):
-        nonsense = "".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(2, 8)))
-        words.append(rng.choice(FILLERS) if rng.random() < 0.75 else nonsense)
-    return " ".join(words)
-
-
 def sample_caption(rng: random.Random) -> Caption:
     """One training caption."""
     caption = _splatter(rng) if rng.random() < 0.1 else _noun_phrase(rng)
     frame = rng.choice(FRAMES)
     if rng.random() < 0.5:
-        frame = f"{_fillers(rng)} {{}} {_fillers(rng)}"
+        frame = f"{fillers(rng)} {{}} {fillers(rng)}"
     return caption._replace(text=" ".join(frame.format(caption.text).split()))
 
 

@@ -21,17 +21,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from faces_pictures import spoil, traits_of, widen
 from flax import nnx
 
 from qdgs_jax import keys
-from qdgs_jax.domains.faces_drawing import (
-    FaceAttributes,
-    draw,
-    label_faces,
-    sample_population,
-)
+from qdgs_jax.domains.faces_drawing import draw, label_faces, sample_population
 from qdgs_jax.models.face_regressor import (
-    RANGES,
     TRAITS,
     FaceRegressor,
     FaceRegressorConfig,
@@ -40,47 +35,7 @@ from qdgs_jax.models.face_regressor import (
 )
 from qdgs_jax.ports.model_folder import load_model, save_model
 
-MAX_SHIFT = 2  # pixels
-MAX_BLUR = 1.3  # standard deviation in pixels
-MAX_NOISE = 0.12  # standard deviation of pixels in [-1, 1]
 TEST_FACES = 2000
-
-
-def spoil(key: jax.Array, images: jax.Array) -> jax.Array:
-    """Images Float[B, S, S, 3] shifted, blurred, brightened or darkened, and noisy."""
-    shift_key, blur_key, gain_key, level_key, noise_key = jax.random.split(key, 5)
-    batch, size = images.shape[:2]
-    axis = jnp.arange(size)
-    shift = jax.random.uniform(shift_key, (2, batch, 1, 1), minval=-MAX_SHIFT, maxval=MAX_SHIFT)
-    blur = 0.3 + (MAX_BLUR - 0.3) * jax.random.uniform(blur_key, (batch, 1, 1)) ** 2
-    # One matrix per axis shifts and blurs; beyond the border the last pixels count for more.
-    rows, columns = (
-        jax.nn.softmax(-0.5 * ((axis[:, None] + s - axis) / blur) ** 2, axis=-1) for s in shift
-    )
-    images = jnp.einsum("byi,bijc->byjc", rows, images)
-    images = jnp.einsum("bxj,byjc->byxc", columns, images)
-    gain, offset = jax.random.uniform(gain_key, (2, batch, 1, 1, 1), minval=-0.08, maxval=0.08)
-    level = jax.random.uniform(level_key, (batch, 1, 1, 1), maxval=MAX_NOISE)
-    noise = level * jax.random.normal(noise_key, images.shape)
-    return jnp.clip(images * (1.0 + gain) + offset + noise, -1.0, 1.0)
-
-
-def traits_of(faces: FaceAttributes) -> jax.Array:
-    """What the network shall see, Float[B, len(TRAITS)] in the units of `RANGES`."""
-    who = faces.identity
-    return jnp.stack([who.skin, who.age, faces.hair_length, who.gender], axis=-1)
-
-
-def widen(key: jax.Array, faces: FaceAttributes) -> FaceAttributes:
-    """Half of the faces with traits that are uniform over their ranges."""
-    value_key, which_key = jax.random.split(key)
-    count = faces.smile.shape[0]
-    low, high = jnp.asarray(RANGES).T
-    drawn = low + (high - low) * jax.random.uniform(value_key, (count, len(TRAITS)))
-    wide = jax.random.bernoulli(which_key, 0.5, (count, 1))
-    skin, age, hair, gender = jnp.where(wide, drawn, traits_of(faces)).T
-    identity = faces.identity._replace(skin=skin, age=age, gender=gender)
-    return faces._replace(identity=identity, hair_length=hair)
 
 
 def training_batch(key: jax.Array, batch: int) -> tuple[jax.Array, jax.Array]:

@@ -30,7 +30,11 @@ from qdgs_jax.domains.faces_drawing import (
     vary,
 )
 from qdgs_jax.domains.faces_drawing.brushes import MONK
-from qdgs_jax.domains.faces_drawing.captions import HELD_OUT_FRAMES, TRAINING_FRAMES
+from qdgs_jax.domains.faces_drawing.captions import (
+    HELD_OUT_FRAMES,
+    QUALITY_FRAMES,
+    TRAINING_FRAMES,
+)
 
 COUNT = 36_000  # faces of each population
 ROOM = 48  # faces of every drawing here, so that one program is compiled for all
@@ -273,7 +277,7 @@ def test_captions_are_true(populations, frames):
 def test_masks_of_the_bank_say_what_its_captions_say():
     texts, masks = caption_bank(jax.random.key(10), 3000)
     assert len(set(texts)) == 3000
-    assert set(masks) == set(FaceLabels._fields)
+    assert set(masks) == {*FaceLabels._fields, "quality"}
     for name, words in WORDS.items():
         first = 1 if name == "decade" else 0
         for word, group in words.items():
@@ -281,12 +285,17 @@ def test_masks_of_the_bank_say_what_its_captions_say():
             assert len(rows)
             assert (rows.sum(axis=1) == 1).all(), word
             assert rows[:, group - first].all(), word
+    for word, group in {"obscure": 0, "fake": 0, "noisy": 0, "detailed": 1, "sharp": 1}.items():
+        rows = masks["quality"][[word in text for text in texts]]
+        assert len(rows)
+        assert (rows == np.eye(2)[group]).all(), word
     dark = masks["skin"][["skin" not in text for text in texts]]
     assert dark.all()  # what is not named is allowed
 
 
 def test_held_out_frames_are_never_trained_on():
     assert not set(HELD_OUT_FRAMES) & set(TRAINING_FRAMES)
+    assert not set(QUALITY_FRAMES["held out"]) & set(QUALITY_FRAMES["training"])
 
 
 def test_unknown_names_are_refused_by_name():

@@ -4,6 +4,10 @@ A caption is true of every face whose groups it names. Frames for training are a
 out, which zero-shot scores are measured with; the words for groups are the same in both. Wordings
 are those of the published prompts and their neighbours: "A person with dark skin.", "A masculine
 person.", "A person in their 50s.", "A person with long hair.".
+
+Captions of a bank may also say of what quality the picture is, for pictures that are more than
+drawings: "an obscure, fake, or discolored photo of a person" against "a detailed photo of a woman
+with diverse features".
 """
 
 from __future__ import annotations
@@ -49,6 +53,12 @@ GLASSES_WORDS = {
     "no glasses": ("no glasses", "nothing over the eyes"),
     "glasses": ("glasses", "spectacles", "eyeglasses"),
 }
+FEATURES = ("diverse features", "many features", "features of their own", "a face")  # say nothing
+QUALITY = ("unclear", "clear")
+QUALITY_WORDS = {
+    "unclear": ("obscure", "fake", "discolored", "blurry", "noisy", "distorted"),
+    "clear": ("detailed", "clear", "sharp", "natural", "detailed"),
+}
 TRAINING_FRAMES = (
     "{}",
     "{}",
@@ -57,7 +67,6 @@ TRAINING_FRAMES = (
     "a picture of {}",
     "an image of {}",
     "a portrait of {}",
-    "a detailed photo of {}",
     "a close view of {}",
     "a drawing of {}",
     "an illustration of {}",
@@ -81,6 +90,28 @@ HELD_OUT_FRAMES = (
     "{} appears in the frame",
 )
 FRAMES = {"training": TRAINING_FRAMES, "held out": HELD_OUT_FRAMES}
+# Of captions that say of what quality the picture is: in the first place, in so many words.
+QUALITY_FRAMES = {
+    "training": (
+        "{} photo of {}",
+        "{} photo of {}",
+        "{} picture of {}",
+        "{} image of {}",
+        "{} portrait of {}",
+        "{} drawing of {}",
+        "this is {} picture of {}",
+        "here is {} photo of {}",
+        "there is {} image of {}",
+        "look at {} portrait of {}",
+    ),
+    "held out": (
+        "we are looking at {} shot of {}",
+        "{} headshot of {}",
+        "the camera has made {} photo of {}",
+        "what you notice first is {} picture of {}",
+        "the photographer took {} image of {}",
+    ),
+}
 
 
 class Claim(NamedTuple):
@@ -89,6 +120,7 @@ class Claim(NamedTuple):
     Attributes:
         skin, age, gender, hair, glasses: indices into the tables of groups.
         decade: 2 for the twenties, and so on.
+        quality: index into `QUALITY`, of the picture.
     """
 
     skin: int | None = None
@@ -97,6 +129,7 @@ class Claim(NamedTuple):
     hair: int | None = None
     glasses: int | None = None
     decade: int | None = None
+    quality: int | None = None
 
 
 def _article(phrase: str) -> str:
@@ -118,6 +151,8 @@ def word_claim(claim: Claim, rng: random.Random) -> str:
     ):
         if group is not None:
             endings.append(rng.choice(words[names[group]]))
+    if not endings and rng.random() < 0.15:
+        endings.append(rng.choice(FEATURES))
     rng.shuffle(endings)
     phrase = noun
     if claim.age is not None and claim.decade is None:
@@ -134,23 +169,46 @@ def word_claim(claim: Claim, rng: random.Random) -> str:
     return _article(phrase) + tail
 
 
+def _word_quality(quality: str, rng: random.Random) -> str:
+    """One to three adjectives with an article, e.g. "an obscure, fake, or discolored"."""
+    words = rng.sample(sorted(set(QUALITY_WORDS[quality])), rng.choice((1, 1, 1, 2, 3)))
+    joiner = rng.choice((" and ", " or "))
+    if len(words) == 3:
+        words = [f"{words[0]}, {words[1]},{joiner}{words[2]}"]
+    return _article(joiner.join(words))
+
+
+def _say(claim: Claim, frames: str, rng: random.Random) -> str:
+    """A sentence that says what is claimed."""
+    phrase = word_claim(claim, rng)
+    if claim.quality is None:
+        return rng.choice(FRAMES[frames]).format(phrase)
+    quality = _word_quality(QUALITY[claim.quality], rng)
+    return rng.choice(QUALITY_FRAMES[frames]).format(quality, phrase)
+
+
 def _choose(claim: Claim, rng: random.Random) -> Claim:
-    """A part of what could be claimed: one to three groups, age in words or by decade."""
-    chosen = rng.sample(("skin", "age", "gender", "hair", "glasses"), rng.choice((1, 1, 2, 2, 3)))
+    """A part of what could be claimed.
+
+    One to three groups, age in words or by decade. Where there is a quality, every fourth claim is
+    of it and up to two groups.
+    """
+    of_quality = claim.quality is not None and rng.random() < 0.25
+    count = rng.choice((0, 0, 1, 1, 2) if of_quality else (1, 1, 2, 2, 3))
+    chosen = rng.sample(("skin", "age", "gender", "hair", "glasses"), count)
     said = {name: getattr(claim, name) for name in chosen}
     if "age" in said and rng.random() < 0.4:
         said["decade"] = claim.decade
-    return Claim(**said)
+    return Claim(**said, quality=claim.quality if of_quality else None)
 
 
 def _rng(key: jax.Array) -> random.Random:
     return random.Random(int(jax.random.randint(key, (), 0, np.iinfo(np.int32).max)))
 
 
-def _frames(name: str) -> tuple[str, ...]:
+def _check_frames(name: str) -> None:
     if name not in FRAMES:
         raise ValueError(f"frames is {name!r}: give one of {', '.join(map(repr, FRAMES))}.")
-    return FRAMES[name]
 
 
 def captions(labels: FaceLabels, key: jax.Array, frames: str = "training") -> list[str]:
@@ -162,17 +220,16 @@ def captions(labels: FaceLabels, key: jax.Array, frames: str = "training") -> li
         frames: "training" or "held out".
 
     Returns:
-        N texts, each naming one to three of the face's groups.
+        N texts, each naming one to three of the face's groups, none the picture's quality.
 
     Raises:
         ValueError: `frames` is neither.
     """
-    rng, chosen = _rng(key), _frames(frames)
-    rows = np.stack([np.asarray(getattr(labels, name)) for name in Claim._fields], axis=-1)
-    return [
-        rng.choice(chosen).format(word_claim(_choose(Claim(*row), rng), rng))
-        for row in rows.tolist()
-    ]
+    _check_frames(frames)
+    rng = _rng(key)
+    rows = zip(*(np.asarray(values).tolist() for values in labels), strict=True)
+    claims = (Claim(**dict(zip(labels._fields, row, strict=True))) for row in rows)
+    return [_say(_choose(claim, rng), frames, rng) for claim in claims]
 
 
 def caption_bank(
@@ -186,13 +243,15 @@ def caption_bank(
         frames: "training" or "held out".
 
     Returns:
-        Texts, and masks Float[count, n] per field of `FaceLabels`: 1 where a caption allows a
-        group. The decades' columns are those of `DECADES`; a decade rules out the other age.
+        Texts, and masks Float[count, n] per field of `FaceLabels`, and for the `QUALITY` of
+        pictures: 1 where a caption allows a group. The decades' columns are those of `DECADES`; a
+        decade rules out the other age.
 
     Raises:
         ValueError: `frames` is neither, or the grammar hardly finds `count` different captions.
     """
-    rng, chosen = _rng(key), _frames(frames)
+    _check_frames(frames)
+    rng = _rng(key)
     found: dict[str, Claim] = {}
     for _ in range(30 * count):
         if len(found) == count:
@@ -205,9 +264,10 @@ def caption_bank(
             hair=rng.randrange(len(HAIR)),
             glasses=rng.randrange(len(GLASSES)),
             decade=decade,
+            quality=rng.randrange(len(QUALITY)),
         )
         said = _choose(claim, rng)
-        found.setdefault(rng.choice(chosen).format(word_claim(said, rng)), said)
+        found.setdefault(_say(said, frames, rng), said)
     if len(found) < count:
         raise ValueError(f"count is {count}: the frames give about {len(found)} captions.")
     said_rows = list(found.values())
@@ -226,4 +286,5 @@ def caption_bank(
         "hair": mask("hair", len(HAIR)),
         "glasses": mask("glasses", len(GLASSES)),
         "decade": mask("decade", len(DECADES), DECADES[0]),
+        "quality": mask("quality", len(QUALITY)),
     }

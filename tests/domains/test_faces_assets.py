@@ -1,0 +1,127 @@
+"""The embedded faces' CLIP and oracle, judged by drawings whose groups are known.
+
+Sentence frames are those that the CLIP has not been trained with.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qdgs_jax.domains.cutouts import random_cutouts
+from qdgs_jax.domains.faces_drawing import draw, label_faces, sample_population
+from qdgs_jax.domains.faces_drawing.captions import HELD_OUT_FRAMES, QUALITY_FRAMES
+from qdgs_jax.domains.prompts import PromptPair, embed_prompts, split_prompt
+from qdgs_jax.domains.scoring import PromptAxis
+from qdgs_jax.domains.weights import ASSETS, checkpoint_folder, load_clip
+from qdgs_jax.models.clip import CLIP
+from qdgs_jax.models.face_regressor import FaceRegressor
+from qdgs_jax.ports.loading import load
+
+COUNT = 400
+PHRASES = {
+    "skin": ("a person with light skin", "a person with mixed skin", "a person with dark skin"),
+    "age": ("a young person", "an old person"),
+    "gender": ("a masculine person", "an androgynous person", "a feminine person"),
+    "hair": ("a person with short hair", "a person with long hair"),
+    "glasses": ("a person with no glasses", "a person with glasses"),
+}
+
+
+@pytest.fixture(scope="module")
+def faces():
+    """Attributes, groups and pictures in [-1, 1]."""
+    attributes, labels = sample_population(jax.random.key(77), COUNT, "balanced")
+    return attributes, labels, draw(attributes)
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return load_clip("embedded:faces-clip")
+
+
+def embed(model: CLIP, images: jax.Array) -> jax.Array:
+    size = model.cfg.image_size
+    pixels = random_cutouts(0.5 + 0.5 * images, jax.random.key(0), 0, size)[0]
+    return model.embed_images(model.preprocess(pixels))
+
+
+@pytest.fixture(scope="module")
+def embeds(clip, faces):
+    return embed(clip[0], faces[2])
+
+
+def nearest(clip: Any, embeds: jax.Array, phrases: tuple[str, ...], frame: str) -> jax.Array:
+    """Which of the phrases, in the frame, is nearest to each picture."""
+    pairs = [PromptPair((frame.format(phrase),), ("a person",)) for phrase in phrases]
+    axes = embed_prompts(*clip, pairs)
+    return jnp.argmin(jnp.stack([axis.sides(embeds)[0] for axis in axes]), axis=0)
+
+
+@pytest.mark.parametrize("name", PHRASES)
+def test_clip_finds_groups_by_sentences_it_has_not_seen(clip, faces, embeds, name):
+    groups = getattr(faces[1], name)
+    shares = [
+        jnp.mean(nearest(clip, embeds, PHRASES[name], frame) == groups) for frame in HELD_OUT_FRAMES
+    ]
+    assert np.mean(shares) >= 0.95
+    assert min(shares) >= 0.9
+
+
+def test_clip_tells_drawings_from_what_is_left_of_them(clip, faces, embeds):
+    pictures = faces[2]
+    noise = jax.random.normal(jax.random.key(1), pictures.shape)
+    halves = jnp.where(jnp.arange(64)[:, None] < 32, pictures, jnp.roll(pictures, 1, axis=0))
+    spoilt = [embed(clip[0], images) for images in (pictures + 0.6 * noise, -pictures, halves)]
+    shown = jnp.concatenate([embeds, *spoilt])
+    qualities = ("an obscure, fake, or discolored", "a detailed")
+    frame = QUALITY_FRAMES["held out"][0].format("{}", "a person")
+    found = nearest(clip, shown, qualities, frame).reshape(4, COUNT)
+    assert jnp.mean(found[0] == 1) >= 0.95
+    assert jnp.mean(found[1:] == 0) >= 0.9
+
+
+def packaged_axes(clip: Any) -> dict[str, PromptAxis]:
+    run = tomllib.loads((ASSETS / "faces.toml").read_text(encoding="utf-8"))
+    tables = {"objective": run["objective"]} | {table["name"]: table for table in run["measures"]}
+    sides = [(split_prompt(t["positive"]), split_prompt(t["negative"])) for t in tables.values()]
+    pairs = [PromptPair(*pair) for pair in sides]
+    return dict(zip(tables, embed_prompts(*clip, pairs), strict=True))
+
+
+def test_the_packaged_measures_follow_what_is_drawn(clip, faces, embeds):
+    attributes = faces[0]
+    values = {
+        "skin": -attributes.identity.skin,  # small for dark skin
+        "gender": attributes.identity.gender,
+        "hair": -attributes.hair_length,
+        "age": attributes.identity.age,
+    }
+    axes = packaged_axes(clip)
+    for name, value in values.items():
+        ranks = [np.argsort(np.argsort(v)) for v in (axes[name].distance(embeds), value)]
+        assert np.corrcoef(ranks)[0, 1] >= 0.85, name
+
+
+def test_the_oracle_finds_groups(faces):
+    attributes, labels, pictures = faces
+    oracle = load(checkpoint_folder("embedded:faces-oracle"), FaceRegressor)
+    skin, age, hair, gender = oracle(pictures).values.T
+    identity = attributes.identity._replace(skin=skin, age=age, gender=gender)
+    found = label_faces(attributes._replace(identity=identity, hair_length=hair))
+    for name in ("skin", "age", "hair", "gender"):
+        assert jnp.mean(getattr(found, name) == getattr(labels, name)) >= 0.93, name
+
+
+def test_all_embedded_weights_of_faces_are_small():
+    sizes = {
+        name: sum(path.stat().st_size for path in (ASSETS / name).rglob("*") if path.is_file())
+        for name in ("faces-clip", "faces-oracle")
+    }
+    assert sizes["faces-clip"] <= 5_000_000
+    assert sizes["faces-oracle"] <= 1_000_000
