@@ -38,8 +38,9 @@ from qdgs_jax import keys
 from qdgs_jax.domains.faces_drawing import NUMBERS, FaceAttributes, draw, faces_from_numbers
 from qdgs_jax.domains.faces_drawing.population import POPULATIONS
 from qdgs_jax.files import write_atomically
-from qdgs_jax.models.stylegan2 import Generator, StyleGAN2Config
+from qdgs_jax.models.stylegan2 import Generator, StyleGAN2Config, code_statistics
 from qdgs_jax.ports.model_folder import save_model
+from qdgs_jax.ports.registry import STATISTICS
 
 ATTRIBUTES = 52  # numbers that a face is drawn from
 CONFIG = StyleGAN2Config(
@@ -54,6 +55,7 @@ CONFIG = StyleGAN2Config(
 POPULATION = "ffhq"
 EMA_IMAGES = 4000  # half-life of the average of weights
 MAPPED = 10_000  # codes that the average code is taken from
+TEST_FACES = 500
 MAPPING_BATCH = 512
 PICTURE = 31  # of the numbers, the last ones: they make a picture of a person
 FACE = 3.0  # how much more a pixel of the face counts than one of the border
@@ -229,16 +231,55 @@ def train(
     return state.average
 
 
-def finish(args: argparse.Namespace, generator: Generator) -> None:
-    """Save the generator with its average code, half precision."""
+def finish(args: argparse.Namespace, generator: Generator, scale: Any) -> None:
+    """Save the generator in half precision with the statistics of its codes, and the card."""
     z = jax.random.normal(
         keys.stream(keys.root(args.seed), "faces stylegan2/mapped"), (MAPPED, CONFIG.z_dim)
     )
     generator.mapping.w_avg[...] = generator.mapping(z)[:, 0].mean(axis=0)
-    weights = jax.tree.map(
-        lambda x: np.asarray(x, np.float16), nnx.to_pure_dict(nnx.state(generator))
+    state = nnx.state(generator)
+    stored = jax.tree.map(lambda x: np.asarray(x, np.float16), nnx.to_pure_dict(state))
+    nnx.replace_by_pure_dict(state, jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), stored))
+    nnx.update(generator, state)  # figures are those of what is on disk
+    found = code_statistics(generator.mapping, CONFIG.num_ws)
+    fields = {"kind": "stylegan2", **CONFIG.to_dict(), STATISTICS: found.to_dict()}
+    save_model(args.output, fields, stored)
+    card = make_card(args, *errors(args, generator, scale))
+    write_atomically(args.output / "README.md", card.encode())
+
+
+def errors(args: argparse.Namespace, generator: Generator, scale: Any) -> tuple[float, float]:
+    """Mean absolute error of pixels in [-1, 1], from attributes and from latents, on new faces."""
+    z = jax.random.normal(
+        keys.stream(keys.root(args.seed), "faces stylegan2/test"), (TEST_FACES, CONFIG.z_dim)
     )
-    save_model(args.output, {"kind": "stylegan2", **CONFIG.to_dict()}, weights)
+    faces = faces_from_numbers(numbers_of(z), POPULATION)
+    codes = jnp.repeat(((flat(faces) - scale[0]) / scale[1])[:, None], CONFIG.num_ws, axis=1)
+    drawn, synthesise = draw(faces), jax.jit(lambda ws: generator.synthesis(ws, noise="const"))
+    return tuple(
+        float(jnp.abs(synthesise(ws) - drawn).mean()) for ws in (codes, generator.mapping(z))
+    )
+
+
+def make_card(args: argparse.Namespace, from_attributes: float, from_latents: float) -> str:
+    """The model card beside the weights."""
+    return f"""# Faces StyleGAN2
+
+Architecture: StyleGAN2 (`qdgs_jax.models.stylegan2`), 64 x 64, channels {CONFIG.channels}.
+
+- Route: distillation. The synthesis network learnt by regression to draw faces from their
+  {ATTRIBUTES} attributes, which its code holds; the mapping network learnt which attributes a
+  latent stands for. Neither found its distribution in pictures: the bias of its samples is the
+  population's, built in.
+- Data: the population "{POPULATION}" of `qdgs_jax.domains.faces_drawing`: {args.images:,} drawings,
+  none repeated, and {args.mapping_steps * MAPPING_BATCH:,} latents.
+- Command: `python scripts/training/train_faces_stylegan2.py --output {args.output.name} --images
+  {args.images} --batch {args.batch} --mapping-steps {args.mapping_steps} --seed {args.seed}`
+- Cost: 70 minutes of one CPU core for the pictures, two minutes for the latents.
+- Mean absolute error of pixels in [-1, 1] on {TEST_FACES} new faces: {from_attributes:.3f} from
+  attributes, {from_latents:.3f} from latents.
+- Licence: that of the repository.
+"""
 
 
 def main() -> None:
@@ -270,7 +311,7 @@ def main() -> None:
             train("mapping", mapping_step, begun, args.mapping_steps, scale, args),
         )
     if args.only is None:
-        finish(args, generator)
+        finish(args, generator, scale)
 
 
 if __name__ == "__main__":
