@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from qdgs_jax.domains.cutouts import random_cutouts
 from qdgs_jax.domains.faces_drawing import draw, label_faces, sample_population
@@ -48,7 +49,7 @@ def clip():
 def embed(model: CLIP, images: jax.Array) -> jax.Array:
     size = model.cfg.image_size
     pixels = random_cutouts(0.5 + 0.5 * images, jax.random.key(0), 0, size)[0]
-    return model.embed_images(model.preprocess(pixels))
+    return nnx.jit(lambda model, x: model.embed_images(model.preprocess(x)))(model, pixels)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +112,7 @@ def test_the_packaged_measures_follow_what_is_drawn(clip, faces, embeds):
 def test_the_oracle_finds_groups(faces):
     attributes, labels, pictures = faces
     oracle = load(checkpoint_folder("embedded:faces-oracle"), FaceRegressor)
-    skin, age, hair, gender = oracle(pictures).values.T
+    skin, age, hair, gender = nnx.jit(lambda model, x: model(x).values)(oracle, pictures).T
     identity = attributes.identity._replace(skin=skin, age=age, gender=gender)
     found = label_faces(attributes._replace(identity=identity, hair_length=hair))
     for name in ("skin", "age", "hair", "gender"):
