@@ -27,16 +27,16 @@ def write_card(args: argparse.Namespace, wall: float, scores: dict[str, Scores])
     (args.output / "README.md").write_text(
         f"""# Faces CLIP
 
-A compact CLIP (`qdgs_jax.models.clip`): 48 x 48 images, five vision and three text layers of
+A compact CLIP (`qdgs_jax.models.clip`): 48 x 48 images, four vision and two text layers of
 width 128, its own byte-pair tokenizer in Hugging Face's format.
 
 - Data: faces drawn by `qdgs_jax.domains.faces_drawing`, balanced over groups and half of them
   between groups, shifted, blurred, brightened, noisy, a quarter of them corrupted;
   {args.steps * args.batch:,} images, none repeated; {args.captions:,} captions of the package's
   grammar.
-- Command: `python scripts/training/train_faces_clip.py --output {args.output}{options}
-  --steps {args.steps} --batch {args.batch} --learning-rate {args.learning_rate} --seed {args.seed}`
-- Wall time: {wall / 60:.1f} minutes on one shared CPU core.
+- Command: `python scripts/training/train_faces_clip.py --output {args.output}
+ {options} --steps {args.steps} --batch {args.batch} --learning-rate {args.learning_rate} --seed {args.seed}`
+- Wall time: {wall / 60:.1f} minutes on two CPU cores.
 - Licence: that of the repository.
 
 Zero-shot accuracy on {COUNT:,} drawings of the balanced population of another seed, with sentence
