@@ -35,7 +35,8 @@ width 128, its own byte-pair tokenizer in Hugging Face's format.
   {args.steps * args.batch:,} images, none repeated; {args.captions:,} captions of the package's
   grammar.
 - Command: `python scripts/training/train_faces_clip.py --output {args.output}
- {options} --steps {args.steps} --batch {args.batch} --learning-rate {args.learning_rate} --seed {args.seed}`
+ {options} --steps {args.steps} --batch {args.batch}
+  --learning-rate {args.learning_rate} --seed {args.seed}`
 - Wall time: {wall / 60:.1f} minutes on two CPU cores.
 - Licence: that of the repository.
 

@@ -53,7 +53,7 @@ GLASSES_WORDS = {
     "no glasses": ("no glasses", "nothing over the eyes"),
     "glasses": ("glasses", "spectacles", "eyeglasses"),
 }
-FEATURES = ("diverse features", "various features", "features of their own", "a face")  # say nothing
+FEATURES = ("diverse features", "various features", "features of their own", "a face")
 QUALITY = ("unclear", "clear")
 QUALITY_WORDS = {
     "unclear": ("obscure", "fake", "discolored", "blurry", "noisy", "distorted"),
