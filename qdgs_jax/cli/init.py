@@ -27,7 +27,10 @@ def packaged_run(name: str) -> str:
 
 def init(
     name: Annotated[
-        str, typer.Argument(help="Which packaged run file: shapes, faces or faces-accelerator.")
+        str,
+        typer.Argument(
+            help="Which packaged run file: shapes, faces, faces-accelerator, drawn-faces."
+        ),
     ],
     file: Annotated[Path, typer.Argument(help="Where to write it.")],
 ) -> None:
