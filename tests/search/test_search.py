@@ -17,6 +17,7 @@ from qdgs_jax.emitters import GaussianEmitter, GradientArborescenceEmitter, OMGM
 from qdgs_jax.problem import FunctionProblem, Problem
 from qdgs_jax.runs.checkpoint import restore_state, save_state
 from qdgs_jax.search import Search
+from qdgs_jax.search_doubts import SearchWarning
 
 DIM, WEIGHTS = 6, 5000
 GRID = {"dims": (10, 10), "ranges": ((-2, 2), (-2, 2)), "learning_rate": 0.1, "threshold_min": 0.0}
@@ -188,7 +189,9 @@ class Moody(FunctionProblem):
 def test_what_is_not_finite_is_rejected_and_counted():
     problem = Moody(lambda x: score(0.0, x), DIM, 2)
     search = Search(problem, Climber(), **GRID)
-    state, metrics = search.run(search.init(start(), jax.random.key(1)), 5)
+    with pytest.warns(SearchWarning, match="2 of 4 latents"):
+        state = search.init(start(), jax.random.key(1))
+    state, metrics = search.run(state, 5)
     # Of 4 start latents two are broken, of 2 parents one, of 6 branches four.
     assert metrics["rejected"] == 2 + 5 * (1 + 4)
     assert metrics["evaluations"] == state.problem == 4 + 5 * 8
