@@ -37,7 +37,8 @@ print("heavy:", sorted(heavy & set(sys.modules)))
 """
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "heavy: []" in shown.stdout
-    for command in ("demo", "init", "search", "generate", "train", "report", "port"):
+    named = ("demo", "init", "search", "generate", "audit", "train", "report", "port", "import")
+    for command in named:
         assert command in shown.stdout
 
 

@@ -89,6 +89,12 @@ def test_the_whole_way_from_a_checkpoint(place, monkeypatch, capsys):
     shards = ShardSource(folder.data)
     assert np.asarray(shards[0]["image"]).shape == (28, 28, 3)
 
+    assert qdgs("generate", "run", "--plain", "--out", "plain") == 0
+    plain = read_rows(place / "plain" / "data")
+    assert plain.subjects is None
+    assert len(plain) == manifest.source["latents"]
+    assert np.asarray(ShardSource(place / "plain" / "data")[0]["image"]).shape == (8, 8, 3)
+
     capsys.readouterr()
     assert qdgs("audit", "run", "--column", "label") == 0
     assert "there is no random sampling to compare with" in capsys.readouterr().out
