@@ -14,15 +14,18 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from qdgs_jax.domains import load_domain
 from qdgs_jax.domains.cutouts import random_cutouts
 from qdgs_jax.domains.faces_drawing import draw, label_faces, sample_population
 from qdgs_jax.domains.faces_drawing.captions import HELD_OUT_FRAMES, QUALITY_FRAMES
+from qdgs_jax.domains.faces_oracle import load_faces_oracle
 from qdgs_jax.domains.prompts import PromptPair, embed_prompts, split_prompt
 from qdgs_jax.domains.scoring import PromptAxis
 from qdgs_jax.domains.weights import ASSETS, checkpoint_folder, load_clip
 from qdgs_jax.models.clip import CLIP
 from qdgs_jax.models.face_regressor import FaceRegressor
 from qdgs_jax.ports.loading import load
+from qdgs_jax.runs.config import parse_run
 
 COUNT = 400
 PHRASES = {
@@ -136,3 +139,20 @@ def test_all_embedded_weights_of_faces_are_small():
     }
     assert sizes["faces-clip"] <= 5_000_000
     assert sizes["faces-oracle"] <= 1_000_000
+
+
+def test_the_packaged_run_searches_what_the_generator_draws():
+    """Its bias is the population's by the oracle, and its label cuts lie inside its ranges."""
+    text = (ASSETS / "drawn-faces.toml").read_text(encoding="utf-8")
+    config = parse_run(text, "drawn-faces.toml")
+    domain = load_domain(config)
+    latents = domain.sample(domain.params, jax.random.key(3), 1000)
+    oracle = load_faces_oracle("embedded:faces-oracle")
+    parts = [domain.pictures(domain.params, part) for part in jnp.split(latents, 10)]
+    groups = np.concatenate([oracle.look(np.asarray(part)).groups for part in parts])
+    skin, age = groups[:, 0], groups[:, 1]
+    assert abs(np.mean(skin == 2) - 0.098) < 0.03 + 2 * 0.01  # and what 1,000 samples may err by
+    assert abs(np.mean(age == 1) - 0.351) < 0.03 + 2 * 0.015
+    for name, cuts in zip(config.dataset.label_measures, config.dataset.label_bins, strict=True):
+        low, high = next(m.range for m in config.measures if m.name == name)
+        assert low < min(cuts) <= max(cuts) < high
