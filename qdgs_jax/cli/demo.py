@@ -79,7 +79,9 @@ def _make(folder: RunFolder, world: World) -> None:
         from qdgs_jax.experiments.audit_plan import plan_audit
 
         audit.count_groups(plan_audit(folder.path, (), judge=JUDGE))
-    if world is World.SHAPES:
+    from qdgs_jax.experiments import experiments_of
+
+    if experiments_of(config):
         stage("training classifiers, and repairing them with each data set")
         train.make_experiments(folder)
     stage("writing the report")

@@ -36,7 +36,7 @@ from flax import nnx
 
 from qdgs_jax import keys
 from qdgs_jax.domains.faces_drawing import NUMBERS, FaceAttributes, draw, faces_from_numbers
-from qdgs_jax.domains.faces_drawing.population import POPULATIONS
+from qdgs_jax.domains.faces_drawing.population import PICTURE_NUMBERS, POPULATIONS
 from qdgs_jax.files import write_atomically
 from qdgs_jax.models.stylegan2 import Generator, StyleGAN2Config, code_statistics
 from qdgs_jax.ports.model_folder import save_model
@@ -57,7 +57,6 @@ EMA_IMAGES = 4000  # half-life of the average of weights
 MAPPED = 10_000  # codes that the average code is taken from
 TEST_FACES = 500
 MAPPING_BATCH = 512
-PICTURE = 31  # of the numbers, the last ones: they make a picture of a person
 FACE = 3.0  # how much more a pixel of the face counts than one of the border
 _FACE_CENTRE, _FACE_RADIUS = (0.55, 0.5), 0.25  # in image sizes: rows, columns
 
@@ -104,7 +103,7 @@ def numbers_of(z: jax.Array) -> jax.Array:
     gender = jnp.sum(numbers[:, 4, None] >= jnp.cumsum(jnp.asarray(population.gender))[:-1], axis=1)
     long = jnp.asarray(population.long_hair)[gender]
     shares = jnp.stack([long, 1.0 - long], axis=1)
-    hair = NUMBERS - PICTURE
+    hair = NUMBERS - PICTURE_NUMBERS
     return numbers.at[:, hair + 1].set(place(numbers[:, hair], shares))
 
 

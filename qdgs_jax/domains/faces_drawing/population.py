@@ -60,8 +60,8 @@ POPULATIONS = {
     ),
 }
 _WHO = 8 + len(GEOMETRY)  # numbers that make a person
-_HOW = 31  # and that make a picture of one
-NUMBERS = _WHO + _HOW
+PICTURE_NUMBERS = 31  # and that make a picture of one
+NUMBERS = _WHO + PICTURE_NUMBERS
 _SKIN_RANGES = ((1.0, 3.9), (4.8, 6.1), (7.0, 10.0))
 _AGE_RANGES = ((18.0, 34.0), (46.0, 78.0))
 _GENDER_RANGES = ((-1.0, -0.55), (-0.15, 0.15), (0.55, 1.0))
@@ -88,7 +88,7 @@ def _within(
 
 @functools.partial(jax.jit, static_argnames="population")
 def _picture(numbers: jax.Array, population: Population, who: Identity) -> FaceAttributes:
-    """Pictures of people, from numbers Float[N, _HOW] in [0, 1]: hair, expression, light, pose."""
+    """Pictures of people: hair, expression, light, pose of numbers Float[N, PICTURE_NUMBERS]."""
     columns = iter(numbers.T)
 
     def uniform(low: float = 0.0, high: float = 1.0, width: int | None = None) -> jax.Array:
@@ -167,7 +167,7 @@ def vary(
 ) -> FaceAttributes:
     """Draw `n` pictures of each person: attributes of len(identity) * n faces, person by person."""
     repeated = jax.tree.map(lambda values: jnp.repeat(values, n, axis=0), identity)
-    numbers = jax.random.uniform(key, (repeated.skin.shape[0], _HOW))
+    numbers = jax.random.uniform(key, (repeated.skin.shape[0], PICTURE_NUMBERS))
     return _picture(numbers, find_population(population), repeated)
 
 
