@@ -330,7 +330,7 @@ def _entropy(counts: np.ndarray, reachable: int) -> float:
         return 1.0
     shares = counts / counts.sum()
     entropy = -np.sum(shares * np.log(shares)) / math.log(reachable)
-    return float(np.clip(entropy, 0.0, 1.0))
+    return float(np.clip(entropy, 0.0, 1.0)) + 0.0  # 0, not -0, of a single place
 
 
 def _smallest(places: np.ndarray, total: int) -> int:
