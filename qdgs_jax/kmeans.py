@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +22,13 @@ _CHUNK_SHARE = 32
 # Up to so many dimensions distances are sums of squared differences, to the last bit where points
 # and centroids nearly agree; beyond, a matrix product is faster by far.
 _FEW = 16
-# Distances held at a time between points of many dimensions: 64 MB, and large enough products.
-_MOST = 2**24
+# Distances held at a time between points of many dimensions: 128 MB, and large enough products.
+_MOST = 2**25
+# Products of points, centroids and dimensions from which on a round looks again only at what the
+# last one moved; below, looking at everything costs less than compiling programs of more sizes.
+_LARGE = 10**11
+# What is looked at again is rounded up to a half, a quarter, ... of everything, down to this one.
+_SMALLEST_PART = 64
 # Exchanges of clusters go on while one takes off more than this share of the inertia.
 _WORTH = 1e-3
 # Draws that the seeds of a clustering come in; k-means++ draws one seed at a time.
@@ -42,6 +48,13 @@ class Clustering:
     labels: np.ndarray
     inertia: float
     rounds: int
+
+
+class Nearest(NamedTuple):
+    """The nearest centroid of each point, Int32[N], and the squared distance from it, Float[N]."""
+
+    labels: np.ndarray
+    distances: np.ndarray
 
 
 def nearest(points: jax.Array, centroids: jax.Array) -> jax.Array:
@@ -90,18 +103,19 @@ def _by_differences(points: jax.Array, centroids: jax.Array) -> jax.Array:
 
 
 def _by_products(
-    points: jax.Array, centroids: jax.Array, others: bool = False
+    points: jax.Array, centroids: jax.Array, itself: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array]:
     """The nearest centroid Int[N] and the squared distance from it Float[N], some points at a time.
 
-    With `others` the points are the centroids, and the nearest other one is found.
+    `itself` Int[N] is the centroid that each point may not have, or -1.
 
     Which one is nearest comes from a matrix product, its distance from the difference itself. The
     last chunk reaches back over the one before it, which spares padded copies of the points.
     """
     (count, dim), num_centroids = points.shape, centroids.shape[0]
     room = min(_MOST, (count + num_centroids) * dim)  # no more than points and centroids take
-    chunk = min(count, max(1, room // num_centroids))
+    chunks = -(-count // max(1, room // num_centroids))
+    chunk = -(-count // chunks)  # evenly, so that the last one reaches back over few
     middle = centroids.mean(0)  # far from 0 the squares would round the differences away
     relative = centroids - middle
     lengths = jnp.sum(jnp.square(relative), axis=1)
@@ -109,15 +123,17 @@ def _by_products(
     def search(number: int, found: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         start = jnp.minimum(number * chunk, count - chunk)
         some = jax.lax.dynamic_slice_in_dim(points, start, chunk)
+        # XLA's CPU backend is slow with a product of an array with itself, which the barrier hides.
         products = jax.lax.dot_general(
-            some - middle,
+            jax.lax.optimization_barrier(some - middle),
             relative,
             (((1,), (1,)), ((), ())),
             precision=jax.lax.Precision.HIGHEST,
         )
         apart = lengths - 2 * products
-        if others:
-            own = start + jnp.arange(chunk)[:, None] == jnp.arange(num_centroids)
+        if itself is not None:
+            barred = jax.lax.dynamic_slice_in_dim(itself, start, chunk)
+            own = barred[:, None] == jnp.arange(num_centroids)
             apart = jnp.where(own, jnp.inf, apart)
         index = jnp.argmin(apart, axis=1).astype(jnp.int32)
         distance = jnp.sum(jnp.square(some - centroids[index]), axis=1)
@@ -126,7 +142,7 @@ def _by_products(
         return first, second
 
     start = jnp.zeros(count, jnp.int32), jnp.zeros(count, points.dtype)
-    return jax.lax.fori_loop(0, -(-count // chunk), search, start)
+    return jax.lax.fori_loop(0, chunks, search, start)
 
 
 def lloyd(points: jax.Array, centroids: jax.Array, iterations: int) -> jax.Array:
@@ -190,63 +206,118 @@ def cluster(
     if points.ndim != 2 or not 1 <= clusters <= len(points) or min(restarts, iterations) < 1:
         raise ValueError(
             f"{clusters} clusters of points {list(points.shape)} in {restarts} restarts of "
-            f"{iterations} rounds: give points [N, D], from 1 to N clusters, and at least one of "
-            "the others."
+            f"{iterations} rounds: give points [N, D], 1 to N clusters, and 1 or more of the rest."
         )
-    best: Clustering | None = None
-    for restart in range(restarts):
-        seeds = _seeds(points, clusters, jax.random.fold_in(key, restart))
-        found = _rounds(points, seeds, iterations, functools.partial(told, restart + 1))
-        if best is None or found.inertia < best.inertia:
-            best = found
-    assert best is not None
-    return best
+    found = []
+    for number in range(restarts):
+        seeds = _seeds(points, clusters, jax.random.fold_in(key, number))
+        found.append(_rounds(points, *seeds, iterations, functools.partial(told, number + 1)))
+    return min(found, key=lambda each: each.inertia)
 
 
 def _rounds(
     points: jax.Array,
     centroids: jax.Array,
+    nearest_now: Nearest,
     iterations: int,
     told: Callable[[int, float], None],
 ) -> Clustering:
-    """Lloyd's rounds from some centroids, whose memory is used up."""
+    """Lloyd's rounds from centroids, whose memory is used up, and the nearest of each point."""
     clusters = len(centroids)
     before, last = None, math.inf
+    neighbours: Nearest | None = None
+    moved = since = np.ones(clusters, bool)  # in the last round; since neighbours were looked for
     for number in range(1, iterations + 1):
-        labels, distances = map(np.array, _assign(points, centroids))
+        if before is not None:
+            nearest_now = _look_again(points, centroids, nearest_now, moved)
+        labels, distances = nearest_now
         inertia = float(distances.sum(dtype=np.float64))
         told(number, inertia)
         _refill(labels, distances, clusters)
         if before is not None and np.array_equal(labels, before):
-            if inertia > (1 - _WORTH) * last or not _exchange(labels, distances, centroids):
+            if inertia > (1 - _WORTH) * last:
+                break
+            neighbours = _look_again(centroids, centroids, neighbours, since, others=True)
+            since = np.zeros(clusters, bool)
+            if not _exchange(labels, distances, clusters, neighbours):
                 break
             last = inertia
+        if before is not None:
+            changed = labels != before
+            moved = np.zeros(clusters, bool)
+            moved[labels[changed]] = moved[before[changed]] = True
+        since = since | moved
         before = labels.copy()
         centroids = _move(points, jnp.asarray(labels), centroids)
     found = np.asarray(_distances(points, centroids, jnp.asarray(labels)))
     return Clustering(labels, float(found.sum(dtype=np.float64)), number)
 
 
-def _exchange(labels: np.ndarray, distances: np.ndarray, centroids: jax.Array) -> bool:
+def _look_again(
+    points: jax.Array,
+    centroids: jax.Array,
+    known: Nearest | None,
+    moved: np.ndarray,
+    others: bool = False,
+) -> Nearest:
+    """The nearest centroid of each point, after some of the centroids have moved.
+
+    A point that its centroid has not left behind is as near to it as it was to the nearest of all,
+    so only centroids that have moved can be nearer now. All of them are looked at for the others.
+
+    Args:
+        points: Float[N, D].
+        centroids: Float[C, D].
+        known: what was nearest before the move, if known; labels may have been changed since.
+        moved: Bool[C]. Centroids that have not moved are no nearer to a point than `known` says.
+        others: whether the points are the centroids, and none is its own nearest.
+    """
+    (count, dim), clusters = points.shape, len(centroids)
+    everyone = jnp.arange(count, dtype=jnp.int32) if others else None
+    if known is None or moved.all() or count * dim * clusters < _LARGE:
+        return Nearest(*map(np.array, _assign(points, centroids, everyone)))
+    labels = known.labels.copy()
+    now = np.asarray(_distances(points, centroids, jnp.asarray(labels)))
+    distances = np.where(moved[labels], now, known.distances)
+    left = distances > known.distances
+    if others:
+        left |= moved  # the points have moved themselves
+    rows = _padded(moved)
+    place = np.full(clusters, -1, np.int32)
+    place[rows] = np.arange(len(rows))
+    itself = jnp.asarray(place) if others else None
+    index, found = map(np.array, _assign(points, centroids[rows], itself))
+    nearer = found < distances
+    labels[nearer], distances[nearer] = rows[index[nearer]], found[nearer]
+    if left.any():
+        rows = _padded(left)
+        itself = jnp.asarray(rows, jnp.int32) if others else None
+        labels[rows], distances[rows] = _assign(points[rows], centroids, itself)
+    return Nearest(labels, distances)
+
+
+def _padded(mask: np.ndarray) -> np.ndarray:
+    """Indices of a mask and as many others as make one of few numbers, in order."""
+    count, size = int(mask.sum()), len(mask)
+    while size >= 2 * max(1, count) and size > -(-len(mask) // _SMALLEST_PART):
+        size = -(-size // 2)
+    return np.sort(np.argsort(~mask, kind="stable")[:size])
+
+
+def _exchange(
+    labels: np.ndarray, distances: np.ndarray, clusters: int, neighbours: Nearest
+) -> bool:
     """Join clusters and take points out of others, in place, wherever that lowers the inertia.
 
     Joining clusters of a and b points adds ab / (a + b) times the squared distance of their means;
     taking a point out of n saves n / (n - 1) times its squared distance. No cluster takes part
-    twice, so that what is added and saved is exact.
-
-    Args:
-        labels: Int[N], clusters without an empty one.
-        distances: Float[N], squared, of the points from the means of their clusters.
-        centroids: Float[C, D], these means.
-
-    Returns:
-        Whether anything has changed.
+    twice, so that what is added and saved is exact. There is no empty cluster, and `distances` are
+    from the means, whose nearest `neighbours` are given. Returns whether anything has changed.
     """
-    clusters = len(centroids)
     if clusters < 3:
         return False
     members = np.bincount(labels, minlength=clusters)
-    other, apart = map(np.asarray, _others(centroids))
+    other, apart = neighbours
     costs = members * members[other] / np.maximum(members + members[other], 1) * apart
     farthest = np.zeros(clusters, np.int64)
     order = np.argsort(distances, kind="stable")
@@ -279,9 +350,7 @@ def _refill(labels: np.ndarray, distances: np.ndarray, clusters: int) -> None:
     """
     members = np.bincount(labels, minlength=clusters)
     empty = np.flatnonzero(members == 0).tolist()
-    if not empty:
-        return
-    for point in np.argsort(-distances, kind="stable"):
+    for point in np.argsort(-distances, kind="stable") if empty else ():
         if not empty or distances[point] == 0:
             break
         if members[labels[point]] > 1:
@@ -290,38 +359,30 @@ def _refill(labels: np.ndarray, distances: np.ndarray, clusters: int) -> None:
             distances[point] = 0
 
 
-def _seeds(points: jax.Array, clusters: int, key: jax.Array) -> jax.Array:
+def _seeds(points: jax.Array, clusters: int, key: jax.Array) -> tuple[jax.Array, Nearest]:
     """Points to start from, Float[C, D]; the farther from those drawn before, the likelier.
 
-    Each draw is without repetition (Gumbel's top k), in proportion to squared distances.
+    Each draw is without repetition (Gumbel's top k), in proportion to squared distances, which are
+    kept: at the end the nearest seed of every point is known.
     """
     at_a_time = -(-clusters // _DRAWS)
-    nearness = jnp.ones(len(points), points.dtype)
+    weights = jnp.ones(len(points), points.dtype)
+    known = Nearest(np.zeros(len(points), np.int32), np.full(len(points), np.inf, points.dtype))
     chosen: list[jax.Array] = []
     for start in range(0, clusters, at_a_time):
         count = min(at_a_time, clusters - start)
-        index = _draw(nearness, jax.random.fold_in(key, start), count)
-        chosen.append(index)
-        if start + count < clusters:
-            far = _distance_from(points, points[index])
-            nearness = far if start == 0 else jnp.minimum(nearness, far)
-    return points[jnp.concatenate(chosen)]
+        chosen.append(_draw(weights, jax.random.fold_in(key, start), count))
+        index, distance = map(np.asarray, _assign(points, points[chosen[-1]], None))
+        nearer = distance < known.distances
+        known.labels[nearer], known.distances[nearer] = start + index[nearer], distance[nearer]
+        weights = jnp.asarray(known.distances)
+    return points[jnp.concatenate(chosen)], known
 
 
 @functools.partial(jax.jit, static_argnames="count")
 def _draw(weights: jax.Array, key: jax.Array, count: int) -> jax.Array:
     noise = jax.random.gumbel(key, weights.shape, weights.dtype)
     return jax.lax.top_k(jnp.log(weights) + noise, count)[1]
-
-
-@jax.jit
-def _distance_from(points: jax.Array, centroids: jax.Array) -> jax.Array:
-    return _by_products(points, centroids)[1]
-
-
-@jax.jit
-def _others(centroids: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return _by_products(centroids, centroids, others=True)
 
 
 _assign = jax.jit(_by_products)
@@ -331,9 +392,8 @@ _move = jax.jit(_means, donate_argnames="centroids")
 @jax.jit
 def _distances(points: jax.Array, centroids: jax.Array, groups: jax.Array) -> jax.Array:
     """Squared distance Float[N] of each point from the centroid of its group."""
-
-    def one(part: tuple[jax.Array, jax.Array]) -> jax.Array:
-        point, group = part
-        return jnp.sum(jnp.square(point - centroids[group]))
-
-    return jax.lax.map(one, (points, groups), batch_size=min(len(points), 256))
+    return jax.lax.map(
+        lambda part: jnp.sum(jnp.square(part[0] - centroids[part[1]])),
+        (points, groups),
+        batch_size=min(len(points), 256),
+    )

@@ -60,7 +60,7 @@ def measure_round(args: argparse.Namespace) -> None:
     centroids = jax.block_until_ready(points[:clusters] + 0.0)
     work = 2e-12 * count * dim * clusters
     began = time.monotonic()
-    labels, _ = jax.block_until_ready(kmeans._assign(points, centroids))
+    labels, _ = jax.block_until_ready(kmeans._assign(points, centroids, None))
     seconds = time.monotonic() - began
     print(f"{count:,} x {dim:,} into {clusters:,}: assignment {seconds:.1f} s", end=", ")
     print(f"{1e3 * work / seconds:.0f} GFLOP/s")

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from qdgs_jax import kmeans
 from qdgs_jax.kmeans import _by_products, cluster, lloyd, nearest
 
 
@@ -106,3 +107,34 @@ def test_a_clustering_holds_no_table_of_points_and_clusters():
 def test_clusters_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match=r"9 clusters of points \[4, 20\]"):
         cluster(jnp.zeros((4, 20)), 9, jax.random.key(0))
+
+
+@pytest.mark.parametrize("clusters", [30, 100])
+def test_looking_again_at_what_has_moved_finds_what_looking_at_everything_finds(
+    groups, clusters, monkeypatch
+):
+    points, key = jnp.asarray(groups), jax.random.key(4)
+    seen = []
+    real = kmeans._assign
+
+    def assign(points, centroids, itself):
+        seen.append(len(points) * len(centroids))
+        return real(points, centroids, itself)
+
+    monkeypatch.setattr(kmeans, "_assign", assign)
+    whole = cluster(points, clusters, key)
+    everything, seen[:] = sum(seen), []
+    monkeypatch.setattr(kmeans, "_LARGE", 0)
+    again = cluster(points, clusters, key)
+    np.testing.assert_array_equal(again.labels, whole.labels)
+    assert again.rounds == whole.rounds
+    assert sum(seen) < 0.8 * everything
+
+
+def test_what_is_looked_at_again_comes_in_few_sizes():
+    mask = np.zeros(1000, bool)
+    mask[[3, 999]] = True
+    assert {3, 999} <= set(kmeans._padded(mask).tolist())
+    sizes = {len(kmeans._padded(np.arange(1000) < count)) for count in range(1, 1001)}
+    assert sizes == {16, 32, 63, 125, 250, 500, 1000}
+    assert all(len(kmeans._padded(np.arange(1000) < n)) >= n for n in range(1, 1001))
