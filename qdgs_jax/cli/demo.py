@@ -101,8 +101,13 @@ def _left(folder: RunFolder, world: World) -> str:
     searched = folder.finished and folder.baseline.finished
     first = [] if searched else [folder.resume_command]
     commands = {
-        World.SHAPES: ("generate {}", "train {}", "report {}"),
-        World.FACES: ("generate {} --plain", "audit {}", "report {}"),
+        World.SHAPES: ("generate {0}", "train {0}", "report {0}"),
+        World.FACES: (
+            "generate {0} --plain",
+            f"generate {{0}} --out {{0}}/{PEOPLE}",
+            f"audit {{0}} --judge {JUDGE}",
+            "report {0}",
+        ),
     }
     rest = [f"qdgs {command.format(place)}" for command in commands[world]]
     return f"go on with {', '.join(f'`{command}`' for command in (*first, *rest))}"

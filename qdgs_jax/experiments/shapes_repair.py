@@ -31,8 +31,7 @@ from qdgs_jax.experiments.protocol import (
 )
 from qdgs_jax.files import sweep, write_atomically
 from qdgs_jax.runs.folder import RunFolder
-from qdgs_jax.train.shapes.oracle import judge_dataset, train_oracle
-from qdgs_jax.train.shapes.repair import ARMS, GROUPS, RepairResult, run_repair
+from qdgs_jax.train.shapes.repair_result import ARMS, GROUPS, RepairResult
 
 NO_REPAIR = "no repair"
 CLASSES = ("triangle", "square")
@@ -104,6 +103,9 @@ class ShapesRepair:
 
     def run(self, folder: RunFolder, progress: Progress) -> None:
         """Repair biased classifiers with a run's data sets and write what came of it."""
+        from qdgs_jax.train.shapes.oracle import judge_dataset, train_oracle
+        from qdgs_jax.train.shapes.repair import run_repair
+
         config = folder.config()
         if config.repair is None:
             raise ExperimentError(f"{folder.run_file} has no table [repair]: add one.")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from qdgs_jax.datasets.thumbnails import choose
-from qdgs_jax.experiments.protocol import Bars, Lines
+from qdgs_jax.experiments.protocol import Bars, Lines, Series
 from qdgs_jax.report import boards, svg
 from qdgs_jax.report.boards import Inspected
 from qdgs_jax.report.colours import data_uri, png, viridis
@@ -17,7 +18,8 @@ from qdgs_jax.report.contents import Arm, Atlas, MeasureAxis
 from qdgs_jax.report.svg import Axis, Box, Plot
 
 ARM_STYLES = ("a", "b")  # CSS classes of the run and of its baseline
-ROLE_STYLES = {"run": "a", "baseline": "b", "none": "none"}
+ROLE_STYLES = {"run": "a", "baseline": "b"}
+OTHER_STYLES = ("none", "c", "d", "e")  # of series beside these two, in turn
 HISTOGRAM_BINS = 40
 ATLAS_WIDTH, ATLAS_HEIGHT = 384, 392  # that an atlas may fill
 ATLAS_LEAST = 96  # that it fills at least, along its shorter side
@@ -183,8 +185,20 @@ def curve(arms: Sequence[Arm], field: str, name: str, *, percent: bool = False) 
     return plot.svg(plot.axes() + body, f"{name} over evaluations, {names}")
 
 
-def bars(chart: Bars) -> str:
-    """Draw each group's share as bars, with a line where all were equal; figures stand apart."""
+def series_styles(series: Sequence[Series]) -> dict[str, str]:
+    """CSS classes of series by name: the run's, the baseline's, and another for each other one."""
+    others = dict.fromkeys(each.name for each in series if each.role not in ROLE_STYLES)
+    found = dict(zip(others, itertools.cycle(OTHER_STYLES), strict=False))
+    return found | {each.name: ROLE_STYLES[each.role] for each in series if each.name not in found}
+
+
+def bars(chart: Bars, styles: Mapping[str, str]) -> str:
+    """Draw each group's share as bars, with a line where all were equal; figures stand apart.
+
+    Args:
+        chart: what to draw.
+        styles: `series_styles` of everything that stands beside it.
+    """
     bar, gap, width, top = 17, 18, 460, 10
     left = min(190, 16 + round(svg.LETTER * max(map(len, chart.groups))))
     block = bar * len(chart.series) + gap
@@ -201,7 +215,7 @@ def bars(chart: Bars) -> str:
             share = series.values[row]
             text = f"{100 * share:.1f}{NARROW}%"
             at = y + line * bar
-            style = f"bar {ROLE_STYLES[series.role]}"
+            style = f"bar {styles[series.name]}"
             tip = f"{series.name}: {group}, {text}"
             body += svg.rectangle(left, at, room * share / most, bar - 2, style, tip)
             body += svg.label(width - 4, at + bar - 4, text, "end")
@@ -212,7 +226,7 @@ def bars(chart: Bars) -> str:
     return svg.picture(width, bottom + 26, body, f"{chart.title}: {names}")
 
 
-def lines(chart: Lines) -> str:
+def lines(chart: Lines, styles: Mapping[str, str]) -> str:
     """Draw fractions over a number, a line per series with its standard errors."""
     spans = [
         (
@@ -231,7 +245,7 @@ def lines(chart: Lines) -> str:
     x = plot.px(np.asarray(chart.at))
     body = ""
     for series, (values, errors) in zip(chart.series, spans, strict=True):
-        style, y = ROLE_STYLES[series.role], plot.py(values)
+        style, y = styles[series.name], plot.py(values)
         body += svg.polyline(x, y, f"line {style}") + svg.dots(x, y, f"dots big {style}")
         ends = zip(x, plot.py(values - errors), plot.py(values + errors), strict=True)
         path = "".join(f"M{a:.1f} {b:.1f}V{c:.1f}" for a, b, c in ends)

@@ -213,10 +213,12 @@ def _curves(data: ReportData) -> list[dict[str, Any]]:
 def _section(section: Section) -> dict[str, Any]:
     drawn = [series for lines in section.lines for series in lines.series]
     drawn += [series for bars in section.bars for series in bars.series]
-    series = dict.fromkeys((each.name, charts.ROLE_STYLES[each.role]) for each in drawn)
-    figures = [{"title": c.title, "picture": Markup(charts.lines(c))} for c in section.lines]
+    styles = charts.series_styles(drawn)
+    figures = [
+        {"title": c.title, "picture": Markup(charts.lines(c, styles))} for c in section.lines
+    ]
     figures += [
-        {"title": c.title, "picture": Markup(charts.bars(c)), "caption": c.caption}
+        {"title": c.title, "picture": Markup(charts.bars(c, styles)), "caption": c.caption}
         for c in section.bars
     ]
     tables = [
@@ -231,7 +233,7 @@ def _section(section: Section) -> dict[str, Any]:
     return {
         "title": section.title,
         "words": section.words,
-        "key": list(series),
+        "key": [(name, styles[name]) for name in dict.fromkeys(each.name for each in drawn)],
         "tables": tables,
         "figures": figures,
     }

@@ -61,7 +61,10 @@ def _figures(arm: Arm, balance: Balance, asked: bool) -> dict[str, str]:
 
 
 def _rows(columns: Sequence[Sequence[Group]]) -> list[dict[str, Any]]:
-    """A row per group: what was asked and what each arm got, also as shares of the most."""
+    """A row per group: what was asked and what each arm got, also as shares of the most.
+
+    Only the first arm can be short of a group: nothing is asked of a baseline.
+    """
     tables = [{(group.label, group.bin): group for group in column} for column in columns]
     places = dict.fromkeys(place for table in tables for place in table)
     most = max((max(g.got, g.asked) for column in columns for g in column), default=0) or 1
@@ -76,7 +79,10 @@ def _rows(columns: Sequence[Sequence[Group]]) -> list[dict[str, Any]]:
                 "bin": place[1] or "all",
                 "asked": f"{asked:,}",
                 "mark": f"{asked / most:.4f}",
-                "got": [(f"{got:,}", got < asked, f"{got / most:.4f}") for got in counts],
+                "got": [
+                    (f"{got:,}", number == 0 and got < asked, f"{got / most:.4f}")
+                    for number, got in enumerate(counts)
+                ],
             }
         )
     return rows

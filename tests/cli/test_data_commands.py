@@ -15,11 +15,11 @@ from qdgs_jax.archive import GridArchive
 from qdgs_jax.datasets.manifest import MANIFEST, read_manifest
 from qdgs_jax.datasets.shards import ShardSource, read_rows
 from qdgs_jax.datasets.thumbnails import laid_out, read_thumbnails
-from qdgs_jax.experiments import shapes_repair
 from qdgs_jax.runs.folder import RunFolder
 from qdgs_jax.runs.prepare import archive_of
 from qdgs_jax.train import load_classifier
-from qdgs_jax.train.shapes.repair import ARMS, GROUPS, RepairResult
+from qdgs_jax.train.shapes import oracle, repair
+from qdgs_jax.train.shapes.repair_result import ARMS, GROUPS, RepairResult
 
 DOUBT = "hardly moves over the generator's own images"
 
@@ -191,9 +191,9 @@ def stub_training(monkeypatch):
         def label_agreement(self):
             return 1.0
 
-    monkeypatch.setattr(shapes_repair, "run_repair", run_repair)
-    monkeypatch.setattr(shapes_repair, "train_oracle", lambda seed, image_size: Oracle())
-    monkeypatch.setattr(shapes_repair, "judge_dataset", lambda data, oracle: Judged())
+    monkeypatch.setattr(repair, "run_repair", run_repair)
+    monkeypatch.setattr(oracle, "train_oracle", lambda seed, image_size: Oracle())
+    monkeypatch.setattr(oracle, "judge_dataset", lambda data, oracle: Judged())
     return result
 
 

@@ -32,7 +32,8 @@ from qdgs_jax.ports import load_config
 from qdgs_jax.ports.registry import PORTED
 from qdgs_jax.runs.folder import RunFolder
 from qdgs_jax.train import load_classifier
-from qdgs_jax.train.shapes.repair import RepairResult
+from qdgs_jax.train.shapes import oracle, repair
+from qdgs_jax.train.shapes.repair_result import RepairResult
 
 SHELL = [
     block
@@ -132,10 +133,10 @@ def quick_repair(monkeypatch):
         shares=lambda: dict.fromkeys((*shapes_repair.GROUPS, "unclear"), 0.2),
         label_agreement=lambda: 1.0,
     )
-    oracle = SimpleNamespace(accuracy=1.0)
-    monkeypatch.setattr(shapes_repair, "run_repair", lambda *_: result)
-    monkeypatch.setattr(shapes_repair, "train_oracle", lambda *_, **__: oracle)
-    monkeypatch.setattr(shapes_repair, "judge_dataset", lambda *_: judged)
+    trained = SimpleNamespace(accuracy=1.0)
+    monkeypatch.setattr(repair, "run_repair", lambda *_: result)
+    monkeypatch.setattr(oracle, "train_oracle", lambda *_, **__: trained)
+    monkeypatch.setattr(oracle, "judge_dataset", lambda *_: judged)
 
 
 @runs(("README.md", "qdgs report runs/my"), ("docs/index.md", "qdgs report runs/my"))

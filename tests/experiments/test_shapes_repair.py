@@ -11,12 +11,12 @@ from run_text import RUN
 
 from qdgs_jax.datasets.shards import write_shards
 from qdgs_jax.experiments import experiments_of, run_experiments
-from qdgs_jax.experiments import shapes_repair as module
 from qdgs_jax.experiments.protocol import ExperimentError, arm_names
 from qdgs_jax.experiments.shapes_repair import ShapesRepair, names_in_order
 from qdgs_jax.runs.config import baseline_of, parse_run
 from qdgs_jax.runs.folder import RunFolder
-from qdgs_jax.train.shapes.repair import ARMS, GROUPS, RepairResult
+from qdgs_jax.train.shapes import oracle, repair
+from qdgs_jax.train.shapes.repair_result import ARMS, GROUPS, RepairResult
 
 TRIANGLE, SQUARE = "a triangle with 3 edges", "a square or diamond with 4 edges"
 
@@ -123,9 +123,9 @@ def test_results_are_kept_in_a_folder_of_its_own_and_read_back(
     class Oracle:
         accuracy = 0.97
 
-    monkeypatch.setattr(module, "train_oracle", lambda seed, image_size: Oracle())
-    monkeypatch.setattr(module, "judge_dataset", lambda path, oracle: Judged())
-    monkeypatch.setattr(module, "run_repair", lambda *arguments: made)
+    monkeypatch.setattr(oracle, "train_oracle", lambda seed, image_size: Oracle())
+    monkeypatch.setattr(oracle, "judge_dataset", lambda path, oracle: Judged())
+    monkeypatch.setattr(repair, "run_repair", lambda *arguments: made)
     run_experiments(folder, lambda done, total: None)
     written = sorted(path.name for path in (folder.path / "repair").iterdir())
     assert written == ["accuracy.json", "groups.json"]

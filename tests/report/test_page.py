@@ -171,7 +171,8 @@ def test_the_page_says_whether_the_data_are_balanced(page):
     assert "random: smallest to largest group 0.72" in text
     assert "triangle all 500 500 500" in text
     assert "triangle a red shape 250 250 290" in text
-    assert "<square> a red shape 250 250 210 (short)" in text
+    assert "<square> a red shape 250 250 210" in text
+    assert "(short)" not in text  # nothing is asked of the baseline
     assert text.index("Are the data balanced now?") < text.index("QD-score")
 
 
@@ -321,11 +322,29 @@ def test_an_atlas_shows_only_elites_that_have_a_thumbnail():
 
 def test_the_line_of_equal_shares_crosses_no_figure():
     series = [Series("run", "run", [0.2, 0.3, 0.5]), Series("b", "baseline", [0.9, 0.05, 0.05])]
-    markup = charts.bars(Bars("Shares", ("a", "b", "c"), series))
+    markup = charts.bars(Bars("Shares", ("a", "b", "c"), series), charts.series_styles(series))
     (line,) = map(float, re.findall(r'class="mark" d="M([\d.]+) ', markup))
     figures = re.findall(r'x="([\d.]+)"[^>]*text-anchor="end">[\d.]+.%', markup)
     assert len(figures) == 6
     assert all(float(x) - 7 * svg.LETTER > line for x in figures)  # seven letters end there
+
+
+def test_references_have_colours_of_their_own_in_every_chart():
+    shares = [0.4, 0.6]
+    roles = {"mine": "run", "random": "baseline", "ffhq": "none", "celeba": "none"}
+    series = [Series(name, role, shares) for name, role in roles.items()]
+    charts_of = [
+        Bars("skin", ("light", "dark"), series),
+        Bars("age", ("young", "old"), [series[0], series[3]]),
+    ]
+    section = dataclasses.replace(made_up.section(), lines=[], bars=charts_of)
+    text = render(dataclasses.replace(made_up.run(), sections=(section,)))
+    drawn = re.findall(r'class="bar (\w+)"[^>]*><title>(\w+): ', text)
+    assert set(drawn) == {("a", "mine"), ("b", "random"), ("none", "ffhq"), ("c", "celeba")}
+    assert '<i class="c"></i>celeba' in text
+    for name in charts.OTHER_STYLES:  # each has its colour, light and dark
+        assert text.count(f"--{name}: #") == 2
+        assert f".bar.{name} {{ fill: var(--{name}); }}" in text
 
 
 def test_viridis_runs_evenly_from_dark_to_bright():

@@ -20,7 +20,7 @@ from qdgs_jax.domains.shapes_drawing import red_blue_scene, render
 from qdgs_jax.models.shape_classifier import ShapeClassifierConfig
 from qdgs_jax.train.loader import area_average, load_images
 from qdgs_jax.train.loop import FitSettings, Params, fit, init_models, predict
-from qdgs_jax.train.shapes.repair import GROUPS
+from qdgs_jax.train.shapes.repair_result import GROUPS
 
 UNCLEAR = -1  # neither red nor blue, or hardly anything to see
 MIN_CHROMA = 0.01  # mean chroma of a picture; the smallest drawing has 0.04
