@@ -98,7 +98,7 @@ def gpu_costs(text: str) -> Costs:
 
 def _costs(text: str, cost: Callable[[Row], float], *, tpu: bool) -> Costs:
     program = Program.parse(text)
-    rows = program.rows(cost)
+    rows, unknown_loops = program.rows(cost)
     total = sum(map(cost, rows))
     kinds = Counter(_kinds(rows))
     return Costs(
@@ -126,7 +126,7 @@ def _costs(text: str, cost: Callable[[Row], float], *, tpu: bool) -> Costs:
             for operations in program.computations.values()
             for operation in operations.values()
         ),
-        unknown_loops=program.loops_of_unknown_length(),
+        unknown_loops=unknown_loops,
     )
 
 

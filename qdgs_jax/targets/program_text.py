@@ -122,18 +122,16 @@ class Program:
             raise ValueError("the text is no compiled program: it has no entry computation.")
         return cls(entry, computations)
 
-    def rows(self, cost: Callable[[Row], float]) -> list[Row]:
-        """What is executed, loops as often as they turn; of a conditional the dearest branch."""
-        return list(self._walk(self.entry, 1, lambda index: None, cost))
+    def rows(self, cost: Callable[[Row], float]) -> tuple[list[Row], int]:
+        """What is executed, loops as often as they turn; of a conditional the dearest branch.
 
-    def loops_of_unknown_length(self) -> int:
-        """Loops that `rows` takes once, because how often they turn is not in the text."""
-        return sum(
-            self.turns(operations, operation) is None
-            for operations in self.computations.values()
-            for operation in operations.values()
-            if operation.kind == "while"
-        )
+        Returns:
+            The rows, and how many loops were taken once because the text does not tell how often
+            they turn.
+        """
+        unknown: set[str] = set()
+        walk = self._walk(self.entry, 1, lambda index: None, cost, unknown)
+        return list(walk), len(unknown)
 
     def turns(
         self, inside: Computation, loop: Operation, outer: Known = lambda index: None
@@ -177,26 +175,32 @@ class Program:
         return value
 
     def _walk(
-        self, name: str, times: int, outer: Known, cost: Callable[[Row], float]
+        self,
+        name: str,
+        times: int,
+        outer: Known,
+        cost: Callable[[Row], float],
+        unknown: set[str],
     ) -> Iterator[Row]:
         operations = self.computations[name]
         for operation in operations.values():
             if operation.kind == "while":
                 turns = self.turns(operations, operation, outer)
+                unknown.update([operation.name] if turns is None else [])
                 often = times * (1 if turns is None else turns)
                 fixed = self._fixed(operations, operation, outer)
                 for part in operation.called("condition", "body"):
-                    yield from self._walk(part, often, fixed, cost)
+                    yield from self._walk(part, often, fixed, cost, unknown)
             elif operation.kind == "conditional":
                 names = ("branch_computations", "true_computation", "false_computation")
                 branches = [
-                    list(self._walk(branch, times, lambda index: None, cost))
+                    list(self._walk(branch, times, lambda index: None, cost, unknown))
                     for branch in operation.called(*names)
                 ]
                 yield from max(branches, key=lambda rows: sum(map(cost, rows)), default=[])
             elif operation.kind in _NESTING:
                 for part in operation.called("to_apply", "calls"):
-                    yield from self._walk(part, times, lambda index: None, cost)
+                    yield from self._walk(part, times, lambda index: None, cost, unknown)
             if not operation.free:
                 yield Row(operation, times, _moved(operations, operation))
 
