@@ -70,7 +70,7 @@ def compile_run(
     if unknown:
         raise ValueError(f"--program {unknown[0]}: give one of {', '.join(NAMES)}.")
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # leaves accelerators of this machine alone
-    config = _configured(run, generator, clip, emitters, batch, dtype)
+    config = configured(run, generator, clip, emitters, batch, dtype)
     with if_stopped(lambda: "what was compiled so far stands above"):
         found = _estimates(config, targets, program)
         if out is not None:
@@ -101,7 +101,7 @@ def _estimates(config: RunConfig, targets: list, programs: list[str] | None) -> 
     return found
 
 
-def _configured(
+def configured(
     run: str,
     generator: str | None,
     clip: str | None,

@@ -5,7 +5,7 @@ import importlib.util
 import pytest
 from toy_runs import qdgs
 
-from qdgs_jax.cli.compile import _configured
+from qdgs_jax.cli.compile import configured
 from qdgs_jax.cli.init import packaged_run
 
 
@@ -44,7 +44,7 @@ def test_what_is_wrong_is_told_in_a_line(arguments, said, capsys):
 
 def test_the_command_line_comes_before_the_file(tmp_path):
     (tmp_path / "my.toml").write_text(packaged_run("faces"))
-    config = _configured("my.toml", "ffhq-256", "vit-b-32", 4, 2, "bfloat16")
+    config = configured("my.toml", "ffhq-256", "vit-b-32", 4, 2, "bfloat16")
     assert (config.domain.generator, config.domain.clip) == ("ffhq-256", "vit-b-32")
     assert config.search.emitters == 4
     assert (config.evaluation.batch, config.evaluation.dtype) == (2, "bfloat16")
