@@ -25,9 +25,7 @@ pytestmark = [
 def test_an_evaluation_takes_no_more_cycles_than_before(entry):
     given = {name: entry.get(name) for name in ("generator", "clip", "batch", "dtype")}
     config = configured(entry["run"], emitters=entry["emitters"], **given)
-    search = config.search.model_copy(update={"chunk": 1})
     target = Target.parse(entry["target"])
-    config = config.model_copy(update={"search": search})
     found = estimate(lower(config, "search", target), target)
     print("\n".join(found.lines()))
     assert found.fits
