@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraint
 CANDIDATES := $(PYTHON) python3 python3.13 python3.12 python3.11
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-faces test test-full test-fuzz check docs format clean
+.PHONY: help install demo demo-faces test test-full test-fuzz test-tpu check docs format clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -22,13 +22,16 @@ demo-faces: $(VENV)/run.stamp ## search, people, audit and report on drawn faces
 	$(BIN)/qdgs demo faces
 
 test: $(VENV)/dev.stamp ## the tests
-	$(BIN)/python -m pytest -n auto --dist loadfile -m "not full"
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not full and not tpu"
 
 test-full: $(VENV)/dev.stamp ## the tests and the full-size checks
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not tpu"
 
 test-fuzz: $(VENV)/dev.stamp ## random files for the checkpoint reader, tens of thousands
 	$(BIN)/python -m pytest -n auto --dist load --hypothesis-profile=fuzz tests/ports/test_fuzz.py
+
+test-tpu: $(VENV)/tpu.stamp ## ceilings of cycles by the TPU's compiler; no TPU is needed
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -m tpu tests/targets
 
 check: $(VENV)/dev.stamp ## lint, format, layers and types (these two of an installed copy)
 	$(BIN)/ruff check .
@@ -67,6 +70,10 @@ $(VENV)/run.stamp: $(VENV)/made.stamp pyproject.toml constraints.txt
 $(VENV)/dev.stamp: $(VENV)/made.stamp pyproject.toml constraints.txt
 	$(PIP) -e '.[dev]'
 	@touch $@ $(VENV)/run.stamp
+
+$(VENV)/tpu.stamp: $(VENV)/dev.stamp
+	$(PIP) -e '.[dev,tpu-compiler]'
+	@touch $@
 
 $(VENV)/docs.stamp: $(VENV)/dev.stamp
 	$(PIP) -e '.[dev,docs]'

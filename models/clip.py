@@ -154,8 +154,10 @@ class Block(nnx.Module):
 
     def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """Float[B, T, W] to the same."""
-        x = x + self.attn(self.ln_1(x), mask)
-        return x + self.fc2(self.activation(self.fc1(self.ln_2(x))))
+        with jax.named_scope("attention"):
+            x = x + self.attn(self.ln_1(x), mask)
+        with jax.named_scope("mlp"):
+            return x + self.fc2(self.activation(self.fc1(self.ln_2(x))))
 
 
 class VisionTower(nnx.Module):
@@ -192,6 +194,7 @@ class VisionTower(nnx.Module):
         self.ln_post = nnx.LayerNorm(tower.width, epsilon=tower.norm_eps, rngs=rngs)
         self.projection = nnx.Linear(tower.width, cfg.embed_dim, use_bias=False, rngs=rngs)
 
+    @jax.named_scope("clip")
     def __call__(self, images: jax.Array) -> jax.Array:
         """Embed normalised images."""
         return self.projection(self.features(images))

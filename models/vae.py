@@ -145,7 +145,8 @@ class Decoder(nnx.Module):
             (self.convT2, nnx.relu),
             (self.convT3, nnx.sigmoid),
         ):
-            x = self._apply(layer, activation, x)
+            with jax.named_scope(f"b{2 * x.shape[1]}"):
+                x = self._apply(layer, activation, x)
         return x
 
     def _apply(

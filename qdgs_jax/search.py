@@ -288,9 +288,9 @@ class Search(MAPElites):
         given: dict[str, Any] = {"params": params} if self._takes_params else {}
         if self._branches:
             state, given["jacobian"] = self._half_step(params, state, parents_key, observe_parents)
-        genotypes, extra_info = self._emitter.emit(
-            self._readable(state.archive), state.emitter, self._key_for_emitter(emit_key), **given
-        )
+        readable, key = self._readable(state.archive), self._key_for_emitter(emit_key)
+        with jax.named_scope("emitter"):
+            genotypes, extra_info = self._emitter.emit(readable, state.emitter, key, **given)
         state, evaluation = self._evaluate(
             params, state, genotypes, evaluate, observe, self._candidate_gradients
         )
@@ -299,8 +299,8 @@ class Search(MAPElites):
         )
         # QDax's MultiEmitter slices all extra scores by candidates, which would break a key.
         several = isinstance(self._emitter, MultiEmitter)
-        key = {} if several else {"key": self._key_for_emitter(adapt)}
-        evaluation = evaluation._replace(extra={**evaluation.extra, **extra_info, **key})
+        for_emitter = {} if several else {"key": self._key_for_emitter(adapt)}
+        evaluation = evaluation._replace(extra={**evaluation.extra, **extra_info, **for_emitter})
         emitter = self._adapt(archive, state.emitter, genotypes, evaluation, info)
         return state.replace(archive=archive, emitter=emitter, step=state.step + 1)
 
@@ -340,12 +340,11 @@ class Search(MAPElites):
             gradients = {"gradients": jnp.swapaxes(jacobian, 1, 2)}
         else:
             evaluation = self.problem.evaluate(params, state.problem, genotypes, evaluate)
-        problem = self.problem.observe(state.problem, evaluation, observe)
         fitnesses = evaluation.fitnesses.reshape(-1).astype(jnp.float32)
         descriptors = evaluation.descriptors.astype(jnp.float32)
         finite &= jnp.isfinite(fitnesses) & jnp.all(jnp.isfinite(descriptors), axis=-1)
         state = state.replace(
-            problem=problem,
+            problem=self.problem.observe(state.problem, evaluation, observe),
             evaluations=counted(state.evaluations, jnp.int32(genotypes.shape[0])),
             rejected=counted(state.rejected, jnp.sum(~finite, dtype=jnp.int32)),
         )
@@ -355,6 +354,7 @@ class Search(MAPElites):
             extra={**evaluation.extra, **gradients},
         )
 
+    @jax.named_scope("emitter")
     def _adapt(
         self,
         archive: Archive,

@@ -122,10 +122,13 @@ def _fit_one(
 
 
 def _side_by_side(
-    function: Callable[..., Any], in_axes: tuple[int | None, ...], count: int
+    function: Callable[..., Any],
+    in_axes: tuple[int | None, ...],
+    count: int,
+    among: tuple[jax.Device, ...] | None = None,
 ) -> Callable[..., Any]:
     """`vmap` a function over `count` models, which as many devices share as divide them."""
-    devices = np.array(jax.local_devices())
+    devices = np.array(among or jax.local_devices())
     devices = devices[: max(n for n in range(1, len(devices) + 1) if count % n == 0)]
     shared, split = P(), P("models")  # type: ignore[no-untyped-call]
     specs = tuple(shared if axis is None else split for axis in in_axes)
@@ -135,7 +138,7 @@ def _side_by_side(
     )
 
 
-@functools.partial(jax.jit, static_argnames=("cfg", "settings"))
+@functools.partial(jax.jit, static_argnames=("cfg", "settings", "devices"))
 def fit(
     cfg: ShapeClassifierConfig,
     settings: FitSettings,
@@ -143,6 +146,7 @@ def fit(
     images: jax.Array,
     labels: jax.Array,
     keys: jax.Array,
+    devices: tuple[jax.Device, ...] | None = None,
 ) -> Params:
     """Train G classifiers at once.
 
@@ -153,13 +157,14 @@ def fit(
         images: UInt8[N, S, S, 3] shared by all, or UInt8[G, N, S, S, 3].
         labels: Int[N] shared by all, or Int[G, N]; classes from 0.
         keys: G keys, each the order of one model's data.
+        devices: that may share the models; None for those of this process.
 
     Returns:
         The trained parameters.
     """
     in_axes = (0, 0 if images.ndim == 5 else None, 0 if labels.ndim == 2 else None, 0)
     one = functools.partial(_fit_one, cfg, settings)
-    return _side_by_side(one, in_axes, len(keys))(params, images, labels, keys)
+    return _side_by_side(one, in_axes, len(keys), devices)(params, images, labels, keys)
 
 
 @functools.partial(jax.jit, static_argnames=("cfg", "batch"))

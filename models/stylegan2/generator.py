@@ -67,6 +67,7 @@ class MappingNetwork(nnx.Module):
         self.w_avg = Buffer(jnp.zeros((cfg.w_dim,)))
         self.cfg = cfg
 
+    @jax.named_scope("mapping")
     def __call__(
         self,
         z: jax.Array,
@@ -257,7 +258,8 @@ class SynthesisNetwork(nnx.Module):
                 jax.random.fold_in(key, level) if noise == "random" and key is not None else None
             )
             apply = jax.checkpoint(block.__call__, static_argnums=(3,)) if self.remat else block
-            x, image = apply(x, image, codes, noise, block_key)
+            with jax.named_scope(f"b{resolution}"):
+                x, image = apply(x, image, codes, noise, block_key)
         if image is None:
             raise AssertionError("the last block always has an RGB head")
         return image

@@ -21,6 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from qdgs_jax.models.backend import target_backend
+
 FILTER = (0.25, 0.75, 0.75, 0.25)  # [1, 3, 3, 1] / 8 per axis, times 2 for the inserted zeros
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
@@ -89,12 +91,12 @@ def convolve_up(x: jax.Array, kernel: jax.Array, method: str = "auto") -> jax.Ar
         x: Float[B, H, W, I].
         kernel: Float[3, 3, I, O], applied as a true convolution (as the transposed convolution of
             the original code does), not as a cross-correlation.
-        method: a key of `UPSAMPLERS`, or "auto" for the fastest on the default backend. All give
+        method: a key of `UPSAMPLERS`, or "auto" for the fastest on `target_backend()`. All give
             the same result up to rounding; "phases", the fastest on a CPU, has a reverse derivative
             of its own and therefore no forward one (`jax.jvp`).
     """
     if method == "auto":
-        method = FASTEST.get(jax.default_backend(), "transposed")
+        method = FASTEST.get(target_backend(), "transposed")
     return UPSAMPLERS[method](x, kernel)
 
 

@@ -210,6 +210,7 @@ class Cells(Statistics, MapElitesRepertoire):
         """Say which latents are finite in the precision of the archive, Bool[B]."""
         return finite_rows(genotypes, self.dtype)
 
+    @jax.named_scope("archive")
     def insert(
         self,
         genotypes: Genotypes,

@@ -11,7 +11,18 @@ from typing import Annotated
 
 import typer
 
-from qdgs_jax.cli import audit, demo, generate, import_faces, init, port, report, search, train
+from qdgs_jax.cli import (
+    audit,
+    compile,
+    demo,
+    generate,
+    import_faces,
+    init,
+    port,
+    report,
+    search,
+    train,
+)
 from qdgs_jax.cli.console import (
     Commands,
     guarded,
@@ -57,6 +68,7 @@ app.command()(audit.audit)
 app.command()(train.train)
 app.command()(report.report)
 app.command()(port.port)
+app.command("compile")(compile.compile_run)
 app.add_typer(import_faces.app, name="import")
 
 

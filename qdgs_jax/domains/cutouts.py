@@ -71,6 +71,7 @@ def middle_square(images: jax.Array, cells: int) -> jax.Array:
     return crop_and_pool(images, side, corner, cells)
 
 
+@jax.named_scope("cutouts")
 def random_cutouts(images: jax.Array, key: jax.Array, count: int, cells: int) -> jax.Array:
     """Random square cutouts, the same places in every image of the batch.
 

@@ -57,7 +57,7 @@ def decoded(
         mesh = Mesh(np.asarray(devices), ("images",))
         copies, shares = P(), P("images")  # type: ignore[no-untyped-call]
         params = jax.device_put(params, NamedSharding(mesh, copies))
-        draw = functools.partial(_on_each, domain, mesh)
+        draw = functools.partial(on_each, domain, mesh)
         place = NamedSharding(mesh, shares)
     for batch, count in batches(latents, size, first):
         skipped = max(0, start - first)
@@ -67,7 +67,7 @@ def decoded(
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _on_each(domain: Domain[Any], mesh: Mesh, params: Any, latents: jax.Array) -> jax.Array:
+def on_each(domain: Domain[Any], mesh: Mesh, params: Any, latents: jax.Array) -> jax.Array:
     """Pictures of latents Float[B, D], of which each device of the mesh has an equal share."""
     copies, shares = P(), P("images")  # type: ignore[no-untyped-call]
     draw = jax.shard_map(

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import jax
 
 from qdgs_jax.domains.protocol import EvaluationSettings
+from qdgs_jax.models.backend import target_backend
 
 DTYPES = ("float32", "bfloat16")
 PRECISIONS = ("default", "high", "highest")
@@ -43,12 +44,12 @@ class Computation(NamedTuple):
 
     @classmethod
     def of(cls, settings: EvaluationSettings, backend: str | None = None) -> Computation:
-        """What a run file's settings mean on a backend, by default on the one in use.
+        """What a run file's settings mean on a backend, by default on `target_backend()`.
 
         Raises:
             ValueError: if a setting is out of range.
         """
-        auto = AUTO.get(backend or jax.default_backend(), AUTO["gpu"])
+        auto = AUTO.get(backend or target_backend(), AUTO["gpu"])
         dtype = auto[0] if settings.dtype == "auto" else settings.dtype
         precision = auto[1] if settings.precision == "auto" else settings.precision
         for name, value, known in (("dtype", dtype, DTYPES), ("precision", precision, PRECISIONS)):

@@ -126,17 +126,7 @@ def check_generator(name: str, supplied: Supplied, key: jax.Array) -> object:
     Raises:
         ValueError: if an attribute is missing or does not do what docs/generators.md says.
     """
-    missing = [attribute for attribute in ATTRIBUTES if not hasattr(supplied, attribute)]
-    if missing:
-        raise ValueError(
-            f"{name} made a {type(supplied).__name__} without {' and '.join(missing)}: a generator "
-            f"has {', '.join(ATTRIBUTES)}."
-        )
-    dim = supplied.latent_dim
-    if isinstance(dim, bool) or not isinstance(dim, int | np.integer) or dim < 1:
-        raise ValueError(
-            f"{name}: latent_dim is {dim!r}: give the length of a latent, an int of at least 1."
-        )
+    dim = _latent_dim(name, supplied)
     weights = _guarded(f"{name}: params", lambda: jax.tree.map(jnp.asarray, supplied.params))
 
     key = keys.stream(key, "check")
@@ -144,7 +134,7 @@ def check_generator(name: str, supplied: Supplied, key: jax.Array) -> object:
         f"{name}: sample(params, key, 2)",
         lambda: jax.jit(supplied.sample, static_argnums=2)(weights, key, 2),
     )
-    _check_array(f"{name}: sample(params, key, 2)", latents, (2, int(dim)))
+    _check_array(f"{name}: sample(params, key, 2)", latents, (2, dim))
     images = _guarded(
         f"{name}: decode(params, latents)", lambda: jax.jit(supplied.decode)(weights, latents)
     )
@@ -159,23 +149,67 @@ def check_generator(name: str, supplied: Supplied, key: jax.Array) -> object:
     return weights
 
 
+def generator_shapes(name: str, supplied: Supplied) -> object:
+    """Check a generator by what shapes tell; nothing is computed.
+
+    Returns:
+        Shapes of its weights.
+
+    Raises:
+        ValueError: if an attribute is missing, or the images have another shape than they should.
+    """
+    dim = _latent_dim(name, supplied)
+    weights: object = jax.eval_shape(lambda params: params, supplied.params)
+    latents = jax.ShapeDtypeStruct((2, dim), jnp.float32)
+    what = f"{name}: decode of latents of shape {latents.shape}"
+    images = _guarded(what, lambda: jax.eval_shape(supplied.decode, weights, latents))
+    if not isinstance(images, jax.ShapeDtypeStruct):
+        raise ValueError(f"{what} gives a {type(images).__name__}: give an array [2, H, W, 3].")
+    _check_shape(what, images, (2, None, None, 3))
+    return weights
+
+
+def _latent_dim(name: str, supplied: Supplied) -> int:
+    """The length of a generator's latents, once its attributes are checked."""
+    missing = [attribute for attribute in ATTRIBUTES if not hasattr(supplied, attribute)]
+    if missing:
+        raise ValueError(
+            f"{name} made a {type(supplied).__name__} without {' and '.join(missing)}: a generator "
+            f"has {', '.join(ATTRIBUTES)}."
+        )
+    dim = supplied.latent_dim
+    if isinstance(dim, bool) or not isinstance(dim, int | np.integer) or dim < 1:
+        raise ValueError(
+            f"{name}: latent_dim is {dim!r}: give the length of a latent, an int of at least 1."
+        )
+    return int(dim)
+
+
 def _check_array(what: str, array: object, shape: tuple[int | None, ...]) -> None:
     """Check that something is an array of finite floats of a shape; None is any length from 1."""
-    wanted = (
-        "[" + ", ".join("HW"[i - 1] if n is None else str(n) for i, n in enumerate(shape)) + "]"
-    )
     if not isinstance(array, jax.Array):
-        raise ValueError(f"{what} gives a {type(array).__name__}: give an array {wanted}.")
+        raise ValueError(f"{what} gives a {type(array).__name__}: give an array {_words(shape)}.")
+    _check_shape(what, array, shape)
+    if not bool(jnp.isfinite(array).all()):
+        raise ValueError(f"{what} gives values that are not finite.")
+
+
+def _words(shape: tuple[int | None, ...]) -> str:
+    return "[" + ", ".join("HW"[i - 1] if n is None else str(n) for i, n in enumerate(shape)) + "]"
+
+
+def _check_shape(
+    what: str, array: jax.Array | jax.ShapeDtypeStruct, shape: tuple[int | None, ...]
+) -> None:
+    """Check that an array is of floats and of a shape; None is any length from 1."""
     fits = len(array.shape) == len(shape) and all(
         got == want if want is not None else got > 0
         for got, want in zip(array.shape, shape, strict=True)
     )
     if not fits:
-        raise ValueError(f"{what} gives shape {list(array.shape)}: give {wanted}.")
+        raise ValueError(f"{what} gives shape {list(array.shape)}: give {_words(shape)}.")
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise ValueError(f"{what} gives {array.dtype}: give float32, of pixels x / 255.")
-    if not bool(jnp.isfinite(array).all()):
-        raise ValueError(f"{what} gives values that are not finite.")
 
 
 def _mean_norm(generator: ExternalGenerator, weights: object, key: jax.Array) -> jax.Array:

@@ -76,6 +76,19 @@ def load_code_generator(
     computation = computation or Computation()
     model = load(folder, Generator, dtype=computation.dtype, remat=computation.remat)
     cfg = model.cfg
+    check_searched(folder, cfg)
+    w_avg = np.asarray(model.mapping.w_avg[...], np.float32)
+    statistics = latent_statistics(read_statistics(folder, cfg), w_avg, cfg.num_ws)
+    graph, state = nnx.split(model)
+    return CodeGenerator(graph, cfg, truncation), state, statistics
+
+
+def check_searched(folder: object, cfg: StyleGAN2Config) -> None:
+    """Refuse a generator whose codes are not searched.
+
+    Raises:
+        CheckpointError: if it is one of classes or without colours.
+    """
     if cfg.c_dim:
         raise CheckpointError(
             f"{folder} is a generator of {cfg.c_dim} classes, which are not searched: give one "
@@ -85,10 +98,6 @@ def load_code_generator(
         raise CheckpointError(
             f"{folder} draws images of {cfg.img_channels} channels: give a generator of 3."
         )
-    w_avg = np.asarray(model.mapping.w_avg[...], np.float32)
-    statistics = latent_statistics(read_statistics(folder, cfg), w_avg, cfg.num_ws)
-    graph, state = nnx.split(model)
-    return CodeGenerator(graph, cfg, truncation), state, statistics
 
 
 def read_statistics(folder: object, cfg: StyleGAN2Config) -> CodeStatistics:

@@ -105,6 +105,7 @@ class PromptedDomain(Generic[P]):
             return state
         return state.remember(evaluation.extra["embeds"], evaluation.extra["loss"], key)
 
+    @jax.named_scope("generator")
     def decode(self, params: DomainParams[P], latents: jax.Array) -> jax.Array:
         """Images Float[B, H, W, 3] in [0, 1] of latents Float[B, D], float32."""
         latents = params.statistics.restore(latents)

@@ -86,6 +86,7 @@ class Targets(PyTreeNode):  # type: ignore[no-untyped-call]
     measures: tuple[PromptAxis, ...]
 
 
+@jax.named_scope("scoring")
 def prompt_distances(targets: Targets, embeds: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Distances along the objective's and the measures' axes, averaged over cutouts.
 

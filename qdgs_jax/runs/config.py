@@ -152,11 +152,15 @@ def parse_run(text: str, source: str = "run file") -> RunConfig:
         raise ConfigError("\n".join(f"{source}: {line}" for line in lines)) from None
 
 
-def read_run_file(path: str | os.PathLike[str]) -> RunConfig:
+def read_run_file(path: str | os.PathLike[str], *, sizes_alone: bool = False) -> RunConfig:
     """Read a run file.
 
     Folders named in it are relative to the file; they come back absolute, so that the run can be
     used from anywhere. `write_run_file` makes them relative again.
+
+    Args:
+        path: the file.
+        sizes_alone: whether folders may be missing, for a run whose weights are not read.
 
     Raises:
         ConfigError: the file does not exist, is not text, or is not a valid run.
@@ -179,7 +183,7 @@ def read_run_file(path: str | os.PathLike[str]) -> RunConfig:
     resolved = resolve_folders(config, file.parent)
     given = _folders(config)
     for field, folder in _folders(resolved).items():
-        if not Path(folder).is_dir():
+        if not (sizes_alone or Path(folder).is_dir()):
             known = f", or {EMBEDDED}NAME" if field[0] == "domain" else ""
             raise ConfigError(
                 f"{file}: {'.'.join(field)} = {toml_value(given[field])}: no folder {folder}; give "

@@ -174,7 +174,7 @@ def _try_steps(
     task: SearchTask, compiled: jax.stages.Compiled, seconds: float
 ) -> tuple[float, int]:
     """Do steps from samples of the generator: seconds for one, and how many were done."""
-    state = compiled(task.params, _made_up_state(task))
+    state = compiled(task.params, made_up_state(task))
     state.step.block_until_ready()
     began, tried = time.perf_counter(), 0
     while tried < 1 or (time.perf_counter() - began < seconds and tried < task.steps):
@@ -184,7 +184,7 @@ def _try_steps(
     return (time.perf_counter() - began) / tried, tried
 
 
-def _made_up_state(task: SearchTask) -> SearchState:
+def made_up_state(task: SearchTask) -> SearchState:
     """A state to start from whose scores are made up: the true ones take a program of their own."""
     import jax.numpy as jnp
 
