@@ -135,7 +135,11 @@ def _shown(value: Any) -> str:
 
 
 def train_step(
-    training: Training, state: LearnerState, images: jax.Array, identities: jax.Array, key: jax.Array
+    training: Training,
+    state: LearnerState,
+    images: jax.Array,
+    identities: jax.Array,
+    key: jax.Array,
 ) -> tuple[LearnerState, jax.Array]:
     """One step on images UInt8[B, S, S, 3] of identities Int[B]: the new state and the loss.
 
