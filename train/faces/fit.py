@@ -276,7 +276,9 @@ def _about(
         content = (Path(start) / "config.json").read_bytes()
         digest = hashlib.sha256(content).hexdigest()
     return {
-        "recipe": recipe.model_dump(mode="json", exclude={"checkpoints", "data": {"threads"}}),
+        "recipe": recipe.model_dump(
+            mode="json", exclude={"checkpoints": True, "data": {"threads"}}
+        ),
         "data": hashlib.sha256("".join(shards.digest).encode()).hexdigest(),
         "start": digest,
     }
