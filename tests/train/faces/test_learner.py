@@ -70,7 +70,7 @@ def test_descent_has_decay_in_the_gradient_then_momentum_then_the_rate(step):
     plain, state = started(recipe(batch_size=6, weight_decay=0.0, momentum=0.0))
     chosen = recipe(batch_size=6, weight_decay=0.02, momentum=0.9)
     training, found = started(chosen)
-    momenta = {name: 0.0 for name in leaves(state.params)}
+    momenta = dict.fromkeys(leaves(state.params), 0.0)
     for number in range(3):
         before = leaves(found.params)
         moved, _ = step(plain, state._replace(**fields_of(found)), images, people, keys.root(0))
