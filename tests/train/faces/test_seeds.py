@@ -27,7 +27,7 @@ RECIPE = Recipe(
         depth=10, input_size=SIZE, embed_dim=32, widths=(8, 16, 32, 64), dropout=0.0
     ),
     head=HeadTable(scale=32.0),
-    optimizer=OptimizerTable(epochs=12, batch_size=24, learning_rate=0.05, milestones=(9,)),
+    optimizer=OptimizerTable(epochs=24, batch_size=24, learning_rate=0.05, milestones=(18,)),
     augmentation=AugmentationTable(crop=0.0, low_resolution=0.0, colour=0.0),
 )
 
