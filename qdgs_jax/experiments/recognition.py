@@ -174,18 +174,20 @@ def people_folder(each: RunFolder, run: RunFolder) -> Path:
 
 
 def seed_tables(result: Comparison) -> dict[str, SeedTable]:
-    """All tables by the names of their files."""
-    skin = {name: [skin_row(seed) for seed in arm.groups] for name, arm in result.arms.items()}
-    sets = {name: [benchmark_row(seed) for seed in arm.sets] for name, arm in result.arms.items()}
-    groups = {
-        name: [fairness_row(seed) for seed in arm.groups] for name, arm in result.arms.items()
-    }
-    return {
-        "skin": seed_table(SKIN_TITLE, skin),
-        "gains": gain_table(GAIN_TITLE, skin, NONE),
-        "sets": seed_table(BENCHMARK_TITLE, sets),
-        "groups": seed_table(GROUPS_TITLE, groups),
-    }
+    """All tables by the names of their files; without pairs of groups or of sets, the others."""
+    arms = result.arms.items()
+    skin = {name: list(map(skin_row, arm.groups)) for name, arm in arms}
+    rates = {name: list(map(fairness_row, arm.groups)) for name, arm in arms}
+    sets = {name: list(map(benchmark_row, filter(None, arm.sets))) for name, arm in arms}
+    tables = {}
+    if any(skin.values()):
+        tables["skin"] = seed_table(SKIN_TITLE, skin)
+        tables["gains"] = gain_table(GAIN_TITLE, skin, NONE)
+    if any(sets.values()):
+        tables["sets"] = seed_table(BENCHMARK_TITLE, sets)
+    if any(rates.values()):
+        tables["groups"] = seed_table(GROUPS_TITLE, rates)
+    return tables
 
 
 def write_results(target: Path, result: Comparison) -> None:

@@ -185,7 +185,7 @@ def skin_row(result: Fairness, dark: str = "dark", light: str = "light") -> Mapp
 
 
 def fairness_row(result: Fairness) -> Mapping[str, float]:
-    """One seed's figures beyond the paper's, per cent: the spread of groups' accuracies, and errors.
+    """One seed's figures beyond the paper's, per cent: spread of accuracies, and errors.
 
     FMR and FNMR of each group are those at the common threshold.
     """
