@@ -166,7 +166,7 @@ class Comparison:
             ValueError: it is not such a text.
         """
         try:
-            arms = {name: _arm(fields) for name, fields in json.loads(text)["arms"].items()}
+            arms = {name: read_arm(fields) for name, fields in json.loads(text)["arms"].items()}
             if tuple(arms) != ARMS:
                 raise ValueError(f"the arms are {', '.join(arms)}, not {', '.join(ARMS)}")
             return cls(arms)
@@ -350,7 +350,8 @@ def _verified(
     )
 
 
-def _arm(fields: dict[str, Any]) -> Arm:
+def read_arm(fields: Mapping[str, Any]) -> Arm:
+    """An arm from its plain values, as `dataclasses.asdict` gives them, through JSON if need be."""
     groups = tuple(
         Fairness(tuple(GroupResult(**each) for each in seed["groups"]), float(seed["threshold"]))
         for seed in fields["groups"]
