@@ -1,4 +1,4 @@
-"""Inputs of `reproduce_faces.py --smoke`: networks of the true sizes with made-up weights, few faces.
+"""Inputs of `reproduce_faces.py --smoke`: networks of the true sizes, made-up weights, few faces.
 
 Nothing that comes out means anything: it shows that the whole program goes through, at the shapes
 and with the compiled programs of the real one but for their batches.

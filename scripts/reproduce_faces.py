@@ -1,10 +1,10 @@
-"""The paper's face experiment as one program: search, people, trainings, verification, two tables.
+r"""The paper's face experiment as one program: search, people, trainings, verification, tables.
 
-    python scripts/reproduce_faces.py --dry-run                       # the plan; nothing is written
-    python scripts/reproduce_faces.py faces.toml --out runs/paper --real data/casia \\
-        --benchmark lfw=data/lfw --benchmark agedb_30=data/agedb_30 \\
+    python scripts/reproduce_faces.py --dry-run                  # the plan; nothing is written
+    python scripts/reproduce_faces.py faces.toml --out runs/paper --real data/casia \
+        --benchmark lfw=data/lfw --benchmark agedb_30=data/agedb_30 \
         --skin dark=data/rfw-african --skin light=data/rfw-caucasian
-    python scripts/reproduce_faces.py --smoke --out runs/smoke        # all of it, tiny, true networks
+    python scripts/reproduce_faces.py --smoke --out runs/smoke   # all of it, tiny, true networks
 
 `faces.toml` is a run file (`qdgs init faces faces.toml`); `--real` and the pairs are folders that
 `qdgs import` wrote. In the order of the paper: a search and random sampling; 15,000 and 50,000
@@ -144,11 +144,10 @@ def stages(paths: Paths) -> list[Stage]:
                         ),
                     )
                 )
-            result = paths.result(arm, seed)
             found.append(
                 Stage(
                     f"verification of {arm}, seed {seed}",
-                    whole(result.parent, result.name),
+                    lambda arm=arm, seed=seed: verified(paths, arm, seed),
                     lambda arm=arm, seed=seed: verify(paths, arm, seed),
                 )
             )
@@ -166,6 +165,15 @@ def write_recipe(paths: Paths, seed: int) -> Path:
     text = recipe_to_toml(recipe.model_copy(update={"seed": seed}))
     write_atomically(target, text.encode())
     return target
+
+
+def verified(paths: Paths, arm: str, seed: int) -> bool:
+    """Whether a network has verified all pairs that are asked for."""
+    if not paths.result(arm, seed).is_file():
+        return False
+    found = json.loads(paths.result(arm, seed).read_text(encoding="utf-8"))
+    groups = [] if found["groups"] is None else [g["name"] for g in found["groups"]["groups"]]
+    return set(found["sets"]) == set(paths.benchmarks) and set(groups) == set(paths.skin)
 
 
 def verify(paths: Paths, arm: str, seed: int) -> None:
@@ -240,8 +248,30 @@ def counted(people: Path | None) -> dict[str, int]:
     }
 
 
+def check_same(paths: Paths) -> None:
+    """Keep what the results follow from, or refuse a folder whose results follow from others."""
+    from qdgs_jax.files import write_atomically
+
+    given = {
+        "run file": paths.run_file.read_text(encoding="utf-8"),
+        "recipe": "" if paths.recipe is None else paths.recipe.read_text(encoding="utf-8"),
+        "real faces": str(paths.real.resolve()),
+        "sizes": dict(paths.sizes),
+    }
+    kept = paths.out / "experiment.json"
+    if not kept.is_file():
+        paths.out.mkdir(parents=True, exist_ok=True)
+        write_atomically(kept, (json.dumps(given, indent=1) + "\n").encode())
+    for name, value in json.loads(kept.read_text(encoding="utf-8")).items():
+        if given[name] != value:
+            raise SystemExit(
+                f"{paths.out} was begun with another {name}: give that again, or another --out."
+            )
+
+
 def reproduce(paths: Paths) -> None:
     """Do all stages that are not done."""
+    check_same(paths)
     began = time.monotonic()
     todo = stages(paths)
     for number, stage in enumerate(todo, 1):
