@@ -85,7 +85,7 @@ def test_results_are_read_back(calls) -> None:
     found = compare(TABLE, {"run": people(20), "baseline": people(10)}, 0)
     assert Comparison.from_json(found.to_json()) == found
     for text in ("{}", "[]", "?", found.to_json().replace("QD15", "QD16")):
-        with pytest.raises(ValueError, match="not results|arms|Expecting|line 1"):
+        with pytest.raises(ValueError, match=r"not results|arms|Expecting|line 1"):
             Comparison.from_json(text)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from collections.abc import Iterator
@@ -41,7 +42,7 @@ class Power:
         texts = tuple(map(str, words))
         self.spend()
         self.said.append(texts)
-        options = dict(zip(texts, texts[1:], strict=False))
+        options = dict(itertools.pairwise(texts))
         if texts[0] == "search":
             run = RunFolder(self.paths.out / "run")
             if not run.exists:
