@@ -18,7 +18,6 @@ from reproduce_faces import KINDS, SIZES
 
 from qdgs_jax.cli.init import packaged_run
 from qdgs_jax.datasets.manifest import read_manifest
-from qdgs_jax.models.iresnet import IResNetConfig
 from qdgs_jax.runs.config import RunConfig, baseline_of, parse_run, read_run_file
 from qdgs_jax.runs.plan import count_operations
 from qdgs_jax.train.faces.budget import TrainingCost, hours, training_cost
@@ -154,11 +153,7 @@ def plan(
         Row("random sampling", 1, config.search.evaluations, 1, cost.baseline, cost.disk),
     ]
     made, sizes = people_rows(config, cost)
-    network = IResNetConfig(
-        recipe.network.depth,
-        input_size=recipe.network.input_size,
-        embed_dim=recipe.network.embed_dim,
-    )
+    network = recipe.network.config()
     costs = {people: training_cost(network, people) for _, people in (*sizes, real)}
     rows += made
     rows += training_rows(recipe, real, tuple(sizes), costs, seeds)

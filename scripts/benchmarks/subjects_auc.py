@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 
-from qdgs_jax.datasets.shards import read_table
 from qdgs_jax.experiments.recognition import people_folder
 from qdgs_jax.runs.experiment_tables import RecognitionConfig
 from qdgs_jax.runs.folder import RunFolder
@@ -63,10 +62,7 @@ def main() -> None:
     for name, place in places.items():
         people = load_people(place, args.side)
         embeddings, _ = embed_faces(found[0], people.images)
-        columns = read_table(place, ["subject", "augmentation"])
-        # Rows of a latent follow each other, its first augmentation first.
-        latents = np.cumsum(columns["augmentation"].to_numpy() == 0)
-        print(row(name, subject_auc(embeddings, people.people, latents)))
+        print(row(name, subject_auc(embeddings, people.people, people.latents)))
     tested = draw_tested(args.seed, 40, 6, args.side)
     embeddings, _ = embed_faces(found[0], tested.images)
     print(row("drawn", subject_auc(embeddings, tested.people, np.arange(len(tested.people)))))

@@ -44,6 +44,7 @@ from qdgs_jax.train.loader import area_average
 
 NONE = "none"
 SIZES = ("15", "50")  # thousands of latents in the paper
+FEWEST = 2  # pictures that everybody keeps
 SMALL = 0.3  # share of the people that stands for the paper's 15,000 of 50,000
 KINDS: Mapping[str, str] = {"Rand": "baseline", "QD": "run"}  # and whose people they are
 ARMS = (NONE, *(f"{kind}{size}" for size in SIZES for kind in KINDS))  # in the paper's order
@@ -112,20 +113,29 @@ class People:
 
     Attributes:
         images: UInt8[N, S, S, 3].
-        people: Int[N], from 0.
+        people: Int[N], from 0; a person's pictures are together.
         labels: Int[N], classes of the run's measures.
-        latents: how many latents the pictures show.
+        latents: Int[N], the latent that each picture shows under some augmentation.
     """
 
     images: np.ndarray
     people: np.ndarray
     labels: np.ndarray
-    latents: int
+    latents: np.ndarray
 
     @property
     def count(self) -> int:
         """How many people there are."""
         return int(self.people.max()) + 1
+
+    def take(self, rows: np.ndarray) -> People:
+        """Some of the pictures; people are numbered anew."""
+        return People(
+            images=self.images[rows],
+            people=np.unique(self.people[rows], return_inverse=True)[1],
+            labels=self.labels[rows],
+            latents=self.latents[rows],
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,7 +202,8 @@ def load_people(folder: str | os.PathLike[str], side: int) -> People:
     images = np.stack([area_average(decode_png(content), side) for content in contents])
     _, people = np.unique(table["subject"].to_numpy(), return_inverse=True)
     shown = table["augmentation"].to_numpy()
-    latents = int((shown == shown.min()).sum())
+    # Pictures of a latent follow each other, each time from the first augmentation on.
+    latents = np.cumsum(shown == shown.min())
     return People(images, people, table["label"].to_numpy(), latents)
 
 
@@ -211,14 +222,29 @@ def some_people(people: People, share: float, seed: int) -> People:
     for each in np.unique(classes):
         members = np.flatnonzero(classes == each)
         chosen.append(rng.permutation(members)[: max(1, round(share * len(members)))])
-    rows = np.isin(people.people, np.concatenate(chosen))
-    pictures = len(people.people) // people.latents
-    return People(
-        images=people.images[rows],
-        people=np.unique(people.people[rows], return_inverse=True)[1],
-        labels=people.labels[rows],
-        latents=int(rows.sum()) // pictures,
-    )
+    return people.take(np.flatnonzero(np.isin(people.people, np.concatenate(chosen))))
+
+
+def even(people: Mapping[str, People], seed: int) -> dict[str, People]:
+    """The same numbers of people and of pictures in each: what differs is who they are.
+
+    People, and pictures of those who have more than `FEWEST`, are left out at random.
+    """
+    found = {}
+    count = min(each.count for each in people.values())
+    for name, each in people.items():
+        rng = keys.numpy_stream(seed, f"recognition/even {name}")
+        kept = rng.permutation(each.count)[:count]
+        found[name] = each.take(np.flatnonzero(np.isin(each.people, kept)))
+    least = min(len(each.images) for each in found.values())
+    for name, each in found.items():
+        rng = keys.numpy_stream(seed, f"recognition/even pictures {name}")
+        first = np.searchsorted(each.people, each.people)
+        spare = np.flatnonzero(np.arange(len(each.people)) - first >= FEWEST)
+        surplus = min(len(each.people) - least, len(spare))
+        dropped = rng.choice(spare, surplus, replace=False)
+        found[name] = each.take(np.setdiff1d(np.arange(len(each.people)), dropped))
+    return found
 
 
 def compare(
@@ -226,7 +252,6 @@ def compare(
     people: Mapping[str, People],
     seed: int,
     progress: Progress = lambda share: None,
-    arms: tuple[str, ...] = ARMS,
 ) -> Comparison:
     """Pretrain, train and verify the networks of all arms.
 
@@ -235,13 +260,12 @@ def compare(
         people: those of "run" and of "baseline", at the networks' size.
         seed: of everything that is drawn or chosen.
         progress: told the finished share.
-        arms: which ones.
 
     Raises:
         ValueError: there are too few people or pictures to verify.
     """
     pretraining, training = recipe(settings, settings.pretrain_epochs), recipe(settings)
-    given = {arm: _people_of(arm, people, seed) for arm in arms}
+    given = _people_of_arms(people, seed)
     work = [
         (0 if found is None else settings.pretrain_epochs * len(found.images))
         + settings.epochs * settings.people * settings.pictures
@@ -307,12 +331,14 @@ def recipe(settings: RecognitionSettings, epochs: int | None = None) -> Recipe:
     )
 
 
-def _people_of(arm: str, people: Mapping[str, People], seed: int) -> People | None:
-    """The people that an arm is pretrained on."""
-    if arm == NONE:
-        return None
-    found = people[KINDS[arm[:-2]]]
-    return found if arm.endswith(SIZES[1]) else some_people(found, SMALL, seed)
+def _people_of_arms(people: Mapping[str, People], seed: int) -> dict[str, People | None]:
+    """The people that each arm is pretrained on, as many of both kinds."""
+    given: dict[str, People | None] = {NONE: None}
+    for size in SIZES:
+        share = 1.0 if size == SIZES[-1] else SMALL
+        chosen = {kind: some_people(people[role], share, seed) for kind, role in KINDS.items()}
+        given |= {f"{kind}{size}": each for kind, each in even(chosen, seed).items()}
+    return given
 
 
 def _real_people(
@@ -342,7 +368,7 @@ def _verified(
             }
         )
     return Arm(
-        latents=0 if people is None else people.latents,
+        latents=0 if people is None else len(np.unique(people.latents)),
         people=0 if people is None else people.count,
         images=0 if people is None else len(people.images),
         groups=tuple(groups),

@@ -24,7 +24,7 @@ def people(count: int, classes: int = 2) -> People:
     """Each with two latents of three pictures, whose pixels are the person's number."""
     who = np.repeat(np.arange(count), 6)
     images = np.broadcast_to(who[:, None, None, None], (len(who), 16, 16, 3)).astype(np.uint8)
-    return People(images, who, who % classes, 2 * count)
+    return People(images, who, who % classes, np.arange(len(who)) // 3)
 
 
 @pytest.fixture
@@ -66,8 +66,8 @@ def test_every_arm_is_pretrained_on_its_people_and_then_learns_the_real_ones(cal
     first = {epochs for epochs, shape, _, _ in calls if shape[0] != TABLE.seeds}
     assert first == {TABLE.pretrain_epochs}
     images = [shape[0] for _, shape, _, _ in calls]
-    # none learns the real people alone; the others first 3 of 10, or all of theirs.
-    assert images == [2, 18, 2, 36, 2, 60, 2, 120, 2]
+    # none learns the real people alone; the others first 3 of 10, or all, as many of both.
+    assert images == [2, 18, 2, 18, 2, 60, 2, 60, 2]
     starts = [start for _, _, _, start in calls]
     assert [start is None for start in starts] == [True, True, False] + [True, False] * 3
     assert starts[2] == ["network 2, 0", "network 2, 1"]
@@ -76,7 +76,7 @@ def test_every_arm_is_pretrained_on_its_people_and_then_learns_the_real_ones(cal
     assert shares == sorted(shares)
     assert shares[-1] == pytest.approx(1.0)
     arm = found.arms["QD15"]
-    assert (arm.latents, arm.people, arm.images) == (12, 6, 36)
+    assert (arm.latents, arm.people, arm.images) == (6, 3, 18)
     assert [len(arm.groups), len(arm.sets)] == [2, 2]
     assert [group.name for group in arm.groups[0].groups] == ["dark", "light", "mixed"]
 
@@ -96,9 +96,19 @@ def test_a_share_of_people_has_all_classes_and_all_pictures_of_each() -> None:
     np.testing.assert_array_equal(np.bincount(some.people), 6)
     kept = [int(some.images[some.people == who][0, 0, 0, 0]) for who in range(6)]
     assert sorted(n % 3 for n in kept) == [0, 0, 1, 1, 2, 2]
-    assert some.latents == 12
+    assert len(np.unique(some.latents)) == 12
     again = module.some_people(whole, 0.3, 0)
     np.testing.assert_array_equal(again.images, some.images)
+
+
+def test_both_kinds_have_as_many_people_and_pictures() -> None:
+    one, two = people(20), people(23)
+    one = one.take(np.setdiff1d(np.arange(120), [5, 11, 17]))  # pictures of three people
+    found = module.even({"QD": one, "Rand": two}, 0)
+    for each in found.values():
+        assert (each.count, len(each.images)) == (20, 117)
+        assert np.bincount(each.people).min() >= module.FEWEST
+    np.testing.assert_array_equal(found["QD"].images, one.images)
 
 
 def test_people_are_read_from_shards(tmp_path: Path) -> None:
@@ -112,7 +122,8 @@ def test_people_are_read_from_shards(tmp_path: Path) -> None:
     assert found.images.shape == (6, 16, 16, 3)
     assert (found.images == 100).all()
     np.testing.assert_array_equal(found.people, [0, 0, 0, 0, 1, 1])
-    assert (found.count, found.latents) == (2, 3)
+    assert found.count == 2
+    np.testing.assert_array_equal(found.latents, [1, 1, 2, 2, 3, 3])
 
 
 @pytest.mark.parametrize(
