@@ -204,7 +204,8 @@ def load_people(folder: str | os.PathLike[str], side: int) -> People:
     shown = table["augmentation"].to_numpy()
     # Pictures of a latent follow each other, each time from the first augmentation on.
     latents = np.cumsum(shown == shown.min())
-    return People(images, people, table["label"].to_numpy(), latents)
+    found = People(images, people, table["label"].to_numpy(), latents)
+    return found.take(np.argsort(people, kind="stable"))
 
 
 def some_people(people: People, share: float, seed: int) -> People:
