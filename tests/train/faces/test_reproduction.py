@@ -175,3 +175,33 @@ def test_options_name_folders(program) -> None:
     assert program.named(["lfw=a/b=c"]) == {"lfw": Path("a/b=c")}
     with pytest.raises(SystemExit, match="'lfw' is no NAME=FOLDER"):
         program.named(["lfw"])
+
+
+def test_the_plan_counts_every_training(program, monkeypatch) -> None:
+    import faces_plan
+
+    from qdgs_jax.train.faces.budget import TrainingCost
+    from qdgs_jax.train.faces.recipe import default_recipe
+
+    def cost(flop: float) -> TrainingCost:
+        return TrainingCost(flop, 2.0, parameters=10, head=5, activations=7)
+
+    recipe = default_recipe()
+    costs = {20: cost(3.0), 60: cost(4.0), 50: cost(5.0)}
+    rows = faces_plan.training_rows(recipe, (1000, 50), ((180, 20), (600, 60)), costs, 2)
+    assert [(row.times, row.images, row.epochs) for row in rows] == [
+        (4, 180, 26),  # QD and Rand, two seeds
+        (4, 600, 26),
+        (10, 1000, 26),  # and none
+        (10, 4 * faces_plan.PAIRS, 1),
+    ]
+    assert [row.flop for row in rows[:3]] == [
+        4 * 26 * 180 * 3.0,
+        4 * 26 * 600 * 4.0,
+        10 * 26 * 1000 * 5.0,
+    ]
+    assert rows[3].flop == 10 * 4 * faces_plan.PAIRS * 2.0
+    config = parse_run(packaged_run("faces"))
+    made, sizes = faces_plan.people_rows(config, faces_plan.SearchCost(1.0, 1.0, 1e12, 1.0))
+    assert sizes == [(135_000, 7_500), (450_000, 25_000)]
+    assert made[0].flop > 2 * 135_000 * 1e12
