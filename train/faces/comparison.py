@@ -49,6 +49,7 @@ SMALL = 0.3  # share of the people that stands for the paper's 15,000 of 50,000
 KINDS: Mapping[str, str] = {"Rand": "baseline", "QD": "run"}  # and whose people they are
 ARMS = (NONE, *(f"{kind}{size}" for size in SIZES for kind in KINDS))  # in the paper's order
 Progress = Callable[[float], None]  # finished share in [0, 1]
+_TOGETHER = 64  # pictures shrunk together
 
 
 class RecognitionSettings(Protocol):
@@ -198,8 +199,9 @@ def load_people(folder: str | os.PathLike[str], side: int) -> People:
     table = read_table(folder)
     if "subject" not in table.column_names:
         raise ValueError(f"{folder} has no column 'subject': write a data set with subjects.")
-    contents = (picture["bytes"].as_py() for picture in table["image"])
-    images = np.stack([area_average(decode_png(content), side) for content in contents])
+    contents = [picture["bytes"].as_py() for picture in table["image"]]
+    parts = (contents[at : at + _TOGETHER] for at in range(0, len(contents), _TOGETHER))
+    images = np.concatenate([area_average(np.stack(list(map(decode_png, p))), side) for p in parts])
     _, people = np.unique(table["subject"].to_numpy(), return_inverse=True)
     shown = table["augmentation"].to_numpy()
     # Pictures of a latent follow each other, each time from the first augmentation on.
