@@ -121,15 +121,32 @@ def _fit_one(
     return jax.lax.scan(epoch, carry, jnp.arange(settings.epochs))[0][0]
 
 
-def _side_by_side(
-    function: Callable[..., Any], in_axes: tuple[int | None, ...], count: int
+def side_by_side(
+    function: Callable[..., Any],
+    in_axes: tuple[int | None, ...],
+    count: int,
+    *,
+    unbatched: bool = False,
 ) -> Callable[..., Any]:
-    """`vmap` a function over `count` models, which as many devices share as divide them."""
+    """`vmap` a function over `count` models, which as many devices share as divide them.
+
+    With `unbatched` a device that has a single model runs the function itself instead of a batch
+    of one, for networks whose convolutions are not fast with a batch of kernels.
+    """
     devices = np.array(jax.local_devices())
     devices = devices[: max(n for n in range(1, len(devices) + 1) if count % n == 0)]
     shared, split = P(), P("models")  # type: ignore[no-untyped-call]
     specs = tuple(shared if axis is None else split for axis in in_axes)
-    mapped = jax.vmap(function, in_axes=in_axes)
+
+    def alone(*arguments: Any) -> Any:
+        firsts = (
+            argument if axis is None else jax.tree.map(lambda leaf: leaf[0], argument)
+            for argument, axis in zip(arguments, in_axes, strict=True)
+        )
+        return jax.tree.map(lambda leaf: leaf[None], function(*firsts))
+
+    single = unbatched and count == len(devices)
+    mapped = alone if single else jax.vmap(function, in_axes=in_axes)
     return jax.shard_map(
         mapped, mesh=Mesh(devices, "models"), in_specs=specs, out_specs=split, check_vma=False
     )
@@ -159,7 +176,7 @@ def fit(
     """
     in_axes = (0, 0 if images.ndim == 5 else None, 0 if labels.ndim == 2 else None, 0)
     one = functools.partial(_fit_one, cfg, settings)
-    return _side_by_side(one, in_axes, len(keys))(params, images, labels, keys)
+    return side_by_side(one, in_axes, len(keys))(params, images, labels, keys)
 
 
 @functools.partial(jax.jit, static_argnames=("cfg", "batch"))
@@ -181,7 +198,7 @@ def predict(
         return logits.reshape(-1, *logits.shape[2:])[:count]
 
     models = jax.tree.leaves(params)[0].shape[0]
-    return _side_by_side(one, (0, None), models)(params, batches)
+    return side_by_side(one, (0, None), models)(params, batches)
 
 
 def in_groups(

@@ -37,6 +37,7 @@ from qdgs_jax.datasets.png import decode_png, encode_png
 from qdgs_jax.datasets.selection import Labelled
 from qdgs_jax.files import sweep, write_atomically
 
+ROW_GROUP = 16  # rows that are read together: few, so that trainings can shuffle what they read
 _IMAGE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
 _COLUMNS = {  # column of `Labelled` -> of the file, element type
     "labels": ("label", pa.int64()),
@@ -303,7 +304,8 @@ def _encode_shard(
     description = json.dumps({"info": {"features": features}})
     schema = pa.schema(fields, metadata={"huggingface": description})
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(arrays, schema=schema), sink, use_dictionary=False)
+    table = pa.table(arrays, schema=schema)
+    pq.write_table(table, sink, use_dictionary=False, row_group_size=ROW_GROUP)
     return sink.getvalue().to_pybytes()
 
 

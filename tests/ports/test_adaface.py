@@ -68,7 +68,7 @@ def test_a_bare_state_dict(arrays, tmp_path):
     [
         ("output_layer.3.weight", None, "there is no output_layer.3.weight"),
         ("output_layer.3.weight", np.ones((8, 500), np.float32), r"has shape (8, 500)"),
-        ("body.7.res_layer.0.weight", None, "has 7 units; known are 8, 16, 24, 49"),
+        ("body.7.res_layer.0.weight", None, "has 7 units; known are 4, 8, 16, 24, 49"),
         ("body.3.res_layer.2.bias", None, "no tensor gives body.unit3.norm2.bias"),
         ("ex\x1b[2Jtra", np.ones(1, np.float32), "nothing in the model takes 'ex\\x1b[2Jtra'"),
     ],
