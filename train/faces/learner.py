@@ -191,7 +191,7 @@ def _loss(
     key: jax.Array,
 ) -> tuple[jax.Array, Any]:
     """Loss of images, and the running statistics after them."""
-    learner = nnx.merge(training.graph, params, buffers)
+    learner = nnx.merge(training.graph, params, buffers, copy=True)
     shown = augment(images, keys.stream(key, "augmentation"), training.recipe.augmentation)
     embeddings, norms = learner.network(
         normalise_faces(shown), train=True, key=keys.stream(key, "dropout")

@@ -142,7 +142,7 @@ def test_a_training_starts_from_weights_with_a_new_head(undisturbed, recipe, dat
 def test_another_training_is_not_gone_on_with(recipe, data, tmp_path):
     out = tmp_path / "model"
     train_faces(recipe, data, out, should_stop=Stop(1))
-    with pytest.raises(ValueError, match="recipe.seed: 4 instead of 5"):
+    with pytest.raises(ValueError, match=r"recipe\.seed: 4 instead of 5"):
         train_faces(recipe.model_copy(update={"seed": 5}), data, out)
     out.mkdir()
     (out / "file").touch()
