@@ -84,8 +84,8 @@ def training_cost(
     key = jax.eval_shape(lambda: jax.random.key(0))
 
     def loss(trained: Any, rest: Any, images: Any, labels: Any, key: Any) -> jax.Array:
-        network = nnx.merge(graph, trained[0], rest[0])
-        head = nnx.merge(head_graph, trained[1], rest[1])
+        network = nnx.merge(graph, trained[0], rest[0], copy=True)
+        head = nnx.merge(head_graph, trained[1], rest[1], copy=True)
         embeddings, norms = network(images, train=True, key=key)
         return cross_entropy(head(embeddings, norms, labels), labels)
 
