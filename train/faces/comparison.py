@@ -269,46 +269,35 @@ def compare(
     """
     pretraining, training = recipe(settings, settings.pretrain_epochs), recipe(settings)
     given = _people_of_arms(people, seed)
-    work = [
-        (0 if found is None else settings.pretrain_epochs * len(found.images))
-        + settings.epochs * settings.people * settings.pictures
-        for found in given.values()
-    ]
     tested = draw_tested(seed, settings.test_people, settings.test_pictures, settings.side)
     pairs = choose_pairs(seed, tested, settings.pairs)
     sets = choose_sets(seed, tested, settings.pairs)
     streams = keys.numpy_stream(seed, "recognition/seeds")
     seeds = tuple(int(each) for each in streams.integers(2**31, size=settings.seeds))
     images, identities = _real_people(settings, seeds)
-    results = {}
-    for number, (arm, found) in enumerate(given.items()):
-        done = sum(work[:number])
-
-        def tell(share: float, part: float, done: float = done) -> None:
-            progress((done + share * part) / sum(work))
-
+    real = settings.epochs * images.shape[1]
+    first = {
+        arm: 0 if found is None else settings.pretrain_epochs * len(found.images)
+        for arm, found in given.items()
+    }
+    total = sum(first.values()) + real * len(given)
+    results, done = {}, 0
+    for arm, found in given.items():
         start: SeedNetworks | None = None
-        begun = work[number] - settings.epochs * images.shape[1]
         if found is not None:
-            start = train_seeds(
-                pretraining,
-                found.images,
-                found.people,
-                seeds,
-                progress=lambda share, tell=tell, begun=begun: tell(share, begun),
-            )
-        networks = train_seeds(
-            training,
-            images,
-            identities,
-            seeds,
-            start=start,
-            progress=lambda share, tell=tell, begun=begun, all_=work[number]: tell(
-                begun / all_ + share * (1 - begun / all_), all_
-            ),
-        )
+            part = _part(progress, done / total, first[arm] / total)
+            start = train_seeds(pretraining, found.images, found.people, seeds, progress=part)
+        done += first[arm]
+        part = _part(progress, done / total, real / total)
+        networks = train_seeds(training, images, identities, seeds, start=start, progress=part)
+        done += real
         results[arm] = _verified(networks, found, tested, pairs, sets)
     return Comparison(results)
+
+
+def _part(progress: Progress, begun: float, share: float) -> Progress:
+    """Tells the progress of a part as that of the whole."""
+    return lambda part: progress(min(1.0, begun + share * part))
 
 
 def recipe(settings: RecognitionSettings, epochs: int | None = None) -> Recipe:
