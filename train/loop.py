@@ -121,6 +121,13 @@ def _fit_one(
     return jax.lax.scan(epoch, carry, jnp.arange(settings.epochs))[0][0]
 
 
+def models_mesh(count: int) -> Mesh:
+    """The devices that share `count` models: as many as divide them, on an axis "models"."""
+    devices = np.array(jax.local_devices())
+    size = max(n for n in range(1, len(devices) + 1) if count % n == 0)
+    return Mesh(devices[:size], "models")
+
+
 def side_by_side(
     function: Callable[..., Any],
     in_axes: tuple[int | None, ...],
@@ -133,8 +140,7 @@ def side_by_side(
     With `unbatched` a device that has a single model runs the function itself instead of a batch
     of one, for networks whose convolutions are not fast with a batch of kernels.
     """
-    devices = np.array(jax.local_devices())
-    devices = devices[: max(n for n in range(1, len(devices) + 1) if count % n == 0)]
+    mesh = models_mesh(count)
     shared, split = P(), P("models")  # type: ignore[no-untyped-call]
     specs = tuple(shared if axis is None else split for axis in in_axes)
 
@@ -145,11 +151,9 @@ def side_by_side(
         )
         return jax.tree.map(lambda leaf: leaf[None], function(*firsts))
 
-    single = unbatched and count == len(devices)
+    single = unbatched and count == mesh.size
     mapped = alone if single else jax.vmap(function, in_axes=in_axes)
-    return jax.shard_map(
-        mapped, mesh=Mesh(devices, "models"), in_specs=specs, out_specs=split, check_vma=False
-    )
+    return jax.shard_map(mapped, mesh=mesh, in_specs=specs, out_specs=split, check_vma=False)
 
 
 @functools.partial(jax.jit, static_argnames=("cfg", "settings"))

@@ -190,11 +190,13 @@ def _is_ours(trace: TracebackType | None) -> bool:
 class Stopping:
     """Turns Ctrl-C (and SIGTERM) into a wish that a loop can ask about; a second one stops at once.
 
-    Used as a context manager; `requested` is what `run_search` wants as `should_stop`.
+    Used as a context manager; `requested` is what `run_search` wants as `should_stop`. `when` says
+    in words when the loop will ask.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, when: str = "after this chunk") -> None:
         self._wished = False
+        self._when = when
 
     def __enter__(self) -> Self:
         self._before = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
@@ -208,7 +210,7 @@ class Stopping:
         if self._wished:
             raise KeyboardInterrupt
         self._wished = True
-        print("\nstopping after this chunk; once more stops at once", file=sys.stderr, flush=True)
+        print(f"\nstopping {self._when}; once more stops at once", file=sys.stderr, flush=True)
 
     def requested(self) -> bool:
         """Whether somebody asked to stop."""

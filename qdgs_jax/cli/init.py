@@ -29,7 +29,8 @@ def init(
     name: Annotated[
         str,
         typer.Argument(
-            help="Which packaged run file: shapes, faces, faces-accelerator, drawn-faces."
+            help="Which packaged run file: shapes, faces, faces-accelerator, drawn-faces; or the "
+            "recipe recognition."
         ),
     ],
     file: Annotated[Path, typer.Argument(help="Where to write it.")],
@@ -43,4 +44,6 @@ def init(
         raise ValueError(f"{file} exists already: give another name.") from None
     except FileNotFoundError:
         raise ValueError(f"there is no folder {file.parent}: make it first.") from None
-    say(f"wrote {file}; search it with `qdgs search {shlex.quote(str(file))}`")
+    given = shlex.quote(str(file))
+    use = f"train DATA --config {given}" if name == "recognition" else f"search {given}"
+    say(f"wrote {file}; use it with `qdgs {use}`")

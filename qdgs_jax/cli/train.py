@@ -1,17 +1,21 @@
-"""`qdgs train`: a run's experiments, or a classifier of one data set."""
+"""`qdgs train`: a run's experiments, a classifier of one data set, or a face network."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qdgs_jax.cli.console import if_stopped, say, show_table
+from qdgs_jax.cli.console import PLAIN_EVERY, console, if_stopped, say, show_table
 from qdgs_jax.cli.generate import counting
 
 if TYPE_CHECKING:
     from qdgs_jax.runs.folder import RunFolder
+    from qdgs_jax.train.faces.fit import Progress
 
 
 def train(
@@ -19,7 +23,7 @@ def train(
         Path, typer.Argument(help="A run folder, or a data set's folder.", metavar="RUN|DATA")
     ],
     out: Annotated[
-        Path | None, typer.Option(help="Model folder for the classifier of a data set.")
+        Path | None, typer.Option(help="Model folder for the network of a data set.")
     ] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Epochs on a data set.")] = 30,
     seed: Annotated[int, typer.Option(min=0, help="Seed on a data set.")] = 0,
@@ -27,12 +31,32 @@ def train(
         int | None,
         typer.Option(min=8, help="Pixels per side that the classifier of a data set sees."),
     ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="Recipe of a face recognition network, which has epochs and seed of its own; "
+            "`qdgs init recognition FILE` writes one."
+        ),
+    ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(help="With --config: model folder whose weights the network begins with."),
+    ] = None,
 ) -> None:
-    """Make a run's experiments with its data sets, or train a classifier on one data set."""
+    """Make a run's experiments with its data sets, or train a network on one data set.
+
+    With --config it recognises the people of a run's data set, or of shards; a training that was
+    stopped goes on when the command is repeated.
+    """
     say(f"{source}: reading the data")
     from qdgs_jax.datasets.manifest import MANIFEST, shards_folder
     from qdgs_jax.runs.folder import RunFolder
 
+    if config is not None:
+        _train_faces(source, config, start, out or source.resolve().with_name("recognition"))
+        return
+    if start is not None:
+        raise typer.BadParameter("--start needs a recipe: give --config", param_hint="start")
     folder = RunFolder(source)
     if not folder.exists and (shards_folder(source) / MANIFEST).is_file():
         target = out or source.resolve().with_name("classifier")
@@ -86,3 +110,65 @@ def _train_one(data: Path, out: Path, epochs: int, seed: int, image_size: int | 
         ],
     )
     say(f"classifier of {trained.train_count} images -> {out}")
+
+
+def _train_faces(data: Path, config: Path, start: Path | None, out: Path) -> None:
+    """Train a face network, or go on with it; Ctrl-C keeps what was done."""
+    from qdgs_jax.cli.console import INTERRUPTED, Stopping
+    from qdgs_jax.train.faces.recipe import read_recipe
+
+    recipe = read_recipe(config)
+    from qdgs_jax.train.faces.fit import train_faces, training_folder
+
+    kept = training_folder(out)
+    with (
+        if_stopped(lambda: f"{kept} has the newest checkpoint; the same command goes on"),
+        Stopping("after this step, with a checkpoint") as stopping,
+        steps_shown(out.name) as shown,
+    ):
+        result = train_faces(
+            recipe, data, out, start=start, progress=shown, should_stop=stopping.requested
+        )
+    if not result.finished:
+        say(
+            f"stopped after {result.step:,} of {result.steps:,} steps, kept in {kept}; the same "
+            "command goes on",
+            "red",
+        )
+        raise typer.Exit(INTERRUPTED)
+    say(f"face network after {result.steps:,} steps -> {out}")
+
+
+@contextmanager
+def steps_shown(name: str) -> Iterator[Callable[[Progress], None]]:
+    """Show how far a training of steps is: a bar on a terminal, a line now and then elsewhere."""
+    screen = console()
+    last = -PLAIN_EVERY
+
+    def figures(now: Progress) -> str:
+        rate = f"{now.images_per_second:,.0f} images/s  " if now.images_per_second > 0 else ""
+        return f"{rate}epoch {now.epoch}  loss {now.loss:.3f}  lr {now.learning_rate:.2g}"
+
+    def line(now: Progress) -> None:
+        nonlocal last
+        if now.step == now.steps or time.monotonic() - last >= PLAIN_EVERY:
+            last = time.monotonic()
+            say(f"{name}: {now.step:,}/{now.steps:,} steps  {figures(now)}")
+
+    if not screen.is_terminal:
+        yield line
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[figures]}"),
+    )
+    with Bar(*columns, console=screen) as bar:
+        task = bar.add_task(name, total=None, figures="")
+        yield lambda now: bar.update(
+            task, completed=now.step, total=now.steps, figures=figures(now)
+        )

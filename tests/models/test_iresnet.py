@@ -11,7 +11,15 @@ import pytest
 import synthetic
 from flax import nnx
 
-from qdgs_jax.models.iresnet import BatchNorm, IResNet, IResNetConfig, SqueezeExcite, Unit
+from qdgs_jax.models.convolution import convolve
+from qdgs_jax.models.iresnet import (
+    BatchNorm,
+    IResNet,
+    IResNetConfig,
+    Output,
+    SqueezeExcite,
+    Unit,
+)
 from qdgs_jax.ports.families.adaface_names import IGNORED, rules
 
 TOLERANCE = 1e-4
@@ -107,3 +115,70 @@ def test_images_of_the_wrong_shape_are_refused():
     network = nnx.eval_shape(lambda: IResNet(IResNetConfig(18, input_size=32), rngs=nnx.Rngs(0)))
     with pytest.raises(ValueError, match=r"\(2, 3, 32, 32\)"):
         network(jnp.zeros((2, 3, 32, 32)))
+
+
+def test_batch_norm_in_training_normalises_by_the_batch_and_moves_its_statistics():
+    norm = BatchNorm(2)
+    norm.mean[...], norm.var[...] = jnp.array([1.0, -2.0]), jnp.array([4.0, 0.25])
+    x = np.random.default_rng(0).normal(3.0, 2.0, (4, 3, 3, 2)).astype(np.float32)
+    rows = x.reshape(-1, 2).astype(np.float64)
+    wanted = (x - rows.mean(0)) / np.sqrt(rows.var(0) + 1e-5)
+    np.testing.assert_allclose(norm(jnp.asarray(x), train=True), wanted, atol=1e-5)
+    np.testing.assert_allclose(norm.mean[...], 0.9 * np.array([1, -2]) + 0.1 * rows.mean(0), 1e-5)
+    sample = rows.var(0, ddof=1)  # as PyTorch keeps it
+    np.testing.assert_allclose(norm.var[...], 0.9 * np.array([4, 0.25]) + 0.1 * sample, 1e-5)
+
+
+def test_features_are_dropped_in_training_alone():
+    cfg = IResNetConfig(10, input_size=56, embed_dim=4, widths=(2, 2, 2, 64), dropout=0.75)
+    output = Output(cfg, rngs=nnx.Rngs(0))
+    output.dense.kernel[...] = jnp.ones_like(output.dense.kernel)
+    x = jnp.ones((200, 4, 4, 64))  # 56 pixels are rounded up on their way to 4
+    output.norm.scale[...], output.norm.bias[...] = jnp.zeros(64), jnp.ones(64)
+    still = output.dense(output.norm(x).reshape(200, -1))
+    np.testing.assert_allclose(output(x)[:, 0], still[:, 0], rtol=1e-4)
+    seen = []
+    output.embedding_norm = lambda values, train: seen.append(values) or values
+    output(x, train=True, key=jax.random.key(0))
+    kept = np.asarray(seen[0][:, 0]) / 4  # how many of 1,024 features stayed, each counted fourfold
+    assert kept.mean() == pytest.approx(256, rel=0.02)
+    assert kept.std() == pytest.approx((1024 * 0.75 * 0.25) ** 0.5, rel=0.2)
+    network = nnx.eval_shape(lambda: IResNet(cfg, rngs=nnx.Rngs(0)))
+    with pytest.raises(ValueError, match=r"dropout 0\.75 needs one"):
+        network(jnp.zeros((2, 56, 56, 3)), train=True)
+
+
+def test_small_networks_have_settings_of_their_own():
+    cfg = IResNetConfig(10, input_size=56, embed_dim=5, widths=(2, 3, 4, 6))
+    assert IResNetConfig.from_dict(json.loads(json.dumps(cfg.to_dict()))) == cfg
+    network = nnx.eval_shape(lambda: IResNet(cfg, rngs=nnx.Rngs(0)))
+    assert network.output.dense.kernel.shape == (4 * 4 * 6, 5)
+    embeddings, _ = jax.eval_shape(
+        lambda net, x: net(x), network, jax.ShapeDtypeStruct((3, 56, 56, 3), jnp.float32)
+    )
+    assert embeddings.shape == (3, 5)
+    with pytest.raises(ValueError, match=r"widths are \[4, 4\]"):
+        IResNetConfig(10, widths=(4, 4))
+    with pytest.raises(ValueError, match=r"dropout is 1\.0"):
+        IResNetConfig(10, dropout=1.0)
+
+
+@pytest.mark.parametrize(("size", "side", "stride"), [(3, 7, 1), (3, 7, 2), (3, 8, 2), (1, 7, 2)])
+def test_convolutions_have_the_derivatives_that_differentiation_gives(size, side, stride):
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(size=(2, side, side, 3)), rng.normal(size=(size, size, 3, 4))
+    x, kernel = jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32)
+
+    def plain(x, kernel):
+        pads = [(size // 2, size // 2)] * 2
+        names = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(
+            x, kernel, (stride, stride), pads, dimension_numbers=names
+        )
+
+    wanted, pull_back = jax.vjp(plain, x, kernel)
+    found, own = jax.vjp(lambda x, kernel: convolve(x, kernel, stride), x, kernel)
+    np.testing.assert_array_equal(found, wanted)
+    y = jnp.asarray(rng.normal(size=wanted.shape), jnp.float32)
+    for one, other in zip(own(y), pull_back(y), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)

@@ -21,13 +21,15 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import lax
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from qdgs_jax import keys
 from qdgs_jax.models.iresnet import IResNet
 from qdgs_jax.train.faces.fit import save_network
 from qdgs_jax.train.faces.learner import LearnerState, Training, begin, check_start, train_step
 from qdgs_jax.train.faces.recipe import Recipe
-from qdgs_jax.train.loop import in_groups, side_by_side
+from qdgs_jax.train.loop import in_groups, models_mesh, side_by_side
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -97,19 +99,17 @@ def train_seeds(
     training = made[0][0]
     states = jax.tree.map(lambda *leaves: np.stack(leaves), *(state for _, state in made))
     in_axes = (0, 0, 0 if images.ndim == 5 else None, 0 if identities.ndim == 2 else None)
+    everything = (states, jnp.stack(roots), images, identities.astype(np.int32))
     done = 0
 
     def group(which: slice) -> tuple[Any, np.ndarray]:
         nonlocal done
-        state = jax.tree.map(lambda leaf: jnp.array(leaf[which]), states)
-        root = jnp.stack(roots[which])
-        shown = jnp.asarray(images[which] if images.ndim == 5 else images)
-        people = jnp.asarray(identities[which] if identities.ndim == 2 else identities, jnp.int32)
+        state, *given = _placed(everything, in_axes, which)
         losses = []
         for _ in range(table.epochs):
-            state, loss = _epoch(training, in_axes, state, root, shown, people)
-            losses.append(loss.block_until_ready())
-            done += len(root)
+            state, loss = _epoch(training, in_axes, state, *given)
+            losses.append(np.asarray(loss))
+            done += len(losses[-1])
             progress(min(1.0, done / (len(seeds) * table.epochs)))
         return (state.params, state.buffers), np.stack(losses, axis=1)
 
@@ -118,6 +118,18 @@ def train_seeds(
     graph = nnx.split(nnx.merge(training.graph, *one).network)[0]
     every = nnx.merge(training.graph, params, buffers).network
     return SeedNetworks(recipe, graph, nnx.state(every), losses)
+
+
+def _placed(everything: tuple[Any, ...], in_axes: tuple[int | None, ...], which: slice) -> Any:
+    """The models of a slice on their devices, and what they share on all of them."""
+    mesh = models_mesh(which.stop - which.start)
+    shared, split = (NamedSharding(mesh, spec) for spec in (P(), P("models")))  # type: ignore[no-untyped-call]
+    return tuple(
+        jax.device_put(tree, shared)
+        if axis is None
+        else jax.device_put(jax.tree.map(lambda leaf: leaf[which], tree), split)
+        for tree, axis in zip(everything, in_axes, strict=True)
+    )
 
 
 @functools.partial(jax.jit, static_argnames=("training", "in_axes"), donate_argnames="state")
