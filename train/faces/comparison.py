@@ -44,6 +44,7 @@ from qdgs_jax.train.loader import area_average
 
 NONE = "none"
 SIZES = ("15", "50")  # thousands of latents in the paper
+SCALE = 32.0  # of logits: 64, the paper's, keeps short trainings of small networks from learning
 FEWEST = 2  # pictures that everybody keeps
 SMALL = 0.3  # share of the people that stands for the paper's 15,000 of 50,000
 KINDS: Mapping[str, str] = {"Rand": "baseline", "QD": "run"}  # and whose people they are
@@ -312,7 +313,7 @@ def recipe(settings: RecognitionSettings, epochs: int | None = None) -> Recipe:
             widths=settings.widths,
             dropout=0.0,
         ),
-        head=HeadTable(kind="adaface"),
+        head=HeadTable(kind="adaface", scale=SCALE),
         optimizer=OptimizerTable(
             epochs=epochs,
             batch_size=settings.batch_size,
