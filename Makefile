@@ -18,7 +18,7 @@ install: $(VENV)/run.stamp ## the program and what it needs, into the environmen
 demo: $(VENV)/run.stamp ## search, data sets, classifiers and report on the shapes domain
 	$(BIN)/qdgs demo
 
-demo-faces: $(VENV)/run.stamp ## search, people, audit and report on drawn faces
+demo-faces: $(VENV)/run.stamp ## search, people, audit, recognition and report on drawn faces
 	$(BIN)/qdgs demo faces
 
 test: $(VENV)/dev.stamp ## the tests

@@ -26,14 +26,17 @@ class World(enum.StrEnum):
 
 
 RUN_FILES = {World.SHAPES: "shapes", World.FACES: "drawn-faces"}
-PEOPLE = "people"  # folder of the subjects' data set, in the run's
+TRAINING = {
+    World.SHAPES: "training classifiers, and repairing them with each data set",
+    World.FACES: "training face recognition, pretrained on people of each kind and on none",
+}
 JUDGE = "embedded:faces-oracle"
 
 
 def demo(
     world: Annotated[
         World,
-        typer.Argument(help="shapes repairs classifiers; faces makes people and counts groups."),
+        typer.Argument(help="shapes repairs classifiers; faces makes people and learns from them."),
     ] = World.SHAPES,
     out: Annotated[
         Path | None,
@@ -42,7 +45,8 @@ def demo(
 ) -> None:
     """Search, generate and report on a packaged domain, in a few minutes.
 
-    Shapes also train classifiers and repair them; faces are grouped into people and audited.
+    Shapes also train classifiers and repair them. Faces are grouped into people and audited, and
+    networks that are pretrained on them learn to recognise others.
     """
     from qdgs_jax.runs.folder import RunFolder
 
@@ -59,6 +63,7 @@ def _make(folder: RunFolder, world: World) -> None:
         say(f"[{time.monotonic() - began:5.0f} s] {text}", "bold")
 
     stage("loading the generator and CLIP")
+    from qdgs_jax.datasets.manifest import PEOPLE
     from qdgs_jax.domains import load_domain
     from qdgs_jax.runs.config import parse_run
     from qdgs_jax.runs.prepare import begin_run
@@ -73,7 +78,8 @@ def _make(folder: RunFolder, world: World) -> None:
     generate.write_data_sets(folder, domain, missing, changes={"subjects": None})
     if config.dataset.subjects is not None:
         stage("finding people among the latents, and drawing each several times")
-        generate.write_data_sets(folder, domain, [folder], out=folder.path / PEOPLE)
+        for each in (folder, folder.baseline):
+            generate.write_data_sets(folder, domain, [each], out=each.path / PEOPLE)
     if config.audit:
         stage("counting groups of people, by CLIP and by an oracle")
         from qdgs_jax.experiments.audit_plan import plan_audit
@@ -82,7 +88,7 @@ def _make(folder: RunFolder, world: World) -> None:
     from qdgs_jax.experiments import experiments_of
 
     if experiments_of(config):
-        stage("training classifiers, and repairing them with each data set")
+        stage(TRAINING[world])
         train.make_experiments(folder)
     stage("writing the report")
     from qdgs_jax.report import build_report
@@ -97,20 +103,19 @@ def _left(folder: RunFolder, world: World) -> str:
     """How to go on with what a demo had not done yet."""
     if not folder.exists:
         return "nothing was written"
-    place = shlex.quote(str(folder.path))
-    searched = folder.finished and folder.baseline.finished
-    first = [] if searched else [folder.resume_command]
-    commands = {
-        World.SHAPES: ("generate {0}", "train {0}", "report {0}"),
-        World.FACES: (
-            "generate {0} --plain",
-            f"generate {{0}} --out {{0}}/{PEOPLE}",
-            f"audit {{0}} --judge {JUDGE}",
-            "report {0}",
-        ),
-    }
-    rest = [f"qdgs {command.format(place)}" for command in commands[world]]
-    return f"go on with {', '.join(f'`{command}`' for command in (*first, *rest))}"
+    from qdgs_jax.datasets.manifest import MANIFEST, PEOPLE
+
+    run, random = (shlex.quote(str(each.path)) for each in (folder, folder.baseline))
+    faces = world is World.FACES
+    commands = [] if folder.finished and folder.baseline.finished else [folder.resume_command]
+    if not (folder.baseline.data / MANIFEST).exists():
+        commands.append(f"qdgs generate {run}{' --plain' if faces else ''}")
+    for each, place in ((folder, run), (folder.baseline, random)):
+        if faces and not (each.path / PEOPLE / "data" / MANIFEST).exists():
+            commands.append(f"qdgs generate {place} --out {place}/{PEOPLE}")
+    commands += [f"qdgs audit {run} --judge {JUDGE}"] if faces else []
+    commands += [f"qdgs train {run}", f"qdgs report {run}"]
+    return f"go on with {', '.join(f'`{command}`' for command in commands)}"
 
 
 def _new_folder() -> Path:

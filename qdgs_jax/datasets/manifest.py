@@ -19,6 +19,9 @@ from qdgs_jax.datasets.balance import Balance
 MANIFEST = "_manifest.json"
 PLAN = "_plan"  # folder beside shards that are not complete, see plan.py
 DATA = "data"  # folder of the shards, in the folder of their card
+PEOPLE = (
+    "people"  # in a run's folder, the card's folder of people beside a data set of single faces
+)
 FORMAT = "qdgs-dataset-2"
 
 

@@ -121,6 +121,38 @@ def import_identities(
     return _write(Path(out), settings, plan, pictures, "folder of images", progress)
 
 
+def write_identities(
+    out: str | os.PathLike[str],
+    images: np.ndarray,
+    subjects: np.ndarray,
+    *,
+    source: Mapping[str, Any] | None = None,
+    shard_size: int = SHARD_SIZE,
+) -> Manifest:
+    """Write pictures of identities that are in memory as shards, as imports write theirs.
+
+    Args:
+        out: folder of the shards.
+        images: UInt8[N, S, S, 3], red first.
+        subjects: Int[N], the identity of each.
+        source: where they came from.
+        shard_size: rows per shard.
+
+    Raises:
+        ShardError: the folder holds a data set.
+        OSError: the disk is full; nothing is left behind.
+    """
+    return write_shards(
+        out,
+        _rows(np.arange(len(images)), subjects),
+        _batches(iter(images)),
+        label_names=("face",),
+        measure_names=(),
+        shard_size=shard_size,
+        source={**(source or {}), "identities": len(np.unique(subjects))},
+    )
+
+
 def write_pairs(
     out: str | os.PathLike[str], pairs: FacePairs, *, source: Mapping[str, Any] | None = None
 ) -> Manifest:

@@ -16,7 +16,16 @@ def _shapes_repair() -> Experiment[Any]:
     return ShapesRepair()
 
 
-EXPERIMENTS: dict[str, Callable[[], Experiment[Any]]] = {"repair": _shapes_repair}  # by their table
+def _recognition() -> Experiment[Any]:
+    from qdgs_jax.experiments.recognition import Recognition
+
+    return Recognition()
+
+
+EXPERIMENTS: dict[str, Callable[[], Experiment[Any]]] = {  # by their table
+    "repair": _shapes_repair,
+    "recognition": _recognition,
+}
 
 
 def experiments_of(config: RunConfig) -> list[Experiment[Any]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, Strict
+from pydantic import Field, PositiveFloat, Strict
 from pydantic import PositiveInt as Count
 
 from qdgs_jax.runs.table import Table
@@ -38,10 +38,48 @@ class ShapesRepairConfig(Table):
     test_images: Count = 5000
 
 
+class RecognitionConfig(Table):
+    """The networks that learn to recognise drawn faces, pretrained on the run's people or not.
+
+    Attributes:
+        seeds: networks of each kind of pretraining.
+        side: pixels per side of the images that networks see, a multiple of 8 up to 112.
+        widths: channels of the four stages.
+        embed_dim: length of an embedding.
+        people: drawn people to learn from, in FFHQ's proportions.
+        pictures: of each.
+        test_people: drawn people to verify, of each skin group.
+        test_pictures: of each.
+        pairs: to verify, of each skin group; even.
+        pretrain_epochs: epochs on generated people.
+        epochs: epochs on drawn people.
+        batch_size: images per step.
+        learning_rate: at the start of both trainings.
+    """
+
+    seeds: Count = 5
+    side: int = Field(default=32, ge=16, le=112, multiple_of=8)
+    widths: Annotated[tuple[Count, Count, Count, Count], Strict(False)] = (8, 16, 32, 64)
+    embed_dim: Count = 64
+    people: int = Field(default=150, ge=2)
+    pictures: int = Field(default=6, ge=2)
+    test_people: int = Field(default=40, ge=2)
+    test_pictures: int = Field(default=6, ge=2)
+    pairs: int = Field(default=1000, ge=20, multiple_of=2)
+    pretrain_epochs: Count = 3
+    epochs: Count = 8
+    batch_size: int = Field(default=64, ge=2)
+    learning_rate: PositiveFloat = 0.05
+
+
 class ExperimentTables(Table):
     """One field per experiment; None where the run file has no such table."""
 
     repair: ShapesRepairConfig | None = None
+    recognition: RecognitionConfig | None = None
 
 
-EXPERIMENT_TABLES: dict[str, type[Table]] = {"repair": ShapesRepairConfig}
+EXPERIMENT_TABLES: dict[str, type[Table]] = {
+    "recognition": RecognitionConfig,
+    "repair": ShapesRepairConfig,
+}

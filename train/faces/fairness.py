@@ -184,6 +184,18 @@ def skin_row(result: Fairness, dark: str = "dark", light: str = "light") -> Mapp
     }
 
 
+def fairness_row(result: Fairness) -> Mapping[str, float]:
+    """One seed's figures beyond the paper's, per cent: spread of accuracies, and errors.
+
+    FMR and FNMR of each group are those at the common threshold.
+    """
+    row = {"SD": 100.0 * result.deviation, "Worst": 100.0 * result.worst.accuracy}
+    for rate in ("fmr", "fnmr"):
+        for group in result.groups:
+            row[f"{rate.upper()} {group.name}"] = 100.0 * float(getattr(group, rate))
+    return row
+
+
 def benchmark_row(accuracies: Mapping[str, float]) -> Mapping[str, float]:
     """One seed's accuracies on verification sets, fractions, as per cent with their mean last."""
     if not accuracies:

@@ -16,6 +16,8 @@ from qdgs_jax.train.faces.fairness import mean_and_error
 
 SKIN_TITLE = "Verification accuracy by skin tone, %"
 BENCHMARK_TITLE = "Verification accuracy by data set, %"
+GAIN_TITLE = "Gain over no pretraining, points (seed by seed)"
+GROUPS_TITLE = "Spread over skin tones, and errors at a common threshold, %"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,3 +116,31 @@ def seed_table(
         for arm, seeds in arms.items()
     }
     return SeedTable(title, columns, rows, dict(beside or {}))
+
+
+def gain_table(
+    title: str, arms: Mapping[str, Sequence[Mapping[str, float]]], over: str
+) -> SeedTable:
+    """Differences from one arm, seed by seed: what seeds have in common is in no standard error.
+
+    Args:
+        title: what the figures are.
+        arms: figures of each arm, see `seed_table`; all with as many seeds, in one order.
+        over: the arm that is taken off the others, and left out.
+
+    Raises:
+        ValueError: numbers of seeds differ, there is no such arm or no other, or columns differ.
+    """
+    if over not in arms:
+        raise ValueError(f"there is no arm {over!r}: give one of {', '.join(arms)}.")
+    base = arms[over]
+    gains: dict[str, list[Mapping[str, float]]] = {}
+    for arm, seeds in arms.items():
+        if len(seeds) != len(base):
+            raise ValueError(
+                f"{arm!r} has {len(seeds)} seeds and {over!r} {len(base)}: give as many of each."
+            )
+        if arm != over:
+            pairs = zip(seeds, base, strict=True)
+            gains[arm] = [{n: seed[n] - other[n] for n in seed} for seed, other in pairs]
+    return seed_table(title, gains)

@@ -12,11 +12,12 @@ import pytest
 from qdgs_jax.train.faces.fairness import (
     benchmark_row,
     common_threshold,
+    fairness_row,
     mean_and_error,
     skin_row,
     verify_groups,
 )
-from qdgs_jax.train.faces.tables import SKIN_TITLE, seed_table
+from qdgs_jax.train.faces.tables import GAIN_TITLE, SKIN_TITLE, gain_table, seed_table
 
 # Light pairs part at 1.0; of 20 dark pairs two impostors lie at 0.3 and a genuine one at 1.5.
 SAME = np.tile(np.arange(20) % 2 == 0, 2)
@@ -93,3 +94,23 @@ def test_standard_errors():
     assert math.isnan(error)
     with pytest.raises(ValueError, match="no seeds"):
         mean_and_error([])
+
+
+def test_errors_of_groups_stand_in_one_row():
+    row = fairness_row(verify_groups(DISTANCES, SAME, GROUPS))
+    assert list(row) == ["SD", "Worst", "FMR dark", "FMR light", "FNMR dark", "FNMR light"]
+    assert list(row.values()) == pytest.approx([7.5, 85, 20, 0, 10, 0])
+
+
+def test_gains_are_taken_seed_by_seed():
+    """Seeds differ by ten points, gains by none: so does their standard error."""
+    arms = {
+        "none": [{"Dark": 70.0, "AVG": 80.0}, {"Dark": 80.0, "AVG": 90.0}],
+        "QD15": [{"Dark": 71.5, "AVG": 80.0}, {"Dark": 81.5, "AVG": 92.0}],
+    }
+    table = gain_table(GAIN_TITLE, arms, "none")
+    assert table.texts() == [("QD15", "1.50 ± 0.00", "1.00 ± 1.00")]
+    with pytest.raises(ValueError, match="no arm 'Rand15': give one of none, QD15"):
+        gain_table(GAIN_TITLE, arms, "Rand15")
+    with pytest.raises(ValueError, match="'QD15' has 1 seeds and 'none' 2"):
+        gain_table(GAIN_TITLE, {**arms, "QD15": arms["QD15"][:1]}, "none")

@@ -1,0 +1,244 @@
+"""Face recognition that is pretrained on a run's people, and whom it then recognises how well.
+
+The experiment of Chang et al. 2024 (arXiv:2312.14369), section 5.2, on drawn faces;
+`qdgs_jax.train.faces.comparison` does the work. It needs people of the run and of its baseline.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from qdgs_jax.datasets.manifest import MANIFEST, PEOPLE, read_manifest, shards_folder
+from qdgs_jax.experiments.protocol import (
+    Card,
+    ExperimentError,
+    Lines,
+    Progress,
+    Section,
+    Series,
+    Table,
+)
+from qdgs_jax.files import sweep, write_atomically
+from qdgs_jax.runs.config import RunConfig
+from qdgs_jax.runs.experiment_tables import RecognitionConfig
+from qdgs_jax.runs.folder import RunFolder
+from qdgs_jax.train.faces.comparison import (
+    KINDS,
+    NONE,
+    SIZES,
+    SMALL,
+    Comparison,
+    compare,
+    load_people,
+)
+from qdgs_jax.train.faces.fairness import benchmark_row, fairness_row, mean_and_error, skin_row
+from qdgs_jax.train.faces.tables import (
+    BENCHMARK_TITLE,
+    GAIN_TITLE,
+    GROUPS_TITLE,
+    SKIN_TITLE,
+    SeedTable,
+    gain_table,
+    seed_table,
+)
+
+RESULTS = "comparison.json"
+PAPER_GAIN = 0.86  # points that QDGS gained over no pretraining on dark faces, in the paper
+
+
+class Recognition:
+    """The experiment of the table [recognition]."""
+
+    name = "recognition"
+
+    def check(self, folder: RunFolder) -> None:
+        """Refuse a run without the table, a baseline, or people in both.
+
+        Raises:
+            ExperimentError: something is missing; the message names it.
+            ShardError: a data set is damaged.
+        """
+        table = _table(folder.config(), folder)
+        possible = table.test_people * math.comb(table.test_pictures, 2)
+        if possible < table.pairs // 2:
+            raise ExperimentError(
+                f"{folder.run_file}: recognition.pairs = {table.pairs}, half of them of one person,"
+                f" but {table.test_people} people have {possible} pairs of their "
+                f"{table.test_pictures} pictures: give fewer pairs, or more of the others."
+            )
+        if not folder.baseline.exists:
+            raise ExperimentError(
+                f"{folder.path} has no baseline to compare with: add it with "
+                f"`{folder.resume_command} --baseline`."
+            )
+        for each in (folder, folder.baseline):
+            size = min(read_manifest(people_folder(each, folder)).image_size)
+            if size < table.side:
+                raise ExperimentError(
+                    f"{folder.run_file}: recognition.side = {table.side}, but the people of "
+                    f"{each.path} are {size} pixels wide: give at most {size}."
+                )
+
+    def run(self, folder: RunFolder, progress: Progress) -> None:
+        """Train and verify networks and write what came of it."""
+        config = folder.config()
+        table = _table(config, folder)
+        places = {"run": folder, "baseline": folder.baseline}
+        people = {
+            arm: load_people(people_folder(each, folder), table.side)
+            for arm, each in places.items()
+        }
+        result = compare(
+            table, people, config.seed, lambda share: progress(round(100 * share), 100)
+        )
+        write_results(folder.path / self.name, result)
+
+    def results(self, folder: RunFolder) -> Comparison | None:
+        """Read the results; None if the experiment was not made.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        path = folder.path / self.name / RESULTS
+        if not path.is_file():
+            return None
+        try:
+            return Comparison.from_json(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged: {error}.") from None
+
+    def tables(self, result: Comparison, names: Mapping[str, str]) -> list[Table]:
+        """The paper's two tables, gains over no pretraining, and errors at a common threshold."""
+        return [
+            Table(each.title, each.header, each.texts()) for each in seed_tables(result).values()
+        ]
+
+    def section(self, result: Comparison, names: Mapping[str, str]) -> Section:
+        """Tables, and accuracies over the number of latents that were pretrained on."""
+        own = [f"{kind} is {names.get(role, role)}" for kind, role in KINDS.items()]
+        sizes = [
+            f"{size} stands for {result.arms[f'QD{size}'].latents:,} latents "
+            f"({result.arms[f'QD{size}'].people:,} people)"
+            for size in SIZES
+        ]
+        words = (
+            "Networks were pretrained on generated people with AdaFace, then learnt drawn people "
+            "in FFHQ's proportions, and verified pairs of others, as many of each skin tone: "
+            f"mean ± standard error of {len(result.arms[NONE].groups)} seeds. "
+            f"{', '.join([*own, *sizes])}, in the paper's proportion. DI is dark over light; in "
+            "the paper QDGS gained "
+            f"{PAPER_GAIN} points on dark faces over no pretraining."
+        )
+        return Section(
+            title="Fairer recognition",
+            words=words,
+            cards=_cards(result),
+            tables=self.tables(result, names),
+            lines=[_lines(result, group, names) for group in ("dark", "light")],
+        )
+
+
+def people_folder(each: RunFolder, run: RunFolder) -> Path:
+    """The people of a run, or of its baseline: in `people`, else in the data set.
+
+    Args:
+        each: whose people.
+        run: the run that it belongs to.
+
+    Raises:
+        ExperimentError: it has none; the message says how to make some.
+    """
+    places = [each.path / PEOPLE, each.data]
+    for place in places:
+        if (shards_folder(place) / MANIFEST).is_file() and (
+            "subject" in read_manifest(place).columns
+        ):
+            return place
+    if not each.finished:
+        raise ExperimentError(
+            f"the search in {each.path} is not finished: continue it with `{run.resume_command}`."
+        )
+    if each.config().dataset.subjects is None:
+        raise ExperimentError(
+            f"{each.run_file} has no table [dataset.subjects], so its data sets have no people: "
+            "add one, as `qdgs init drawn-faces` has it."
+        )
+    root, place = shlex.quote(str(each.path)), shlex.quote(str(places[0]))
+    raise ExperimentError(
+        f"{each.path} has no people: no data set with subjects lies in {places[0]} or "
+        f"{places[1]}; write one with `qdgs generate {root} --out {place}`."
+    )
+
+
+def seed_tables(result: Comparison) -> dict[str, SeedTable]:
+    """All tables by the names of their files; without pairs of groups or of sets, the others."""
+    arms = result.arms.items()
+    skin = {name: list(map(skin_row, arm.groups)) for name, arm in arms}
+    rates = {name: list(map(fairness_row, arm.groups)) for name, arm in arms}
+    sets = {name: list(map(benchmark_row, filter(None, arm.sets))) for name, arm in arms}
+    tables = {}
+    if any(skin.values()):
+        tables["skin"] = seed_table(SKIN_TITLE, skin)
+        tables["gains"] = gain_table(GAIN_TITLE, skin, NONE)
+    if any(sets.values()):
+        tables["sets"] = seed_table(BENCHMARK_TITLE, sets)
+    if any(rates.values()):
+        tables["groups"] = seed_table(GROUPS_TITLE, rates)
+    return tables
+
+
+def write_results(target: Path, result: Comparison) -> None:
+    """Write results and tables, as text and CSV; each appears by atomic rename."""
+    target.mkdir(exist_ok=True)
+    sweep(target)
+    for name, table in seed_tables(result).items():
+        write_atomically(target / f"{name}.csv", table.to_csv().encode())
+        write_atomically(target / f"{name}.txt", table.to_text().encode())
+    write_atomically(target / RESULTS, result.to_json().encode())
+
+
+def _table(config: RunConfig, folder: RunFolder) -> RecognitionConfig:
+    if config.recognition is None:
+        raise ExperimentError(f"{folder.run_file} has no table [recognition]: add one.")
+    return config.recognition
+
+
+def _cards(result: Comparison) -> list[Card]:
+    best = f"QD{SIZES[-1]}"
+    cards = []
+    for title, column, unit in (
+        ("Accuracy on dark faces", "Dark", "\N{NARROW NO-BREAK SPACE}%"),
+        ("Disparate impact", "DI", "\N{NARROW NO-BREAK SPACE}%"),
+    ):
+        shown = {
+            name: mean_and_error(skin_row(seed)[column] for seed in arm.groups)[0]
+            for name, arm in result.arms.items()
+        }
+        others = [f"{name}: {shown[name]:.1f}" for name in (NONE, f"Rand{SIZES[-1]}")]
+        cards.append(
+            Card(f"{title}, pretrained on {best}", f"{shown[best]:.1f}{unit}", "; ".join(others))
+        )
+    return cards
+
+
+def _lines(result: Comparison, group: str, names: Mapping[str, str]) -> Lines:
+    """Accuracies on a skin group over the latents that were pretrained on, none included."""
+    series = []
+    for kind, role in KINDS.items():
+        arms = [result.arms[name] for name in (NONE, *(f"{kind}{size}" for size in SIZES))]
+        found = [mean_and_error(seed[group].accuracy for seed in arm.groups) for arm in arms]
+        errors: Sequence[float] | None = [error for _, error in found]
+        if any(math.isnan(error) for _, error in found):
+            errors = None
+        series.append(Series(names.get(role, role), role, [mean for mean, _ in found], errors))
+    most = result.arms[f"QD{SIZES[-1]}"].latents
+    return Lines(
+        f"Pairs of {group} faces",
+        "latents pretrained on",
+        "accuracy",
+        [0.0, round(SMALL * most), most],
+        series,
+    )
