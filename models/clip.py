@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+from qdgs_jax.models.backend import target_backend
 from qdgs_jax.models.settings import known_settings
 
 Activation = Callable[[jax.Array], jax.Array]
@@ -131,13 +132,11 @@ class Attention(nnx.Module):
     def __call__(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
         """Mix tokens; `mask` Bool[..., T, T] says which keys a query may see."""
         batch, length, width = x.shape
-        packed = self.qkv(x).reshape(batch, length, 3, self.heads, width // self.heads)
-        query, key, value = packed[:, :, 0], packed[:, :, 1], packed[:, :, 2]
-        logits = jnp.einsum("bqhd,bkhd->bhqk", query / math.sqrt(query.shape[-1]), key)
-        if mask is not None:
-            logits = jnp.where(mask, logits, -1e30)
-        weights = jax.nn.softmax(logits.astype(jnp.float32), axis=-1).astype(value.dtype)
-        mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+        query, key, value = (
+            part.reshape(batch, length, self.heads, width // self.heads)
+            for part in jnp.split(self.qkv(x), 3, axis=-1)
+        )
+        mixed = jax.nn.dot_product_attention(query, key, value, mask=mask)
         return self.out(mixed.reshape(batch, length, width))
 
 
@@ -158,6 +157,25 @@ class Block(nnx.Module):
             x = x + self.attn(self.ln_1(x), mask)
         with jax.named_scope("mlp"):
             return x + self.fc2(self.activation(self.fc1(self.ln_2(x))))
+
+
+def through(blocks: Sequence[Block], x: jax.Array, remat: bool = False) -> jax.Array:
+    """Tokens Float[B, T, W] through blocks, one after the other.
+
+    Compilers for accelerators take minutes for a program in which every block is written out; there
+    it is one loop over stacked weights. A processor would copy the weights for it.
+    """
+    if target_backend() == "cpu":
+        for block in blocks:
+            x = jax.checkpoint(block.__call__)(x) if remat else block(x)
+        return x
+    graph, _ = nnx.split(blocks[0])
+    weights = jax.tree.map(lambda *each: jnp.stack(each), *(nnx.state(block) for block in blocks))
+
+    def step(x: jax.Array, weights: nnx.State) -> tuple[jax.Array, None]:
+        return nnx.merge(graph, weights)(x), None
+
+    return jax.lax.scan(jax.checkpoint(step) if remat else step, x, weights)[0]
 
 
 class VisionTower(nnx.Module):
@@ -207,9 +225,7 @@ class VisionTower(nnx.Module):
         x = self.patch(x.reshape(batch, -1, p * p * 3))
         token = jnp.broadcast_to(self.class_token[...], (batch, 1, x.shape[-1]))
         x = self.ln_pre(jnp.concatenate([token, x], axis=1) + self.position[...])
-        for block in self.blocks:
-            x = jax.checkpoint(block.__call__)(x) if self.remat else block(x)
-        return self.ln_post(x[:, 0])
+        return self.ln_post(through(self.blocks, x, self.remat)[:, 0])
 
 
 class TextTower(nnx.Module):
@@ -230,7 +246,7 @@ class TextTower(nnx.Module):
     def __call__(self, tokens: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """Embed token ids; see `CLIP.embed_texts`."""
         length = tokens.shape[1]
-        allowed = jnp.tril(jnp.ones((length, length), bool))
+        allowed = jnp.tril(jnp.ones((1, 1, length, length), bool))
         if mask is not None:
             allowed = allowed & (mask[:, None, None, :] != 0)
         x = self.token[...][tokens] + self.position[...][:length]

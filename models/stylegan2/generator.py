@@ -37,8 +37,9 @@ from flax import nnx
 from jax import lax
 from jax.typing import DTypeLike
 
+from qdgs_jax.models.stylegan2.activations import Pixels, leaky
 from qdgs_jax.models.stylegan2.config import StyleGAN2Config
-from qdgs_jax.models.stylegan2.layers import Dense, SkipConv, StyledConv, ToRGB, leaky
+from qdgs_jax.models.stylegan2.layers import Dense, SkipConv, StyledConv, ToRGB
 from qdgs_jax.models.stylegan2.resample import UPSAMPLERS, smooth_up
 from qdgs_jax.models.variables import Buffer
 
@@ -139,6 +140,7 @@ class SynthesisBlock(nnx.Module):
         resolution, c_out = cfg.resolutions[level], cfg.channels[level]
         self.first = level == 0
         self.residual = cfg.architecture == "resnet" and not self.first
+        self.dtype = jnp.dtype(dtype)
         self.has_head = cfg.architecture == "skip" or resolution == cfg.resolution
         c_in = c_out if self.first else cfg.channels[level - 1]
 
@@ -180,24 +182,28 @@ class SynthesisBlock(nnx.Module):
 
     def __call__(
         self,
-        x: jax.Array | None,
+        x: Pixels | None,
         image: jax.Array | None,
         ws: jax.Array,
         noise: str,
         key: jax.Array | None,
-    ) -> tuple[jax.Array, jax.Array | None]:
-        """Activations and image of the block below, and codes Float[B, num_convs + 1, W]."""
+    ) -> tuple[Pixels, jax.Array | None]:
+        """Activations and image of the block below, and codes Float[B, num_convs + 1, W].
+
+        Images are Float[B, colours, R, R].
+        """
         keys = (None, None) if key is None else tuple(jax.random.split(key))
         gain = math.sqrt(0.5) if self.residual else 1.0
         if x is None:
-            y = self.conv1(self.const[...][None], ws[:, 0], noise, keys[1])
+            const = Pixels(self.const[...][None].astype(self.dtype))
+            y = self.conv1(const, ws[:, 0], noise, keys[1])
         else:
             y = self.conv0(x, ws[:, 0], noise, keys[0])
             y = self.conv1(y, ws[:, 1], noise, keys[1], gain)
             if self.residual:
-                y = y + self.skip(x, gain)
+                y = Pixels(y.unfold() + self.skip(x.unfold(), gain))
         if image is not None:
-            image = smooth_up(image)
+            image = smooth_up(image, (2, 3))
         if self.has_head:
             head = self.torgb(y, ws[:, self.num_convs])
             image = head if image is None else image + head
@@ -247,7 +253,7 @@ class SynthesisNetwork(nnx.Module):
         if noise == "random" and key is None:
             raise ValueError("noise='random' needs a key: pass key=jax.random.key(seed).")
         ws = ws.astype(jnp.float32)
-        x: jax.Array | None = None
+        x: Pixels | None = None
         image: jax.Array | None = None
         start = 0
         for level, resolution in enumerate(cfg.resolutions):
@@ -262,7 +268,7 @@ class SynthesisNetwork(nnx.Module):
                 x, image = apply(x, image, codes, noise, block_key)
         if image is None:
             raise AssertionError("the last block always has an RGB head")
-        return image
+        return image.transpose(0, 2, 3, 1)
 
 
 class Generator(nnx.Module):

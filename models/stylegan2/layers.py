@@ -22,25 +22,21 @@ from flax import nnx
 from jax import lax
 from jax.typing import DTypeLike
 
-from qdgs_jax.models.stylegan2.resample import convolve, convolve_up, smooth_up
+from qdgs_jax.models.stylegan2.activations import (
+    ACTIVATION_GAIN,
+    Pixels,
+    activate,
+    clip,
+    planes,
+)
+from qdgs_jax.models.stylegan2.resample import (
+    LANES,
+    convolve,
+    convolve_folded,
+    convolve_up,
+    smooth_up,
+)
 from qdgs_jax.models.variables import Buffer
-
-SLOPE = 0.2  # of the leaky rectifier below zero
-ACTIVATION_GAIN = math.sqrt(2)  # keeps the variance of a rectified normal variable
-
-
-def leaky(x: jax.Array, gain: float = ACTIVATION_GAIN, clamp: float | None = None) -> jax.Array:
-    """Leaky rectifier of slope 0.2, times `gain`, clamped to ±clamp if one is given."""
-    y = jnp.where(x >= 0, x * gain, x * (SLOPE * gain))
-    return clip(y, clamp)
-
-
-def clip(x: jax.Array, clamp: float | None) -> jax.Array:
-    """Values clamped to ±clamp; `lax.clamp` keeps a mask for its derivative, min and max floats."""
-    if clamp is None:
-        return x
-    limit = jnp.asarray(clamp, x.dtype)
-    return lax.clamp(-limit, x, limit)
 
 
 class Dense(nnx.Module):
@@ -110,33 +106,38 @@ class StyledConv(nnx.Module):
         self.dtype = jnp.dtype(dtype)
 
     def __call__(
-        self, x: jax.Array, w: jax.Array, noise: str, key: jax.Array | None, gain: float = 1.0
-    ) -> jax.Array:
-        """Convolve Float[B or 1, H, W, I] under codes Float[B, W]: Float[B, R, R, O] in `dtype`."""
+        self, x: Pixels, w: jax.Array, noise: str, key: jax.Array | None, gain: float = 1.0
+    ) -> Pixels:
+        """Convolve pixels Float[B or 1, H, W, I] under codes Float[B, W] to Float[B, R, R, O]."""
         style = self.affine(w)
         kernel = self.kernel[...]
-        x = (x.astype(jnp.float32) * style[:, None, None, :]).astype(self.dtype)
-        compute_kernel = kernel.astype(self.dtype)
-        y = (
-            convolve_up(x, compute_kernel, self.upsampling)
-            if self.up
-            else convolve(x, compute_kernel)
-        )
+        y = self._convolve(x.scaled(style), kernel)
         # Equation 3 on the outputs: the norm of the scaled kernel, in float32 whatever the dtype.
         energy = jnp.sum(jnp.square(kernel), axis=(0, 1))
         demodulation = lax.rsqrt(jnp.square(style) @ energy + 1e-8)
-        y = y.astype(jnp.float32) * demodulation[:, None, None, :]
-        image = self._noise(len(w), noise, key)
-        if image is not None:
-            y = y + image
-        y = y + self.bias[...]
         clamp = None if self.conv_clamp is None else self.conv_clamp * gain
-        return leaky(y, ACTIVATION_GAIN * gain, clamp).astype(self.dtype)
+        values = activate(
+            y.values,
+            y.per_channel(demodulation),
+            y.per_pixel(self._noise(len(w), noise, key)),
+            y.per_channel(self.bias[...]),
+            ACTIVATION_GAIN * gain,
+            clamp,
+        )
+        return y.replace(values=values)
 
-    def _noise(self, batch: int, noise: str, key: jax.Array | None) -> jax.Array | None:
-        """Scaled noise Float[B or 1, R, R, 1], or None."""
+    def _convolve(self, x: Pixels, kernel: jax.Array) -> Pixels:
+        """Convolve, and upsample where this layer does."""
+        if self.up:
+            return convolve_up(Pixels(x.unfold()), kernel, self.upsampling)
+        if x.folded and max(kernel.shape[2:]) < LANES:
+            return convolve_folded(x, kernel)
+        return Pixels(convolve(x.unfold(), kernel.astype(self.dtype)))
+
+    def _noise(self, batch: int, noise: str, key: jax.Array | None) -> jax.Array:
+        """Scaled noise Float[B or 1, R, R, 1]."""
         if not self.use_noise or noise == "none":
-            return None
+            return jnp.zeros((1, self.resolution, self.resolution, 1))
         shape = (self.resolution, self.resolution, 1)
         if noise == "const":
             return (self.noise_const[...] * self.noise_strength[...]).reshape(1, *shape)
@@ -146,7 +147,7 @@ class StyledConv(nnx.Module):
 
 
 class ToRGB(nnx.Module):
-    """Modulated 1x1 convolution to an image, without demodulation: Float[B, R, R, C] float32.
+    """Modulated 1x1 convolution to an image, without demodulation: Float[B, C, R, R] float32.
 
     Attributes:
         kernel: Float[1, 1, I, C].
@@ -171,12 +172,11 @@ class ToRGB(nnx.Module):
         self.conv_clamp = conv_clamp
         self.dtype = jnp.dtype(dtype)
 
-    def __call__(self, x: jax.Array, w: jax.Array) -> jax.Array:
-        """Project Float[B, R, R, I] under codes Float[B, W]."""
-        style = self.affine(w) * self.gain
-        x = (x.astype(jnp.float32) * style[:, None, None, :]).astype(self.dtype)
-        y = convolve(x, self.kernel[...].astype(self.dtype))
-        return clip(y.astype(jnp.float32) + self.bias[...], self.conv_clamp)
+    def __call__(self, x: Pixels, w: jax.Array) -> jax.Array:
+        """Project pixels Float[B, R, R, I] under codes Float[B, W]."""
+        scaled = x.scaled(self.affine(w) * self.gain)
+        y = planes(scaled, self.kernel[0, 0]) + self.bias[...][:, None, None]
+        return clip(y, self.conv_clamp)
 
 
 class SkipConv(nnx.Module):
@@ -194,4 +194,4 @@ class SkipConv(nnx.Module):
     def __call__(self, x: jax.Array, gain: float) -> jax.Array:
         """Project Float[B, H, W, I] to `gain` times Float[B, 2H, 2W, O]."""
         kernel = (self.kernel[...] * (self.gain * gain)).astype(self.dtype)
-        return smooth_up(convolve(x.astype(self.dtype), kernel))
+        return smooth_up(convolve(x.astype(self.dtype), kernel), (1, 2))

@@ -9,6 +9,8 @@ fastest on the backend at hand. Arrays are NHWC, kernels HWIO.
 Positions along one axis: zeros inserted, input pixel i stands at 2i; the full convolution with
 kernel k has 2H + 1 values u[2i + a] += x[i] k[a]; the filter f turns them into the 2H outputs
 y[n] = f[0] u[n-1] + f[1] u[n] + f[2] u[n+1] + f[3] u[n+2], u being zero outside.
+
+Kernels are given in float32; they are multiplied in the type of the pixels.
 """
 
 from __future__ import annotations
@@ -22,10 +24,12 @@ import numpy as np
 from jax import lax
 
 from qdgs_jax.models.backend import target_backend
+from qdgs_jax.models.stylegan2.activations import Pixels
 
 FILTER = (0.25, 0.75, 0.75, 0.25)  # [1, 3, 3, 1] / 8 per axis, times 2 for the inserted zeros
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+LANES = 128  # channels that a matrix unit of a TPU multiplies at a time
 _Padding = tuple[tuple[int, int], tuple[int, int]]
 
 
@@ -71,7 +75,8 @@ def _correlate_backward(
     (top, bottom), (left, right) = padding
     height, width = kernel.shape[0] - 1, kernel.shape[1] - 1
     beyond = (height - top, height - bottom), (width - left, width - right)
-    to_x = _correlate(y, turned, beyond)
+    # The barrier keeps XLA from storing bfloat16 results as the float32 that they become later.
+    to_x = lax.optimization_barrier(_correlate(y, turned, beyond))  # type: ignore[no-untyped-call]
     (to_kernel,) = jax.linear_transpose(
         lambda kernel: lax.conv_general_dilated(
             x, kernel, (1, 1), padding, dimension_numbers=_DIMENSIONS
@@ -84,35 +89,60 @@ def _correlate_backward(
 _correlate.defvjp(_correlate_forward, _correlate_backward)
 
 
-def convolve_up(x: jax.Array, kernel: jax.Array, method: str = "auto") -> jax.Array:
-    """Upsample by two, convolve with a 3x3 kernel and smooth: Float[B, 2H, 2W, O].
+def convolve_up(x: Pixels, kernel: jax.Array, method: str = "auto") -> Pixels:
+    """Upsample by two, convolve with a 3x3 kernel and smooth: pixels Float[B, 2H, 2W, O].
 
     Args:
-        x: Float[B, H, W, I].
+        x: pixels Float[B, H, W, I].
         kernel: Float[3, 3, I, O], applied as a true convolution (as the transposed convolution of
             the original code does), not as a cross-correlation.
-        method: a key of `UPSAMPLERS`, or "auto" for the fastest on `target_backend()`. All give
-            the same result up to rounding; "phases", the fastest on a CPU, has a reverse derivative
-            of its own and therefore no forward one (`jax.jvp`).
+        method: a key of `UPSAMPLERS`, or "auto" for the fastest on the backend that this is traced
+            for. All give the same result up to rounding; "subpixel" leaves its pixels folded.
+            "phases", the fastest on a CPU, and "subpixel" have reverse derivatives of their own and
+            therefore no forward ones (`jax.jvp`).
     """
     if method == "auto":
-        method = FASTEST.get(target_backend(), "transposed")
-    return UPSAMPLERS[method](x, kernel)
+        method = FASTEST.get(target_backend(), "subpixel")
+    return UPSAMPLERS[method](x.unfold(), kernel)
 
 
-def smooth_up(image: jax.Array) -> jax.Array:
-    """Upsample by two with the binomial filter: Float[B, H, W, C] -> Float[B, 2H, 2W, C].
+def convolve_folded(x: Pixels, kernel: jax.Array) -> Pixels:
+    """Convolve folded pixels with a 3x3 kernel, as `convolve` does: Float[B, H, W, O], shifted.
+
+    Squares of the result begin one pixel before those of x, so that each depends on two by two of
+    them: 16 products per pixel and pair of channels, of which 9 are not with zeros.
+
+    Args:
+        x: pixels Float[B, H, W, I], folded and not shifted.
+        kernel: Float[3, 3, I, O].
+    """
+    moved = [  # by where the pixel of the result stands in its square
+        jnp.pad(kernel, ((row, 1 - row), (column, 1 - column), (0, 0), (0, 0)))
+        for row in range(2)
+        for column in range(2)
+    ]
+    c_in, c_out = kernel.shape[2:]
+    joined = jnp.concatenate(moved, axis=-1).reshape(2, 2, 2, 2, c_in, 4 * c_out)
+    folded = joined.transpose(0, 2, 1, 3, 4, 5).reshape(2, 2, 4 * c_in, 4 * c_out)
+    y = convolve(x.values, folded.astype(x.values.dtype), ((1, 1), (1, 1)))
+    return Pixels(y, folded=True, shifted=True)
+
+
+def smooth_up(image: jax.Array, axes: tuple[int, int]) -> jax.Array:
+    """Upsample two axes of length L by two with the binomial filter.
 
     The zeros between pixels are never made: even and odd outputs are (x[i-1] + 3 x[i]) / 4 and
-    (3 x[i] + x[i+1]) / 4 along each axis.
+    (3 x[i] + x[i+1]) / 4. As products with a banded matrix they suit every machine.
     """
-    for axis in (1, 2):
+    for axis in axes:
         size = image.shape[axis]
-        padded = jnp.pad(image, [(1, 1) if a == axis else (0, 0) for a in range(4)])
-        before, here, after = (_window(padded, axis, start, size) for start in range(3))
-        even = FILTER[0] * before + FILTER[1] * here
-        odd = FILTER[2] * here + FILTER[3] * after
-        image = _interleave(even, odd, axis)
+        band = np.zeros((2 * size + 2, size), np.float32)
+        for start in range(size):
+            band[2 * start : 2 * start + 4, start] = FILTER
+        product = jnp.tensordot(
+            jnp.asarray(band[1:-1], image.dtype), image, (1, axis), precision=lax.Precision.HIGHEST
+        )
+        image = jnp.moveaxis(product, 0, axis)
     return image
 
 
@@ -138,17 +168,17 @@ def _smooth(u: jax.Array, padding: int) -> jax.Array:
     return u
 
 
-def _transposed(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def _transposed(x: jax.Array, kernel: jax.Array) -> Pixels:
     """Convolve transposed, then filter at full resolution: 9 products per input pixel."""
     u = lax.conv_general_dilated(
         x,
-        kernel[::-1, ::-1],
+        kernel[::-1, ::-1].astype(x.dtype),
         (1, 1),
         ((2, 2), (2, 2)),
         lhs_dilation=(2, 2),
         dimension_numbers=_DIMENSIONS,
     )
-    return _smooth(u, 1)
+    return Pixels(_smooth(u, 1))
 
 
 def _smooth_phases(even: jax.Array, odd: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
@@ -210,9 +240,9 @@ def _convolve_phases_backward(
 _convolve_phases.defvjp(_convolve_phases_forward, _convolve_phases_backward)
 
 
-def _phases(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def _phases(x: jax.Array, kernel: jax.Array) -> Pixels:
     """Split the transposed convolution into four dense ones, one per phase: also 9 products."""
-    rows = _convolve_phases(x, kernel)
+    rows = _convolve_phases(x, kernel.astype(x.dtype))
     by_column = [_smooth_phases(rows[0][c], rows[1][c], axis=1) for c in range(2)]
     # Without the barrier the filter along rows is recomputed for each of its uses.
     by_column = lax.optimization_barrier(by_column)  # type: ignore[no-untyped-call]
@@ -220,35 +250,37 @@ def _phases(x: jax.Array, kernel: jax.Array) -> jax.Array:
         _interleave(*_smooth_phases(by_column[0][r], by_column[1][r], axis=2), axis=2)
         for r in range(2)
     )
-    return _interleave(upper, lower, axis=1)
+    return Pixels(_interleave(upper, lower, axis=1))
 
 
-def _subpixel(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Fold kernel and filter into one 3x3 convolution to 4 O channels: 36 products, one pass.
+def _subpixel(x: jax.Array, kernel: jax.Array) -> Pixels:
+    """Merge kernel and filter into one 3x3 convolution to 4 O channels: 36 products, one pass.
 
-    The folded kernel K = k * f has 6 taps, and y[2i + p] = sum_j x[i + 1 - j] K[2j + p].
+    The merged kernel K = k * f has 6 taps, and y[2i + p] = sum_t x[i + t - 1] K[2 (2 - t) + p].
     """
-    batch, height, width, _ = x.shape
-    fold = np.zeros((6, 3), np.float32)
-    for start in range(3):
-        fold[start : start + 4, start] = FILTER
-    folded = jnp.einsum("pa,qb,abio->pqio", fold, fold, kernel)
+    reach = [[tap for tap in range(3) if 0 <= place - tap < 4] for place in range(6)]
+    for axis in (0, 1):
+        merged = [
+            sum(FILTER[place - tap] * kernel.take(tap, axis) for tap in taps)
+            for place, taps in enumerate(reach)
+        ]
+        kernel = jnp.stack(merged, axis)
     c_in, c_out = kernel.shape[2:]
-    split = folded.reshape(3, 2, 3, 2, c_in, c_out)[::-1, :, ::-1]
-    phases = split.transpose(0, 2, 4, 1, 3, 5).reshape(3, 3, c_in, 4 * c_out)
-    y = convolve(x, phases.astype(x.dtype)).reshape(batch, height, width, 2, 2, c_out)
-    return y.transpose(0, 1, 3, 2, 4, 5).reshape(batch, 2 * height, 2 * width, c_out)
+    split = kernel.reshape(3, 2, 3, 2, c_in, c_out)[::-1, :, ::-1].transpose(0, 2, 4, 1, 3, 5)
+    taps = split.reshape(3, 3, c_in, 4 * c_out).astype(x.dtype)
+    return Pixels(convolve(x, taps), folded=True)
 
 
-def _resize(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def _resize(x: jax.Array, kernel: jax.Array) -> Pixels:
     """Smooth first, then an ordinary 3x3 convolution at full resolution: 36 products."""
     zero = jnp.zeros_like(x)
     spread = _interleave(_interleave(x, zero, axis=2), _interleave(zero, zero, axis=2), axis=1)
     # The filter reaches beyond the border, and the kernel sees that: 2H + 2 values, no padding.
-    return convolve(_smooth(spread[:, :-1, :-1], 3), kernel[::-1, ::-1], ((0, 0), (0, 0)))
+    turned = kernel[::-1, ::-1].astype(x.dtype)
+    return Pixels(convolve(_smooth(spread[:, :-1, :-1], 3), turned, ((0, 0), (0, 0))))
 
 
-UPSAMPLERS: Mapping[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
+UPSAMPLERS: Mapping[str, Callable[[jax.Array, jax.Array], Pixels]] = {
     "phases": _phases,
     "transposed": _transposed,
     "subpixel": _subpixel,

@@ -18,6 +18,7 @@ import synthetic
 from flax import nnx
 
 from qdgs_jax.models.stylegan2 import Generator, StyleGAN2Config
+from qdgs_jax.models.stylegan2.activations import Pixels
 from qdgs_jax.models.stylegan2.resample import UPSAMPLERS, convolve_up, smooth_up
 from qdgs_jax.ports.families.stylegan2_names import NVIDIA_IGNORED, NVIDIA_RULES
 
@@ -176,7 +177,8 @@ def test_upsampling_convolutions_agree_with_the_definition(method, shape):
     expected = [
         definition.convolve_up(s.transpose(2, 0, 1), kernel.transpose(3, 2, 0, 1)) for s in x
     ]
-    found = convolve_up(jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32), method)
+    pixels = Pixels(jnp.asarray(x, jnp.float32))
+    found = convolve_up(pixels, jnp.asarray(kernel, jnp.float32), method).unfold()
     assert synthetic.error(found, nhwc(np.stack(expected))) <= 1e-5
 
 
@@ -186,13 +188,17 @@ def test_upsampling_convolutions_pull_back_what_linear_maps_do(method, shape):
     draws = jax.random.split(jax.random.key(3), 5)
     x, dx = (jax.random.normal(key, (2, *shape, 3)) for key in draws[:2])
     kernel, dkernel = (jax.random.normal(key, (3, 3, 3, 4)) for key in draws[2:4])
-    y, pull_back = jax.vjp(lambda x, k: convolve_up(x, k, method), x, kernel)
+
+    def up(x, kernel):
+        return convolve_up(Pixels(x), kernel, method).unfold()
+
+    y, pull_back = jax.vjp(up, x, kernel)
     cotangent = jax.random.normal(draws[4], y.shape)
     to_x, to_kernel = pull_back(cotangent)
     # The map is linear in each argument: <pull_back(c), d> = <c, map(d)>.
     for pulled, change, image in (
-        (to_x, dx, convolve_up(dx, kernel, method)),
-        (to_kernel, dkernel, convolve_up(x, dkernel, method)),
+        (to_x, dx, up(dx, kernel)),
+        (to_kernel, dkernel, up(x, dkernel)),
     ):
         assert float(jnp.vdot(pulled, change)) == pytest.approx(
             float(jnp.vdot(cotangent, image)), rel=1e-4, abs=1e-3
@@ -202,7 +208,7 @@ def test_upsampling_convolutions_pull_back_what_linear_maps_do(method, shape):
 def test_image_upsampling_agrees_with_the_definition():
     x = np.random.default_rng(2).standard_normal((2, 3, 5, 3))
     expected = [definition.upsample(sample.transpose(2, 0, 1)) for sample in x]
-    assert synthetic.error(smooth_up(jnp.asarray(x)), nhwc(np.stack(expected))) <= 1e-5
+    assert synthetic.error(smooth_up(jnp.asarray(x), (1, 2)), nhwc(np.stack(expected))) <= 1e-5
 
 
 @pytest.mark.parametrize("differentiate", [False, True])
