@@ -16,7 +16,7 @@ import jax
 
 def target_backend() -> str:
     """The kind of device that functions are traced for at present: "cpu", "gpu" or "tpu"."""
-    device: Any = jax.config.jax_default_device
+    device: Any = getattr(jax.config, "jax_default_device", None)
     if device is None:
         return jax.default_backend()
     return device if isinstance(device, str) else device.platform

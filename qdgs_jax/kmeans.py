@@ -125,7 +125,7 @@ def _by_products(
         some = jax.lax.dynamic_slice_in_dim(points, start, chunk)
         # XLA's CPU backend is slow with a product of an array with itself, which the barrier hides.
         products = jax.lax.dot_general(
-            jax.lax.optimization_barrier(some - middle),
+            jax.lax.optimization_barrier(some - middle),  # type: ignore[no-untyped-call]
             relative,
             (((1,), (1,)), ((), ())),
             precision=jax.lax.Precision.HIGHEST,

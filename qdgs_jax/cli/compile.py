@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -119,7 +120,7 @@ def configured(
         config = parse_run(packaged_run(run), run)
     else:
         config = read_run_file(run, sizes_alone=True)
-    changes = {
+    changes: dict[str, Mapping[str, object]] = {
         "domain": domain,
         "search": {} if emitters is None else {"emitters": emitters},
         "evaluation": {

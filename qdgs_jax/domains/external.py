@@ -160,7 +160,7 @@ def generator_shapes(name: str, supplied: Supplied) -> object:
     """
     dim = _latent_dim(name, supplied)
     weights: object = jax.eval_shape(lambda params: params, supplied.params)
-    latents = jax.ShapeDtypeStruct((2, dim), jnp.float32)
+    latents = jax.ShapeDtypeStruct((2, dim), jnp.float32)  # type: ignore[no-untyped-call]
     what = f"{name}: decode of latents of shape {latents.shape}"
     images = _guarded(what, lambda: jax.eval_shape(supplied.decode, weights, latents))
     if not isinstance(images, jax.ShapeDtypeStruct):

@@ -166,10 +166,10 @@ def people_folder(each: RunFolder, run: RunFolder) -> Path:
             f"{each.run_file} has no table [dataset.subjects], so its data sets have no people: "
             "add one, as `qdgs init drawn-faces` has it."
         )
-    root, place = shlex.quote(str(each.path)), shlex.quote(str(places[0]))
+    root, out = shlex.quote(str(each.path)), shlex.quote(str(places[0]))
     raise ExperimentError(
         f"{each.path} has no people: no data set with subjects lies in {places[0]} or "
-        f"{places[1]}; write one with `qdgs generate {root} --out {place}`."
+        f"{places[1]}; write one with `qdgs generate {root} --out {out}`."
     )
 
 

@@ -86,8 +86,8 @@ def _shapes_of(make: Any) -> tuple[Any, Any]:
 
 def _axis(texts: Texts, cfg: CLIPConfig) -> PromptAxis:
     """A pair of prompts as it will be embedded."""
-    sides = [
-        jax.ShapeDtypeStruct((len(side), cfg.embed_dim), jnp.float32)
+    sides: list[Any] = [
+        jax.ShapeDtypeStruct((len(side), cfg.embed_dim), jnp.float32)  # type: ignore[no-untyped-call]
         for side in (texts.positive, texts.negative)
     ]
     return PromptAxis(*sides)

@@ -178,7 +178,7 @@ def _cards(target: Target) -> list[Any]:
     from jax._src import xla_bridge
     from jax.experimental.topologies import TopologyDescription
 
-    xla_bridge._discover_and_register_pjrt_plugins()
+    xla_bridge._discover_and_register_pjrt_plugins()  # type: ignore[no-untyped-call]
     try:
         client.initialize_pjrt_plugin("cuda")
     except Exception as error:  # a second call in one process

@@ -143,10 +143,12 @@ def _kinds(rows: Iterable[Row]) -> Counter[str]:
 def _shares(
     rows: list[Row], cost: Callable[[Row], float], total: float, group: Callable[[str], str]
 ) -> dict[str, float]:
-    found: Counter[str] = Counter()
+    found: dict[str, float] = {}
     for row in rows:
-        found[group(row.operation.label)] += cost(row) / max(total, 1)
-    return {name: share for name, share in found.most_common() if share > 0}
+        name = group(row.operation.label)
+        found[name] = found.get(name, 0.0) + cost(row) / max(total, 1)
+    largest = sorted(found.items(), key=lambda item: -item[1])
+    return {name: share for name, share in largest if share > 0}
 
 
 def _untold(rows: Iterable[Row]) -> dict[str, int]:

@@ -44,7 +44,7 @@ def _further_turns(program: Any) -> float:
                 continue
             turns: int = equation.params["length"]
             body = core.jaxpr_as_fun(inner)
-            shapes = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in inner.jaxpr.invars]
+            shapes = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in inner.jaxpr.invars]  # type: ignore[no-untyped-call]
             once: Any = jax.jit(body).lower(*shapes).cost_analysis()
             further = _further_turns(inner.jaxpr)
             total += (turns - 1) * float(once["flops"]) + turns * further
@@ -76,7 +76,7 @@ def evaluation_flop(domain: PromptedDomain[Any]) -> tuple[float, float]:
         found, pull_back = jax.vjp(scores, latents)
         return found, pull_back_outputs(pull_back, *found)
 
-    latent = jax.ShapeDtypeStruct((1, domain.latent_dim), jnp.float32)
+    latent = jax.ShapeDtypeStruct((1, domain.latent_dim), jnp.float32)  # type: ignore[no-untyped-call]
     once = counted(embed, domain.params, latent)
     return once, counted(differentiate, domain.params, latent)
 
@@ -84,5 +84,5 @@ def evaluation_flop(domain: PromptedDomain[Any]) -> tuple[float, float]:
 def picture_flop(domain: PromptedDomain[Any]) -> float:
     """Operations of the generator for one picture."""
     domain = dataclasses.replace(domain, computation=Computation())
-    latent = jax.ShapeDtypeStruct((1, domain.latent_dim), jnp.float32)
+    latent = jax.ShapeDtypeStruct((1, domain.latent_dim), jnp.float32)  # type: ignore[no-untyped-call]
     return counted(domain.decode, domain.params, latent)

@@ -84,8 +84,8 @@ def search_work(task: SearchTask, target: Target, **described: Any) -> Work:
         described: `unit`, `units`, `words` and `flop` of the `Work`.
     """
     where = _on_all(target.devices()[:1])
-    latents = jax.ShapeDtypeStruct((task.num_start, task.search.problem.latent_dim), jnp.float32)
-    key = jax.ShapeDtypeStruct(task.key.shape, task.key.dtype)
+    latents = jax.ShapeDtypeStruct((task.num_start, task.search.problem.latent_dim), jnp.float32)  # type: ignore[no-untyped-call]
+    key = jax.ShapeDtypeStruct(task.key.shape, task.key.dtype)  # type: ignore[no-untyped-call]
     with lowering_for(target.backend):
         state = jax.eval_shape(task.search.init, latents, key, params=task.params)
         params, state = _placed((task.params, state), where)
@@ -121,7 +121,7 @@ def _generate(config: RunConfig, target: Target) -> Work:
     mesh = Mesh(np.asarray(devices), ("images",))
     count = BATCH * len(devices)
     shares = NamedSharding(mesh, P("images"))  # type: ignore[no-untyped-call]
-    latents = jax.ShapeDtypeStruct((count, domain.latent_dim), jnp.float32, sharding=shares)
+    latents = jax.ShapeDtypeStruct((count, domain.latent_dim), jnp.float32, sharding=shares)  # type: ignore[no-untyped-call]
     with lowering_for(target.backend):
         params = _placed(domain.params, _on_all(devices, mesh))
         lowered = on_each.lower(domain, mesh, params, latents)
@@ -152,21 +152,21 @@ def _train_shapes(config: RunConfig, target: Target) -> Work:
     devices = devices[: max(n for n in range(1, len(devices) + 1) if models % n == 0)]
     batch = min(settings.batch_size, count)
     shape = jax.ShapeDtypeStruct
-    pictures = shape((models, count, side, side, 3), jnp.uint8)
+    pictures = shape((models, count, side, side, 3), jnp.uint8)  # type: ignore[no-untyped-call]
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), models))
     params = jax.eval_shape(lambda keys: init_models(cfg, keys), keys)
     # `fit` places what it is given on its own mesh, whose axis is called like this.
     mesh = Mesh(np.asarray(devices), ("models",))
     where = NamedSharding(mesh, P("models"))  # type: ignore[no-untyped-call]
-    arguments = _placed((params, pictures, shape((models, count), jnp.int32), keys), where)
+    arguments = _placed((params, pictures, shape((models, count), jnp.int32), keys), where)  # type: ignore[no-untyped-call]
     with lowering_for(target.backend):
         lowered = fit.lower(cfg, settings, *arguments, devices=tuple(devices))
 
     def loss(params: Any, images: jax.Array) -> jax.Array:
         return apply_model(cfg, params, images).mean()
 
-    one = jax.tree.map(lambda leaf: shape(leaf.shape[1:], leaf.dtype), params)
-    flop = counted(jax.value_and_grad(loss), one, shape((batch, side, side, 3), jnp.uint8))
+    one = jax.tree.map(lambda leaf: shape(leaf.shape[1:], leaf.dtype), params)  # type: ignore[no-untyped-call]
+    flop = counted(jax.value_and_grad(loss), one, shape((batch, side, side, 3), jnp.uint8))  # type: ignore[no-untyped-call]
     return Work(
         program="train",
         lowered=lowered,
@@ -203,6 +203,6 @@ def _placed(shapes: Any, where: NamedSharding) -> Any:
     """Shapes that say where their arrays would lie."""
 
     def leaf(shape: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=where)
+        return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=where)  # type: ignore[no-untyped-call]
 
     return jax.tree.map(leaf, shapes)

@@ -20,7 +20,7 @@ from qdgs_jax.ports.errors import CheckpointError
 from qdgs_jax.ports.model_folder import load_config
 from qdgs_jax.ports.registry import find_kind
 
-_TEXTS = {"vocab_size": 49408, "context_length": 77}
+_TEXTS: Mapping[str, Any] = {"vocab_size": 49408, "context_length": 77}
 _TEXT_512, _TEXT_768 = TowerConfig(512, 12, 8, 2048), TowerConfig(768, 12, 12, 3072)
 _VIT_B, _VIT_L = TowerConfig(768, 12, 12, 3072), TowerConfig(1024, 24, 16, 4096)
 
@@ -60,7 +60,7 @@ def read_sizes(kind: str, name: str) -> Any:
         return SIZES[kind][name]
     place = checkpoint_folder(name)
     if place.suffix == ".json":
-        fields = _settings_file(place)
+        fields: Mapping[str, Any] = _settings_file(place)
         if kind == "clip" and fields.get("model_type") == "clip":
             fields = _of_hugging_face(place, fields)
         if fields.get("kind", kind) != kind:

@@ -79,8 +79,8 @@ def training_cost(
     graph, params, rest = _shapes(lambda: make(rngs=nnx.Rngs(0)))
     head_cfg = HeadConfig(cfg.embed_dim, identities, kind=kind)
     head_graph, head_params, head_rest = _shapes(lambda: MarginHead(head_cfg, rngs=nnx.Rngs(0)))
-    images = jax.ShapeDtypeStruct((_COUNTED, cfg.input_size, cfg.input_size, 3), jnp.float32)
-    labels = jax.ShapeDtypeStruct((_COUNTED,), jnp.int32)
+    images = jax.ShapeDtypeStruct((_COUNTED, cfg.input_size, cfg.input_size, 3), jnp.float32)  # type: ignore[no-untyped-call]
+    labels = jax.ShapeDtypeStruct((_COUNTED,), jnp.int32)  # type: ignore[no-untyped-call]
     key = jax.eval_shape(lambda: jax.random.key(0))
 
     def loss(trained: Any, rest: Any, images: Any, labels: Any, key: Any) -> jax.Array:
@@ -116,7 +116,9 @@ def hours(flop: float, utilisation: float) -> dict[str, float]:
 
 def _shapes(make: Callable[[], Any]) -> tuple[Any, Any, Any]:
     """Structure of a module, and the shapes of what is trained and of the rest."""
-    return nnx.split(nnx.eval_shape(make), nnx.Param, ...)
+    split: Any = nnx.split(nnx.eval_shape(make), nnx.Param, ...)
+    graph, params, rest = split
+    return graph, params, rest
 
 
 def _flop(function: Callable[..., Any], *arguments: Any) -> float:

@@ -130,7 +130,7 @@ def train_faces(
     _check_size(recipe, shards)
     model = None
     if start is not None:
-        model = load(start, IResNet)
+        model = load(Path(start), IResNet)
         check_start(recipe, model, str(start))
     about = _about(recipe, shards, start)
     table = recipe.optimizer

@@ -104,7 +104,8 @@ def begin(
     learner = Learner(recipe, head, rngs=nnx.Rngs(keys.stream(key, "train/faces/weights")))
     if start is not None:
         nnx.update(learner.network, nnx.state(start))
-    graph, params, buffers = nnx.split(learner, nnx.Param, Buffer)
+    split: Any = nnx.split(learner, nnx.Param, Buffer)
+    graph, params, buffers = split
     training = Training(recipe, graph, steps_per_epoch)
     momenta = training.optimizer(params).init(params)
     return training, LearnerState(jnp.zeros((), jnp.int32), params, buffers, momenta)

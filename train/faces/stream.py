@@ -38,7 +38,7 @@ class _Group(NamedTuple):
     file: Path
     number: int
     start: int
-    count: int
+    rows: int
 
 
 class FaceShards:
@@ -81,7 +81,7 @@ class FaceShards:
             for number in range(metadata.num_row_groups):
                 before = self.groups[-1] if self.groups else _Group(file, 0, 0, 0)
                 rows = metadata.row_group(number).num_rows
-                self.groups.append(_Group(file, number, before.start + before.count, rows))
+                self.groups.append(_Group(file, number, before.start + before.rows, rows))
 
     def read(self, group: _Group) -> list[bytes]:
         """The files of the pictures of a row group."""
@@ -186,8 +186,8 @@ class FaceOrder:
                 first_groups.append(at)
                 starts.append(done)
                 held = 0
-            held += groups[group].count
-            done += groups[group].count
+            held += groups[group].rows
+            done += groups[group].rows
         return _Epoch(order, first_groups, starts)
 
     def _random(self, *parts: int) -> np.random.Generator:
@@ -215,7 +215,7 @@ class FaceOrder:
         found: list[tuple[bytes, int]] = []
         for at in sorted(order.groups[firsts[number] : firsts[number + 1]]):  # as they lie on disk
             group = self._shards.groups[at]
-            rows = range(group.start, group.start + group.count)
+            rows = range(group.start, group.start + group.rows)
             found += zip(self._shards.read(group), rows, strict=True)
         mixed = self._random(epoch, number).permutation(len(found))
         return [found[row] for row in mixed]
