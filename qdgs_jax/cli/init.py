@@ -45,5 +45,6 @@ def init(
     except FileNotFoundError:
         raise ValueError(f"there is no folder {file.parent}: make it first.") from None
     given = shlex.quote(str(file))
-    use = f"train DATA --config {given}" if name == "recognition" else f"search {given}"
-    say(f"wrote {file}; use it with `qdgs {use}`")
+    is_recipe = name == "recognition"
+    use = f"train with it: `qdgs train DATA --config {given}`"
+    say(f"wrote {file}; {use if is_recipe else f'search it with `qdgs search {given}`'}")

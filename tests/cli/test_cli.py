@@ -64,7 +64,10 @@ def test_init_writes_a_run_file_and_overwrites_none(tmp_path, capsys):
     assert qdgs("init", "shapes", tmp_path / "none" / "my.toml") == 2
     assert "none: make it first" in capsys.readouterr().err
     assert qdgs("init", "shape", "other.toml") == 2
-    assert "there are drawn-faces, faces, faces-accelerator, shapes" in capsys.readouterr().err
+    assert (
+        "there are drawn-faces, faces, faces-accelerator, recognition, shapes"
+        in capsys.readouterr().err
+    )
     assert not (tmp_path / "other.toml").exists()
 
 

@@ -57,6 +57,13 @@ NOT_RUN = {
         "docs/checkpoints.md",
         "qdgs port KIND SOURCE --describe",
     ): "words in capitals stand for others",
+    ("docs/accelerators.md", "qdgs compile shapes --target tpu:v5e:2x2"): (
+        "downloads, and minutes for each target"
+    ),
+    ("docs/recognition.md", "qdgs init drawn-faces my.toml"): "the parts of `qdgs demo faces`",
+    ("docs/recognition.md", "python scripts/reproduce_faces.py --dry-run"): (
+        "full-size networks; tests/train/faces/test_reproduction.py goes the way without them"
+    ),
     ("docs/faces.md", "qdgs init faces my.toml"): PAPER,
     ("docs/faces.md", "qdgs generate runs/faces --images 50000 --out qd50"): PAPER,
 }

@@ -188,7 +188,7 @@ def test_a_minimal_file_gets_defaults_and_odd_texts_survive():
             "[colours]",
             "my.toml: domain is missing: give a table [domain]\n"
             "my.toml: colours: unknown field; known are name, seed, domain, objective, measures, "
-            "archive, search, evaluation, dataset, audit, repair",
+            "archive, search, evaluation, dataset, audit, repair, recognition",
             id="missing table",
         ),
         pytest.param(

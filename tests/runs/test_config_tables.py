@@ -34,7 +34,8 @@ def test_labels_of_several_measures_keep_their_cuts():
 
 @pytest.mark.parametrize("experiment", sorted(EXPERIMENT_TABLES))
 def test_a_table_of_an_experiment_has_its_name(experiment):
-    assert isinstance(getattr(parse_run(RUN), experiment), EXPERIMENT_TABLES[experiment])
+    asked = RUN if f"[{experiment}]" in RUN else f"{RUN}[{experiment}]\n"
+    assert isinstance(getattr(parse_run(asked), experiment), EXPERIMENT_TABLES[experiment])
 
 
 def test_groups_of_an_audit_keep_their_order_and_texts():

@@ -35,12 +35,13 @@ def test_numbers_are_those_of_the_network_and_head(cost: TrainingCost) -> None:
 def test_learning_costs_about_thrice_an_embedding_and_more_with_more_people(
     cost: TrainingCost,
 ) -> None:
-    more = training_cost(SMALL, 1100, dtype=jnp.float32)
     assert 2.5 < cost.train_flop / cost.embed_flop < 4.5
-    assert more.embed_flop == cost.embed_flop
-    # Three products of 8 numbers with each class, forward and twice backward.
-    assert more.train_flop - cost.train_flop == pytest.approx(3 * 2 * 8 * 1000, rel=1.0)
-    assert more.train_flop > cost.train_flop
+    wide = dataclasses.replace(SMALL, embed_dim=256)
+    few, many = (training_cost(wide, people, dtype=jnp.float32) for people in (100, 1100))
+    assert many.embed_flop == few.embed_flop
+    # A product of 256 numbers with each class, forward and twice backward; and centres of classes
+    # are scaled to unit length, which is counted for a batch of two.
+    assert 1.0 < (many.train_flop - few.train_flop) / (3 * 2 * 256 * 1000) < 2.0
 
 
 def test_hours_of_a_device_at_a_share_of_its_peak() -> None:

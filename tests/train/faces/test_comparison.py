@@ -66,8 +66,8 @@ def test_every_arm_is_pretrained_on_its_people_and_then_learns_the_real_ones(cal
     first = {epochs for epochs, shape, _, _ in calls if shape[0] != TABLE.seeds}
     assert first == {TABLE.pretrain_epochs}
     images = [shape[0] for _, shape, _, _ in calls]
-    # none learns the real people alone; the others first 3 of 10, or all, as many of both.
-    assert images == [2, 18, 2, 18, 2, 60, 2, 60, 2]
+    # none learns the real people alone; the others first 0.3 of both classes, or all.
+    assert images == [2, 24, 2, 24, 2, 60, 2, 60, 2]
     starts = [start for _, _, _, start in calls]
     assert [start is None for start in starts] == [True, True, False] + [True, False] * 3
     assert starts[2] == ["network 2, 0", "network 2, 1"]
@@ -76,7 +76,7 @@ def test_every_arm_is_pretrained_on_its_people_and_then_learns_the_real_ones(cal
     assert shares == sorted(shares)
     assert shares[-1] == pytest.approx(1.0)
     arm = found.arms["QD15"]
-    assert (arm.latents, arm.people, arm.images) == (6, 3, 18)
+    assert (arm.latents, arm.people, arm.images) == (8, 4, 24)
     assert [len(arm.groups), len(arm.sets)] == [2, 2]
     assert [group.name for group in arm.groups[0].groups] == ["dark", "light", "mixed"]
 
