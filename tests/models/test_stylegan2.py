@@ -105,9 +105,14 @@ def test_mapping_of_classes_agrees_with_the_original(cond, array, psi):
     assert synthetic.error(ws, reference[array]) <= TOLERANCE
 
 
-def test_images_and_their_gradients_layer_by_layer_agree_with_the_original(small):
+# Pixels in their places, and squares of four in the channels.
+PLACES = pytest.mark.parametrize("upsampling", ["phases", "subpixel"])
+
+
+@PLACES
+def test_images_and_their_gradients_layer_by_layer_agree_with_the_original(small, upsampling):
     cfg, weights, reference = small
-    graph, params = nnx.split(load(cfg, weights))
+    graph, params = nnx.split(load(cfg, weights, upsampling=upsampling))
     cotangent = nhwc(reference["cotangent"])
 
     def loss(ws, params):
@@ -125,10 +130,12 @@ def test_images_without_noise_agree_with_the_original(small):
     assert synthetic.error(images, nhwc(reference["image_none"])) <= TOLERANCE
 
 
+@PLACES
 @pytest.mark.parametrize(("array", "clamp"), [("image_const", 256.0), ("image_const_clamp1", 1.0)])
-def test_clamped_images_agree_with_the_original(cond, array, clamp):
+def test_clamped_images_agree_with_the_original(cond, array, clamp, upsampling):
     cfg, weights, reference = cond
-    generator = load(dataclasses.replace(cfg, conv_clamp=clamp), weights)
+    clamped = dataclasses.replace(cfg, conv_clamp=clamp)
+    generator = load(clamped, weights, upsampling=upsampling)
     assert (
         synthetic.error(synthesise(generator, reference["ws"]), nhwc(reference[array])) <= TOLERANCE
     )
@@ -150,13 +157,14 @@ def weights_of(architecture: str, cond_weights: dict[str, np.ndarray]) -> dict[s
     return weights
 
 
+@PLACES
 @pytest.mark.parametrize("architecture", ["skip", "resnet", "orig"])
-def test_architectures_follow_the_definition_with_a_code_per_layer(cond, architecture):
+def test_architectures_follow_the_definition_with_a_code_per_layer(cond, architecture, upsampling):
     cfg, cond_weights, _ = cond
     weights = weights_of(architecture, cond_weights)
     cfg = dataclasses.replace(cfg, architecture=architecture, conv_clamp=2.0)
     ws = np.random.default_rng(0).standard_normal((2, cfg.num_ws, cfg.w_dim)).astype(np.float32)
-    images = synthesise(load(cfg, weights), ws)
+    images = synthesise(load(cfg, weights, upsampling=upsampling), ws)
     by_definition = definition.Synthesis(weights, architecture, clamp=2.0)
     expected = np.stack([by_definition(codes) for codes in ws.astype(np.float64)])
     assert synthetic.error(images, nhwc(expected)) <= TOLERANCE

@@ -1,0 +1,80 @@
+"""Pixels folded into channels, and what follows a convolution, beside their plain forms."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qdgs_jax.models.stylegan2.activations import Pixels, activate, fold, leaky, planes
+from qdgs_jax.models.stylegan2.resample import convolve, convolve_folded
+
+
+def normal(number: int, *shape: int) -> jax.Array:
+    return jax.random.normal(jax.random.key(number), shape)
+
+
+def shifted(image: jax.Array) -> Pixels:
+    """Folded, with squares that begin one pixel earlier and hold numbers outside the image."""
+    around = jnp.pad(image, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=7.0)
+    return Pixels(fold(around), folded=True, shifted=True)
+
+
+def folded(image: jax.Array) -> Pixels:
+    return Pixels(fold(image), folded=True)
+
+
+@pytest.mark.parametrize("form", [Pixels, folded, shifted])
+def test_every_form_holds_the_same_pixels(form):
+    image, style, noise = normal(0, 2, 4, 6, 3), normal(1, 2, 3), normal(2, 1, 4, 6, 1)
+    pixels = form(image)
+    assert pixels.channels == 3
+    np.testing.assert_array_equal(pixels.unfold(), image)
+    scaled = pixels.scaled(style).unfold()
+    np.testing.assert_allclose(scaled, image * style[:, None, None], rtol=1e-6)
+    added = pixels.replace(values=pixels.values + pixels.per_pixel(noise)).unfold()
+    np.testing.assert_allclose(added, image + noise, rtol=1e-6)
+    kernel = normal(3, 3, 2)
+    wanted = jnp.moveaxis(image @ kernel, -1, 1)
+    np.testing.assert_allclose(planes(pixels, kernel), wanted, atol=1e-5)
+
+
+def test_a_convolution_of_folded_pixels_is_the_plain_one_and_so_are_its_derivatives():
+    image, kernel, cotangent = normal(0, 2, 4, 6, 3), normal(1, 3, 3, 3, 5), normal(2, 2, 4, 6, 5)
+    forms = (
+        lambda x, k: convolve(x, k),
+        lambda x, k: convolve_folded(folded(x), k).unfold(),
+    )
+    (plain, pull_plain), (found, pull_found) = (jax.vjp(form, image, kernel) for form in forms)
+    np.testing.assert_allclose(found, plain, atol=1e-5)
+    for ours, theirs in zip(pull_found(cotangent), pull_plain(cotangent), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+@pytest.mark.parametrize("clamp", [None, 0.7])
+@pytest.mark.parametrize("noise", [(1, 1, 1, 1), (1, 4, 4, 1), (2, 4, 4, 3)])
+def test_activations_are_pulled_back_as_jax_does(clamp, noise):
+    def plain(x, scale, noise, bias):
+        return leaky(x * scale[:, None, None] + noise + bias, 1.4, clamp)
+
+    given = (
+        normal(0, 2, 4, 4, 3),
+        jnp.exp(normal(1, 2, 3)),
+        normal(2, *noise),
+        jnp.asarray([5.0, -0.3, 0.0]),
+    )
+    cotangent = normal(3, 2, 4, 4, 3)
+    found, pull_found = jax.vjp(lambda *a: activate(*a, 1.4, clamp), *given)
+    wanted, pull_wanted = jax.vjp(plain, *given)
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+    for ours, theirs in zip(pull_found(cotangent), pull_wanted(cotangent), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_a_layer_keeps_its_result_alone():
+    x, scale, bias = normal(0, 2, 8, 8, 4), jnp.ones((2, 4)), jnp.zeros(4)
+    none = jnp.zeros((1, 1, 1, 1))
+    _, pull_back = jax.vjp(lambda x: activate(x, scale, none, bias), x)
+    large = [leaf for leaf in jax.tree.leaves(pull_back) if leaf.size >= x.size]
+    assert len(large) == 1
