@@ -33,6 +33,7 @@ from qdgs_jax.models.stylegan2.resample import (
     LANES,
     convolve,
     convolve_folded,
+    convolve_unfolded,
     convolve_up,
     smooth_up,
 )
@@ -132,6 +133,8 @@ class StyledConv(nnx.Module):
             return convolve_up(Pixels(x.unfold()), kernel, self.upsampling)
         if x.folded and max(kernel.shape[2:]) < LANES:
             return convolve_folded(x, kernel)
+        if x.folded:
+            return Pixels(convolve_unfolded(x.values, kernel.astype(self.dtype)))
         return Pixels(convolve(x.unfold(), kernel.astype(self.dtype)))
 
     def _noise(self, batch: int, noise: str, key: jax.Array | None) -> jax.Array:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from qdgs_jax.models.stylegan2.activations import Pixels, activate, fold, leaky, planes
-from qdgs_jax.models.stylegan2.resample import convolve, convolve_folded
+from qdgs_jax.models.stylegan2.resample import convolve, convolve_folded, convolve_unfolded
 
 
 def normal(number: int, *shape: int) -> jax.Array:
@@ -40,13 +40,18 @@ def test_every_form_holds_the_same_pixels(form):
     np.testing.assert_allclose(planes(pixels, kernel), wanted, atol=1e-5)
 
 
-def test_a_convolution_of_folded_pixels_is_the_plain_one_and_so_are_its_derivatives():
-    image, kernel, cotangent = normal(0, 2, 4, 6, 3), normal(1, 3, 3, 3, 5), normal(2, 2, 4, 6, 5)
-    forms = (
-        lambda x, k: convolve(x, k),
+@pytest.mark.parametrize(
+    "form",
+    [
         lambda x, k: convolve_folded(folded(x), k).unfold(),
+        lambda x, k: convolve_unfolded(fold(x), k),
+    ],
+)
+def test_a_convolution_of_folded_pixels_is_the_plain_one_and_so_are_its_derivatives(form):
+    image, kernel, cotangent = normal(0, 2, 4, 6, 3), normal(1, 3, 3, 3, 5), normal(2, 2, 4, 6, 5)
+    (plain, pull_plain), (found, pull_found) = (
+        jax.vjp(each, image, kernel) for each in (lambda x, k: convolve(x, k), form)
     )
-    (plain, pull_plain), (found, pull_found) = (jax.vjp(form, image, kernel) for form in forms)
     np.testing.assert_allclose(found, plain, atol=1e-5)
     for ours, theirs in zip(pull_found(cotangent), pull_plain(cotangent), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
