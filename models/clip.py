@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -20,7 +20,6 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from qdgs_jax.models.backend import target_backend
 from qdgs_jax.models.settings import known_settings
 
 Activation = Callable[[jax.Array], jax.Array]
@@ -159,25 +158,6 @@ class Block(nnx.Module):
             return x + self.fc2(self.activation(self.fc1(self.ln_2(x))))
 
 
-def through(blocks: Sequence[Block], x: jax.Array, remat: bool = False) -> jax.Array:
-    """Tokens Float[B, T, W] through blocks, one after the other.
-
-    Compilers for accelerators take minutes for a program in which every block is written out; there
-    it is one loop over stacked weights. A processor would copy the weights for it.
-    """
-    if target_backend() == "cpu":
-        for block in blocks:
-            x = jax.checkpoint(block.__call__)(x) if remat else block(x)
-        return x
-    graph, _ = nnx.split(blocks[0])
-    weights = jax.tree.map(lambda *each: jnp.stack(each), *(nnx.state(block) for block in blocks))
-
-    def step(x: jax.Array, weights: nnx.State) -> tuple[jax.Array, None]:
-        return nnx.merge(graph, weights)(x), None
-
-    return jax.lax.scan(jax.checkpoint(step) if remat else step, x, weights)[0]
-
-
 class VisionTower(nnx.Module):
     """Vision transformer: normalised images Float[B, H, W, 3] to Float[B, embed_dim].
 
@@ -225,7 +205,9 @@ class VisionTower(nnx.Module):
         x = self.patch(x.reshape(batch, -1, p * p * 3))
         token = jnp.broadcast_to(self.class_token[...], (batch, 1, x.shape[-1]))
         x = self.ln_pre(jnp.concatenate([token, x], axis=1) + self.position[...])
-        return self.ln_post(through(self.blocks, x, self.remat)[:, 0])
+        for block in self.blocks:
+            x = jax.checkpoint(block.__call__)(x) if self.remat else block(x)
+        return self.ln_post(x[:, 0])
 
 
 class TextTower(nnx.Module):
