@@ -168,14 +168,14 @@ def _activate_backward(
     gain: float, clamp: float | None, kept: _Kept, to_y: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     y, scale, noise, bias = kept
-    values = y.astype(jnp.float32)
-    slope = jnp.where(values >= 0, gain, SLOPE * gain)
-    unscaled = values / slope - noise - bias
+    values, to_values = y.astype(jnp.float32), to_y.astype(jnp.float32)
     if clamp is not None:
-        slope = jnp.where(jnp.abs(y) < jnp.asarray(clamp, y.dtype), slope, 0.0)
-    to_sum = to_y.astype(jnp.float32) * slope
+        within = jnp.abs(values) < jnp.asarray(clamp, y.dtype).astype(jnp.float32)
+        to_values = jnp.where(within, to_values, 0.0)
+    to_sum = to_values * jnp.where(values >= 0, gain, SLOPE * gain)
     to_x = (to_sum * scale[:, None, None, :]).astype(y.dtype)
-    to_scale = jnp.sum(to_sum * unscaled, axis=(1, 2)) / scale
+    # The rectifier is as good as linear: its argument times `to_sum` is its result times `to_y`.
+    to_scale = jnp.sum(to_values * values - to_sum * (noise + bias), axis=(1, 2)) / scale
     copied = tuple(axis for axis in range(4) if noise.shape[axis] == 1)
     return to_x, to_scale, jnp.sum(to_sum, axis=copied, keepdims=True), jnp.sum(to_sum, (0, 1, 2))
 

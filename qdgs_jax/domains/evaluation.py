@@ -16,7 +16,6 @@ from qdgs_jax.domains.protocol import EvaluationSettings
 from qdgs_jax.models.backend import target_backend
 
 DTYPES = ("float32", "bfloat16")
-FULL = 8  # images that fill the tiles of an accelerator
 PRECISIONS = ("default", "high", "highest")
 # What "auto" means: dtype and precision. A CPU multiplies in float32 whatever the precision. GPUs
 # and TPUs round the factors of float32 products by "default" (to TF32 and bfloat16).
@@ -65,14 +64,6 @@ class Computation(NamedTuple):
     def splits(self, count: int) -> bool:
         """Whether `count` latents are too many to be taken at once."""
         return 0 < self.batch < count
-
-    def one_by_one(self, count: int) -> bool:
-        """Whether the outputs of `count` latents are differentiated one after the other.
-
-        Where latents are split, memory is short. On an accelerator `FULL` latents keep the machine
-        busy, and what the forward pass left is not copied for every output.
-        """
-        return self.splits(count) or (target_backend() != "cpu" and count >= FULL)
 
     def products(self) -> AbstractContextManager[None]:
         """The context in which functions are traced, for the precision of their products."""

@@ -87,7 +87,7 @@ class PromptedDomain(Generic[P]):
     ) -> tuple[Evaluation, jax.Array]:
         """Score latents Float[B, D]; also their Jacobian Float[B, 1 + M, D]."""
         score = functools.partial(self._score, params, state, key)
-        one_by_one = self.computation.one_by_one(latents.shape[0])
+        one_by_one = self.computation.splits(latents.shape[0])
 
         def differentiate(latents: jax.Array) -> tuple[Scored, jax.Array]:
             scores, pull_back, extra = jax.vjp(score, latents, has_aux=True)
