@@ -61,14 +61,14 @@ class RecognitionConfig(Table):
     side: int = Field(default=32, ge=16, le=112, multiple_of=8)
     widths: Annotated[tuple[Count, Count, Count, Count], Strict(False)] = (8, 16, 32, 64)
     embed_dim: Count = 64
-    people: int = Field(default=150, ge=2)
+    people: int = Field(default=60, ge=2)
     pictures: int = Field(default=6, ge=2)
-    test_people: int = Field(default=40, ge=2)
+    test_people: int = Field(default=180, ge=2)
     test_pictures: int = Field(default=6, ge=2)
-    pairs: int = Field(default=1000, ge=20, multiple_of=2)
-    pretrain_epochs: Count = 3
-    epochs: Count = 8
-    batch_size: int = Field(default=64, ge=2)
+    pairs: int = Field(default=3500, ge=20, multiple_of=2)
+    pretrain_epochs: Count = 5
+    epochs: Count = 15
+    batch_size: int = Field(default=32, ge=2)
     learning_rate: PositiveFloat = 0.05
 
 

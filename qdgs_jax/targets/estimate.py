@@ -7,6 +7,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+
 from qdgs_jax.targets.chips import GIB, Target
 from qdgs_jax.targets.costs import Costs, gpu_costs, memory_of, tpu_costs
 from qdgs_jax.targets.programs import Work
@@ -158,12 +160,16 @@ def estimate(work: Work, target: Target) -> Estimate:
         ValueError: the compiler refuses the program, for instance because it does not fit.
     """
     gpu = target.backend == "gpu"
+    cached = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
+    jax.config.update("jax_enable_compilation_cache", False)  # no program of an absent device
     wall, processor = time.perf_counter(), time.process_time()
     try:
         compiled = work.lowered.compile(compiler_options=dict(_GPU_OPTIONS) if gpu else None)
     except Exception as error:  # of the compiler, in several kinds
         reason = str(error).strip().split("\n")[0]
         raise ValueError(f"{target}: {work.program} cannot be compiled: {reason[:300]}") from error
+    finally:
+        jax.config.update("jax_enable_compilation_cache", cached)
     wall, processor = time.perf_counter() - wall, time.process_time() - processor
     text = compiled.as_text()
     if text is None:

@@ -16,6 +16,7 @@ _SIZES = {"pred": 8, "bf16": 16, "f8e4m3fn": 8, "f8e5m2": 8, "c64": 64, "c128": 
 _FREE = frozenset(
     {"parameter", "get-tuple-element", "tuple", "constant", "bitcast", "after-all", "partition-id"}
 )
+_TAKING = frozenset({"gather", "dynamic-slice", "slice"})
 _NESTING = frozenset({"while", "conditional", "call", "async-start"})
 _HEADER = re.compile(r"(ENTRY )?%?([\w.\-]+) \(.*\{$")
 _STEPS = {"LT": 0, "NE": 0, "GT": 0, "LE": 1, "GE": 1}  # turns beyond the distance to the limit
@@ -31,7 +32,8 @@ class Operation:
         name: of its result.
         kind: XLA's word for it.
         result: type of the result, as text.
-        operands: names of the operands, in their order; of a constant, its value.
+        operands: names of the operands, in their order; of a constant, its value; of a parameter,
+            its number.
         attributes: the rest of the line.
         root: whether it is the result of its computation.
     """
@@ -202,7 +204,9 @@ class Program:
                 for part in operation.called("to_apply", "calls"):
                     yield from self._walk(part, times, lambda index: None, cost, unknown)
             if not operation.free:
-                yield Row(operation, times, _moved(operations, operation))
+                (body,) = operation.called("calls")[:1] or ("",)
+                moved = _moved(operations, operation, self.computations.get(body, {}))
+                yield Row(operation, times, moved)
 
 
 def size_of(kind: str) -> int:
@@ -232,7 +236,7 @@ def _operation(line: str) -> Operation | None:
         name=made[2],
         kind=kind,
         result=result,
-        operands=operands if kind != "constant" else (inner,),
+        operands=(inner,) if kind in ("constant", "parameter") else operands,
         attributes=rest[end + 1 :],
         root=bool(made[1]),
     )
@@ -248,15 +252,37 @@ def _closing(text: str, start: int) -> int:
     return len(text)
 
 
-def _moved(inside: Computation, operation: Operation) -> int:
-    """Bytes that an operation reads and writes; what is updated in place is not among them."""
+def _moved(inside: Computation, operation: Operation, body: Computation) -> int:
+    """Bytes that an operation reads and writes; what is updated in place is not among them.
+
+    Of a table of which it takes rows, only those are read. `body` is what a fusion computes.
+    """
     result = operation.result
     if operation.kind == "custom-call":  # without the libraries' scratch space
         result = re.sub(r"[su]8\[\d+\](\{[^}]*\})?", "", result)
     written = size_of(result)
-    read = [size_of(inside[name].result) for name in operation.operands if name in inside]
+    read: list[float] = [
+        min(size_of(inside[name].result), _taken(operation, number, body))
+        for number, name in enumerate(operation.operands)
+        if name in inside
+    ]
     in_place = operation.label.endswith(("scatter", "dynamic_update_slice"))
-    return written + sum(read) - (2 * written if in_place and written in read else 0)
+    return int(written + sum(read) - (2 * written if in_place and written in read else 0))
+
+
+def _taken(operation: Operation, number: int, body: Computation) -> float:
+    """Bytes that an operation takes of an operand of which it needs rows; else no limit."""
+    if operation.kind in _TAKING:
+        return size_of(operation.result) if number == 0 else math.inf
+    names = [
+        part.name
+        for part in body.values()
+        if part.kind == "parameter" and part.operands == (str(number),)
+    ]
+    users = [part for part in body.values() if names and names[0] in part.operands]
+    if not users or any(u.kind not in _TAKING or u.operands[0] != names[0] for u in users):
+        return math.inf
+    return sum(size_of(user.result) for user in users)
 
 
 def _variable(inside: Computation, name: str) -> int | None:

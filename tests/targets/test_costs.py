@@ -113,3 +113,23 @@ def test_kinds_by_their_last_name():
 def test_another_text_is_refused():
     with pytest.raises(ValueError, match="no entry computation"):
         Program.parse("a text")
+
+
+def test_of_a_table_only_the_rows_that_are_taken_are_moved():
+    text = """HloModule taking
+
+%fused (table: f32[1000,8], rows: s32[4,1]) -> f32[4,8] {
+  %table = f32[1000,8]{1,0} parameter(0)
+  %rows = s32[4,1]{1,0} parameter(1)
+  %taken = f32[4,8]{1,0} gather(%table, %rows), offset_dims={1}
+  ROOT %twice = f32[4,8]{1,0} add(%taken, %taken)
+}
+
+ENTRY %main (archive: f32[1000,8], which: s32[4,1]) -> f32[4,8] {
+  %archive = f32[1000,8]{1,0} parameter(0)
+  %which = s32[4,1]{1,0} parameter(1)
+  ROOT %fusion = f32[4,8]{1,0} fusion(%archive, %which), kind=kLoop, calls=%fused
+}
+"""
+    taken, rows, written = 4 * 8 * 4, 4 * 4, 4 * 8 * 4
+    assert gpu_costs(text).moved == taken + rows + written
