@@ -161,7 +161,8 @@ def estimate(work: Work, target: Target) -> Estimate:
     """
     gpu = target.backend == "gpu"
     cached = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
-    jax.config.update("jax_enable_compilation_cache", False)  # no program of an absent device
+    # programs of an absent device are not for the cache
+    jax.config.update("jax_enable_compilation_cache", False)  # type: ignore[no-untyped-call]
     wall, processor = time.perf_counter(), time.process_time()
     try:
         compiled = work.lowered.compile(compiler_options=dict(_GPU_OPTIONS) if gpu else None)
@@ -169,7 +170,7 @@ def estimate(work: Work, target: Target) -> Estimate:
         reason = str(error).strip().split("\n")[0]
         raise ValueError(f"{target}: {work.program} cannot be compiled: {reason[:300]}") from error
     finally:
-        jax.config.update("jax_enable_compilation_cache", cached)
+        jax.config.update("jax_enable_compilation_cache", cached)  # type: ignore[no-untyped-call]
     wall, processor = time.perf_counter() - wall, time.process_time() - processor
     text = compiled.as_text()
     if text is None:

@@ -21,8 +21,8 @@ def write_card(args: argparse.Namespace, wall: float, scores: dict[str, Scores])
         f"| {measures[f'{name}, low']:.2f} to {measures[f'{name}, high']:.2f} |"
         for name in TRAITS
     )
-    options = f" --start {args.start}" if args.start else ""
-    options += f" --generator {args.generator}" if args.generator else ""
+    options = f" --start {args.start.name}" if args.start else ""
+    options += f" --generator {args.generator.name}" if args.generator else ""
     options += f" --push {args.push}" if args.push else ""
     (args.output / "README.md").write_text(
         f"""# Faces CLIP
@@ -34,7 +34,7 @@ width 128, its own byte-pair tokenizer in Hugging Face's format.
   between groups, shifted, blurred, brightened, noisy, a quarter of them corrupted;
   {args.steps * args.batch:,} images, none repeated; {args.captions:,} captions of the package's
   grammar.
-- Command: `python scripts/training/train_faces_clip.py --output {args.output}
+- Command: `python scripts/training/train_faces_clip.py --output {args.output.name}
  {options} --steps {args.steps} --batch {args.batch}
   --learning-rate {args.learning_rate} --seed {args.seed}`
 - Wall time: {wall / 60:.1f} minutes on two CPU cores.

@@ -20,7 +20,7 @@ def write_card(
         f"| {name} | {100 * value:.1f} % | {100 * scores[True][name]:.1f} % |"
         for name, value in scores[False].items()
     )
-    start = f" --start {args.start}" if args.start else ""
+    start = f" --start {args.start.name}" if args.start else ""
     drawn = "rough" if args.rough else "regular"
     (args.output / "README.md").write_text(f"""# Shapes CLIP
 
@@ -31,7 +31,7 @@ width 128, its own byte-pair tokenizer of {vocab_size} tokens in Hugging Face's 
   drawn by `qdgs_jax.domains.shapes_drawing`, {args.steps * args.batch:,} {drawn} images, none
   repeated;
   {args.captions:,} captions of the grammar in `scripts/training/shapes_captions.py`.
-- Command: `python scripts/training/train_shapes_clip.py --output {args.output}{start}
+- Command: `python scripts/training/train_shapes_clip.py --output {args.output.name}{start}
   {"--rough " if args.rough else ""}--steps {args.steps} --batch {args.batch}
   --learning-rate {args.learning_rate} --seed {args.seed}`
 - Wall time: {wall / 60:.1f} minutes on 2 shared CPU cores.

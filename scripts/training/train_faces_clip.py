@@ -22,6 +22,7 @@ from __future__ import annotations
 import functools
 import random
 import time
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -189,7 +190,7 @@ def faces_lesson(
 
 def main() -> None:
     parser = arguments(__doc__, steps=2500, captions=40_000)
-    parser.add_argument("--generator", help="folder of the faces' StyleGAN2 to learn from as well")
+    parser.add_argument("--generator", type=Path, help="folder of the StyleGAN2 to learn from")
     parser.add_argument("--push", type=float, default=0.0, help="adversarial change of pixels")
     args = parser.parse_args()
 
@@ -215,7 +216,7 @@ def main() -> None:
         initialise_tower(trainee.clip.visual, trainee.clip.preprocess(pixels))
     generator = None
     if args.generator:
-        generator, weights = nnx.split(load(checkpoint_folder(args.generator), Generator))
+        generator, weights = nnx.split(load(checkpoint_folder(str(args.generator)), Generator))
         mean, std = scales(root)
         bank["generator"] = {"weights": weights, "mean": mean, "std": std}
     lesson = functools.partial(faces_lesson, batch=args.batch, generator=generator)

@@ -99,7 +99,7 @@ gender cues of 64 x 64 faces.
 
 - Data: faces drawn by `qdgs_jax.domains.faces_drawing`, balanced over groups, shifted, blurred,
   brightened and noisy; {args.steps * args.batch:,} images, none repeated.
-- Command: `python scripts/training/train_faces_oracle.py --output {args.output} --steps
+- Command: `python scripts/training/train_faces_oracle.py --output {args.output.name} --steps
   {args.steps} --batch {args.batch} --seed {args.seed}`
 - Wall time: {wall / 60:.1f} minutes on one shared CPU core.
 - Licence: that of the repository.

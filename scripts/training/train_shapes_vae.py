@@ -104,8 +104,8 @@ Architecture: the published 128 x 128 shapes VAE with 6 latents (`qdgs_jax.model
   {args.bias}, white
   background, random rotation, scale and position; {args.steps * args.batch:,} images, none
   repeated.
-- Command: `python scripts/training/train_shapes_vae.py --output {args.output} --steps {args.steps}
-  --batch {args.batch} --sigma {args.sigma} --seed {args.seed}`
+- Command: `python scripts/training/train_shapes_vae.py --output {args.output.name} --steps
+  {args.steps} --batch {args.batch} --sigma {args.sigma} --seed {args.seed}`
 - Wall time: {wall / 60:.1f} minutes on one of 2 shared CPU cores.
 - Squared reconstruction error per image {smooth["squared"]:.1f} (of {3 * 128**2:,} values), KL
   divergence {smooth["kl"]:.1f} nats, both smoothed over the last 100 steps.
