@@ -13,6 +13,8 @@ from typing import Any
 
 import jax
 
+LANES = 128  # channels that a TPU's matrix unit multiplies, and its registers hold, at a time
+
 
 def target_backend() -> str:
     """The kind of device that functions are traced for at present: "cpu", "gpu" or "tpu"."""

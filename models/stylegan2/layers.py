@@ -22,6 +22,7 @@ from flax import nnx
 from jax import lax
 from jax.typing import DTypeLike
 
+from qdgs_jax.models.backend import LANES
 from qdgs_jax.models.stylegan2.activations import (
     ACTIVATION_GAIN,
     Pixels,
@@ -30,7 +31,6 @@ from qdgs_jax.models.stylegan2.activations import (
     planes,
 )
 from qdgs_jax.models.stylegan2.resample import (
-    LANES,
     convolve,
     convolve_folded,
     convolve_unfolded,

@@ -29,7 +29,6 @@ from qdgs_jax.models.stylegan2.activations import Pixels
 FILTER = (0.25, 0.75, 0.75, 0.25)  # [1, 3, 3, 1] / 8 per axis, times 2 for the inserted zeros
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-LANES = 128  # channels that a matrix unit of a TPU multiplies at a time
 _Padding = tuple[tuple[int, int], tuple[int, int]]
 
 

@@ -1,0 +1,60 @@
+"""CLIP's attention: the form that TPUs run gives what the plain one gives."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qdgs_jax.models import clip
+
+HEADS, NARROW, LENGTH = 4, 64, 7
+
+
+def _attention(parts: list[jax.Array], mask: jax.Array | None) -> jax.Array:
+    """Attention by its definition, head by head."""
+    heads = []
+    for start in range(0, HEADS * NARROW, NARROW):
+        query, key, value = (part[..., start : start + NARROW] for part in parts)
+        scores = query @ key.swapaxes(1, 2) / np.sqrt(NARROW)
+        if mask is not None:
+            scores = jnp.where(mask[:, 0], scores, -jnp.inf)
+        heads.append(jax.nn.softmax(scores) @ value)
+    return jnp.concatenate(heads, axis=-1)
+
+
+def _masks() -> dict[str, jax.Array | None]:
+    causal = jnp.tril(jnp.ones((LENGTH, LENGTH), bool))[None, None]
+    padded = jnp.arange(LENGTH)[None, None, None] < jnp.asarray([3, 7])[:, None, None, None]
+    return {"none": None, "causal": causal, "causal and padded": causal & padded}
+
+
+@pytest.mark.parametrize("mask", _masks())
+@pytest.mark.parametrize("kind", ["cpu", "tpu"])
+def test_attention_and_its_derivative_are_those_of_the_definition(kind, mask, monkeypatch):
+    monkeypatch.setattr(clip, "target_backend", lambda: kind)
+    parts = [
+        jax.random.normal(jax.random.key(seed), (2, LENGTH, HEADS * NARROW)) for seed in range(4)
+    ]
+
+    def found(*parts: jax.Array) -> jax.Array:
+        return clip.attend(*parts, HEADS, _masks()[mask])
+
+    def right(*parts: jax.Array) -> jax.Array:
+        return _attention(list(parts), _masks()[mask])
+
+    values, back = jax.vjp(found, *parts[:3])
+    expected, expected_back = jax.vjp(right, *parts[:3])
+    np.testing.assert_allclose(values, expected, atol=2e-6)
+    for ours, theirs in zip(back(parts[3]), expected_back(parts[3]), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_a_tpu_keeps_heads_side_by_side(monkeypatch):
+    """No array of a program for TPUs has a head's few channels as its last axis."""
+    part = jax.ShapeDtypeStruct((2, LENGTH, HEADS * NARROW), jnp.float32)
+    last = {}
+    for kind in ("cpu", "tpu"):
+        monkeypatch.setattr(clip, "target_backend", lambda kind=kind: kind)
+        program = str(jax.make_jaxpr(lambda *parts: clip.attend(*parts, HEADS, None))(*[part] * 3))
+        last[kind] = f",{NARROW}]" in program
+    assert last == {"cpu": True, "tpu": False}
