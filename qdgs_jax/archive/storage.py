@@ -12,9 +12,9 @@ back, every step. Bits work in place on every device. Measured with 50,000 x 512
 | bfloat16 | `dynamic_update_slice` row by row | 600 | 0.8 |
 
 since a bitcast of a table is a copy there, and a slice written into one passes through float32 too.
-Compiled for a TPU v5e (libtpu 0.0.42.1) and an H100, a scatter of 64 rows into 156,250 x 7,168 is in
-place in either type, without any temporary. Bits are stored there as well: they cost nothing, and a
-search goes on from its checkpoint on a machine of another kind.
+Compiled for a TPU v5e (libtpu 0.0.42.1) and an H100, a scatter of 64 rows into 156,250 x 7,168 is
+in place in either type, without any temporary. Bits are stored there as well: they cost nothing,
+and a search goes on from its checkpoint on a machine of another kind.
 """
 
 from __future__ import annotations
