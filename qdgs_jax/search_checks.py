@@ -71,6 +71,20 @@ def check_measures(emitter: Emitter, num_measures: int) -> None:
                 )
 
 
+def check_archive(create_archive: Callable[[jax.Array], Archive], problem: Problem) -> None:
+    """Refuse an archive over another number of measures than the problem has.
+
+    Raises:
+        ValueError: It names both.
+    """
+    archive = jax.eval_shape(create_archive, jnp.zeros(problem.latent_dim))
+    if archive.centroids.shape[1] != problem.num_measures:
+        raise ValueError(
+            f"the archive has {archive.centroids.shape[1]} measures but the problem has "
+            f"{problem.num_measures}: give one entry of dims and ranges per measure."
+        )
+
+
 def raw_key(key: Any) -> jax.Array:
     """Data of a key.
 

@@ -10,6 +10,7 @@ arXiv:2205.10752, Algorithm 2). The latents are stored once. Fitnesses are maxim
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -18,9 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from qdax.core.containers.mapelites_repertoire import MapElitesRepertoire
 
-from qdgs_jax.archive.checks import as_numbers, check_precision, check_thresholds
+from qdgs_jax.archive.checks import as_numbers, check_batch, check_precision, check_thresholds
 from qdgs_jax.archive.insertion import (
-    MAX_BATCH,
     AddInfo,
     append_cells,
     first_in_cell,
@@ -30,6 +30,7 @@ from qdgs_jax.archive.insertion import (
 )
 from qdgs_jax.archive.statistics import Statistics
 from qdgs_jax.archive.storage import decode, encode, finite_rows, storage_type
+from qdgs_jax.one_program import one_program
 
 # Pytree of arrays with leading axis B (candidates) or C (cells); mostly Float[B, D].
 Genotypes = Any
@@ -109,6 +110,7 @@ class Cells(Statistics, MapElitesRepertoire):
             **settings,
         )
 
+    @one_program()
     def cell_of(self, descriptors: jax.Array) -> jax.Array:
         """Cells Int[B] of descriptors Float[B, M]; C for a row that is not finite.
 
@@ -152,6 +154,7 @@ class Cells(Statistics, MapElitesRepertoire):
 
     # Insertion
 
+    @one_program()
     def judge(self, descriptors: jax.Array, fitnesses: jax.Array, thresholds: jax.Array) -> AddInfo:
         """Recover afterwards what `add_with_info` said of candidates.
 
@@ -198,19 +201,30 @@ class Cells(Statistics, MapElitesRepertoire):
         fitnesses = as_numbers("fitnesses", fitnesses)
         if isinstance(self.genotypes, jax.Array) and not isinstance(genotypes, Mapping):
             genotypes = as_numbers("genotypes", genotypes)
-        fitnesses = self._checked_fitnesses(genotypes, descriptors, fitnesses)
+        kept = self._checked(genotypes, descriptors, fitnesses, extra_scores)
+        return self._add(genotypes, descriptors, fitnesses, kept)
+
+    @one_program()
+    def _add(
+        self,
+        genotypes: Genotypes,
+        descriptors: jax.Array,
+        fitnesses: jax.Array,
+        extra_scores: Mapping[str, Any],
+    ) -> tuple[Self, AddInfo]:
+        """`add_with_info` of arrays whose shapes fit."""
         descriptors = descriptors.astype(jnp.float32)  # a number may be finite in float64 alone
+        fitnesses = fitnesses.reshape(-1).astype(jnp.float32)
         sound = self.storable(genotypes) & jnp.all(jnp.isfinite(descriptors), axis=-1)
         sound &= jnp.isfinite(fitnesses)
-        return self.insert(
-            genotypes, descriptors, jnp.where(sound, fitnesses, -jnp.inf), extra_scores
-        )
+        tested = jnp.where(sound, fitnesses, -jnp.inf)
+        return self._insert(genotypes, descriptors, tested, extra_scores)
 
+    @one_program()
     def storable(self, genotypes: Genotypes) -> jax.Array:
         """Say which latents are finite in the precision of the archive, Bool[B]."""
         return finite_rows(genotypes, self.dtype)
 
-    @jax.named_scope("archive")
     def insert(
         self,
         genotypes: Genotypes,
@@ -227,10 +241,22 @@ class Cells(Statistics, MapElitesRepertoire):
                 not finite, or latents not `storable`: it is rejected.
             extra_scores: as in `add_with_info`.
         """
-        fitnesses = self._checked_fitnesses(genotypes, descriptors, fitnesses)
+        kept = self._checked(genotypes, descriptors, fitnesses, extra_scores)
+        return self._insert(genotypes, descriptors, fitnesses, kept)
+
+    @one_program()
+    @jax.named_scope("archive")
+    def _insert(
+        self,
+        genotypes: Genotypes,
+        descriptors: jax.Array,
+        fitnesses: jax.Array,
+        extra_scores: Mapping[str, Any],
+    ) -> tuple[Self, AddInfo]:
+        """`insert` of arrays whose shapes fit."""
+        fitnesses = fitnesses.reshape(-1).astype(jnp.float32)
         info = judge(self._locate(descriptors), fitnesses, self.thresholds, self.threshold_min)
-        kept = self._checked_scores(extra_scores or {}, len(fitnesses))
-        return self._write(genotypes, descriptors, fitnesses, info, kept), info
+        return self._write(genotypes, descriptors, fitnesses, info, extra_scores), info
 
     def add(
         self,
@@ -244,34 +270,17 @@ class Cells(Statistics, MapElitesRepertoire):
             batch_of_genotypes, batch_of_descriptors, batch_of_fitnesses, batch_of_extra_scores
         )[0]
 
-    def _checked_fitnesses(
-        self, genotypes: Genotypes, descriptors: jax.Array, fitnesses: jax.Array
-    ) -> jax.Array:
-        """Fitnesses as Float[B], once all shapes fit."""
-        batch = fitnesses.shape[0] if fitnesses.ndim else 0
-        if fitnesses.shape not in {(batch,), (batch, 1)} or not 0 < batch <= MAX_BATCH:
-            raise ValueError(
-                f"fitnesses has shape {fitnesses.shape}: pass one fitness per candidate, shape [B] "
-                f"with B from 1 to {MAX_BATCH}."
-            )
-        wanted = (batch, self.centroids.shape[1])
-        if descriptors.shape != wanted:
-            raise ValueError(
-                f"descriptors has shape {descriptors.shape} but {batch} fitnesses and an archive "
-                f"of {wanted[1]} measures ask for {wanted}."
-            )
-        stored = jax.tree.map(lambda x: (batch, *x.shape[1:]), self.genotypes)
-        offered = jax.tree.map(jnp.shape, genotypes)
-        if stored != offered:
-            raise ValueError(
-                f"genotypes has shape {offered} but {batch} fitnesses and the latents of the "
-                f"archive ask for {stored}."
-            )
-        return fitnesses.reshape(batch).astype(jnp.float32)
-
-    def _checked_scores(self, extra_scores: Mapping[str, Any], batch: int) -> dict[str, Any]:
-        """The extra scores to store, once their shapes fit."""
-        kept: dict[str, Any] = self.filter_extra_scores(dict(extra_scores))
+    def _checked(
+        self,
+        genotypes: Genotypes,
+        descriptors: jax.Array,
+        fitnesses: jax.Array,
+        extra_scores: Mapping[str, Any] | None,
+    ) -> dict[str, Any]:
+        """The extra scores to store, once all shapes fit."""
+        check_batch(genotypes, descriptors, fitnesses, self.genotypes, self.centroids.shape[1])
+        batch = len(fitnesses)
+        kept: dict[str, Any] = self.filter_extra_scores(dict(extra_scores or {}))
         stored = jax.tree.map(lambda x: (batch, *x.shape[1:]), self.extra_scores)
         offered = jax.tree.map(jnp.shape, kept)
         if stored != offered:
@@ -342,15 +351,23 @@ class Cells(Statistics, MapElitesRepertoire):
             Float[num_samples, D] in at least float32, whatever precision they are stored in. Zeros
             while the archive is empty.
         """
+        return self._sampled(key, operator.index(num_samples))
+
+    @one_program("num_samples")
+    def _sampled(self, key: jax.Array, num_samples: int) -> Genotypes:
         return decode(self._draw(key, num_samples, self.genotypes), self.dtype)
 
     def select(self, key: jax.Array, num_samples: int, selector: Any = None) -> Self:
         """QDax's selection: uniform with replacement unless a QDax `Selector` is given."""
         if selector is None:
-            selected: Self = self._draw(key, num_samples, self)
-        else:
-            selected = super().select(key, num_samples, selector)
-        return selected.replace(genotypes=decode(selected.genotypes, self.dtype))
+            return self._selected(key, operator.index(num_samples))
+        selected: Self = super().select(key, num_samples, selector)
+        return selected.replace(genotypes=selected.latents)
+
+    @one_program("num_samples")
+    def _selected(self, key: jax.Array, num_samples: int) -> Self:
+        selected: Self = self._draw(key, num_samples, self)
+        return selected.replace(genotypes=selected.latents)
 
     def _draw(self, key: jax.Array, num_samples: int, tree: Any) -> Any:
         """Rows of the arrays in `tree` at cells drawn uniformly from the occupied ones."""
@@ -361,6 +378,7 @@ class Cells(Statistics, MapElitesRepertoire):
         return jax.tree.map(lambda x: x[cells], tree)
 
     @property
+    @one_program()
     def latents(self) -> Genotypes:
         """The elites' latents, Float[C, D] in at least float32; zero in empty cells."""
         return decode(self.genotypes, self.dtype)

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qdgs_jax.archive.insertion import MAX_BATCH
+
 Box = tuple[tuple[float, float], ...]  # (low, high) per measure
 
 _COUNTABLE = 2**24  # whole numbers that float32 counts without a gap
@@ -146,3 +148,39 @@ def as_numbers(name: str, values: Any) -> jax.Array:
     if jnp.issubdtype(array.dtype, jnp.complexfloating):
         raise ValueError(f"{name} has dtype {array.dtype}: give real numbers.")
     return array
+
+
+def check_batch(
+    genotypes: Any, descriptors: jax.Array, fitnesses: jax.Array, stored: Any, num_measures: int
+) -> None:
+    """Refuse candidates whose shapes do not fit each other or the archive.
+
+    Args:
+        genotypes: pytree of arrays with leading axis B.
+        descriptors: Float[B, M].
+        fitnesses: Float[B] or Float[B, 1].
+        stored: the archive's genotypes, of the same structure with leading axis C.
+        num_measures: M.
+
+    Raises:
+        ValueError: It names the shape and the one that is asked for.
+    """
+    batch = fitnesses.shape[0] if fitnesses.ndim else 0
+    if fitnesses.shape not in {(batch,), (batch, 1)} or not 0 < batch <= MAX_BATCH:
+        raise ValueError(
+            f"fitnesses has shape {fitnesses.shape}: pass one fitness per candidate, shape [B] "
+            f"with B from 1 to {MAX_BATCH}."
+        )
+    wanted = (batch, num_measures)
+    if descriptors.shape != wanted:
+        raise ValueError(
+            f"descriptors has shape {descriptors.shape} but {batch} fitnesses and an archive "
+            f"of {wanted[1]} measures ask for {wanted}."
+        )
+    rows = jax.tree.map(lambda x: (batch, *x.shape[1:]), stored)
+    offered = jax.tree.map(jnp.shape, genotypes)
+    if rows != offered:
+        raise ValueError(
+            f"genotypes has shape {offered} but {batch} fitnesses and the latents of the "
+            f"archive ask for {rows}."
+        )

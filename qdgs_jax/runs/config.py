@@ -18,6 +18,7 @@ from typing import Annotated, Any, TypeVar
 import tomli_w
 from pydantic import Field, Strict, ValidationError, ValidationInfo, field_validator
 
+from qdgs_jax.algorithms import archive_settings
 from qdgs_jax.files import write_atomically
 from qdgs_jax.runs.audit_tables import AuditTables
 from qdgs_jax.runs.config_errors import contradict, did_you_mean, error_lines, refuse, toml_value
@@ -267,8 +268,6 @@ def _relative(folder: str, base: str) -> str:
 
 
 def _meant_for(archive: ArchiveConfig, algorithm: str) -> dict[str, float]:
-    from qdgs_jax.emitters.registry import archive_settings
-
     rate, start = archive.learning_rate, archive.threshold_min
     return archive_settings(
         algorithm,

@@ -21,6 +21,7 @@ from pydantic import NonNegativeInt as Index
 from pydantic import PositiveFloat as Positive
 from pydantic import PositiveInt as Count
 
+from qdgs_jax.algorithms import TRAITS
 from qdgs_jax.domains.prompts import split_prompt
 from qdgs_jax.runs.config_errors import did_you_mean, refuse, toml_value
 from qdgs_jax.runs.subjects_table import SubjectsConfig
@@ -240,13 +241,11 @@ class SearchConfig(Table):
     @field_validator("algorithm")
     @classmethod
     def _known_algorithm(cls, name: str) -> str:
-        from qdgs_jax.emitters.registry import ALGORITHMS
-
-        if name not in ALGORITHMS:
+        if name not in TRAITS:
             raise refuse(
                 "unknown algorithm{hint}; known are {names}",
-                hint=did_you_mean(name, ALGORITHMS),
-                names=", ".join(map(toml_value, sorted(ALGORITHMS))),
+                hint=did_you_mean(name, TRAITS),
+                names=", ".join(map(toml_value, sorted(TRAITS))),
             )
         return name
 
@@ -262,9 +261,7 @@ class SearchConfig(Table):
     def _bounded_algorithm(self) -> SearchConfig:
         if self.bounds is None:
             return self
-        from qdgs_jax.emitters.registry import ALGORITHMS
-
-        if not ALGORITHMS[self.algorithm].bounded:
+        if not TRAITS[self.algorithm].bounded:
             raise refuse(
                 "bounds: the algorithm {name} knows none; leave them out, or choose another one",
                 name=toml_value(self.algorithm),
