@@ -378,7 +378,6 @@ class Cells(Statistics, MapElitesRepertoire):
         return jax.tree.map(lambda x: x[cells], tree)
 
     @property
-    @one_program()
     def latents(self) -> Genotypes:
         """The elites' latents, Float[C, D] in at least float32; zero in empty cells."""
         return decode(self.genotypes, self.dtype)

@@ -94,7 +94,7 @@ def verification(
     from qdgs_jax.datasets.real_faces import write_pairs
 
     refuse_other_dataset(out)
-    with if_stopped(lambda: f"nothing was written to {out}"):
+    with if_stopped(lambda: f"nothing was written to {out}; the same command begins again"):
         pairs = _pairs(source, images, group, group_columns, skip_corrupt)
         manifest = write_pairs(out, pairs, source={"file": source.name})
     say(

@@ -53,7 +53,7 @@ def port(
     from qdgs_jax.ports import convert
 
     screen = console()
-    with if_stopped(lambda: f"{destination} was not written"):
+    with if_stopped(lambda: f"{destination} was not written; the same command begins again"):
         if screen.is_terminal:
             with screen.status("porting") as status:  # Text, for names of files may hold brackets
                 summary = convert(

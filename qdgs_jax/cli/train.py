@@ -60,7 +60,7 @@ def train(
     folder = RunFolder(source)
     if not folder.exists and (shards_folder(source) / MANIFEST).is_file():
         target = out or source.resolve().with_name("classifier")
-        with if_stopped(lambda: f"{target} was not written"):
+        with if_stopped(lambda: f"{target} was not written; the same command begins again"):
             _train_one(source, target, epochs, seed, image_size)
         return
     with if_stopped(lambda: "no results were written; the same command begins again"):
@@ -114,7 +114,7 @@ def _train_one(data: Path, out: Path, epochs: int, seed: int, image_size: int | 
 
 def _train_faces(data: Path, config: Path, start: Path | None, out: Path) -> None:
     """Train a face network, or go on with it; Ctrl-C keeps what was done."""
-    from qdgs_jax.cli.console import INTERRUPTED, Stopping
+    from qdgs_jax.cli.console import Stopping, stopped
     from qdgs_jax.train.faces.recipe import read_recipe
 
     recipe = read_recipe(config)
@@ -130,12 +130,8 @@ def _train_faces(data: Path, config: Path, start: Path | None, out: Path) -> Non
             recipe, data, out, start=start, progress=shown, should_stop=stopping.requested
         )
     if not result.finished:
-        say(
-            f"stopped after {result.step:,} of {result.steps:,} steps, kept in {kept}; the same "
-            "command goes on",
-            "red",
-        )
-        raise typer.Exit(INTERRUPTED)
+        done = f"{result.step:,} of {result.steps:,} steps are kept in {kept}"
+        raise stopped(f"{done}; the same command goes on")
     say(f"face network after {result.steps:,} steps -> {out}")
 
 
