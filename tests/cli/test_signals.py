@@ -78,9 +78,8 @@ def test_a_conversion_that_is_stopped_leaves_nothing(number, tmp_path):
         process.send_signal(number)
         said = process.stderr.read()
         assert process.wait(60) == 128 + number
-    assert (
-        said.split() == f"stopped: {place} was not written; the same command begins again".split()
-    )
+    hint = f"stopped: {place} was not written; the same command begins again"
+    assert said.split() == hint.split()
     assert contents(tmp_path) == ["latents.pt"]
     assert not place.parent.exists()
     assert qdgs(*arguments) == 0
