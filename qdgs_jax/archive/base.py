@@ -10,7 +10,6 @@ arXiv:2205.10752, Algorithm 2). The latents are stored once. Fitnesses are maxim
 from __future__ import annotations
 
 import dataclasses
-import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -19,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from qdax.core.containers.mapelites_repertoire import MapElitesRepertoire
 
-from qdgs_jax.archive.checks import as_numbers, check_batch, check_precision, check_thresholds
+from qdgs_jax.archive import checks
 from qdgs_jax.archive.insertion import (
     AddInfo,
     append_cells,
@@ -86,8 +85,8 @@ class Cells(Statistics, MapElitesRepertoire):
         **settings: Any,
     ) -> Self:
         """Check the settings and build an archive without elites."""
-        check_thresholds(learning_rate, threshold_min, qd_score_offset)
-        check_precision(dtype)
+        checks.check_thresholds(learning_rate, threshold_min, qd_score_offset)
+        checks.check_precision(dtype)
         # Without x64, arrays of float64 are of float32.
         num_cells, name = centroids.shape[0], jax.dtypes.canonicalize_dtype(dtype).name
 
@@ -110,12 +109,18 @@ class Cells(Statistics, MapElitesRepertoire):
             **settings,
         )
 
-    @one_program()
     def cell_of(self, descriptors: jax.Array) -> jax.Array:
         """Cells Int[B] of descriptors Float[B, M]; C for a row that is not finite.
 
         Measures beyond the ranges belong to the edge cells, however far they are.
+
+        Raises:
+            ValueError: If descriptors is none of these.
         """
+        return self._cell_of(checks.as_descriptors(descriptors, self.centroids.shape[1]))
+
+    @one_program()
+    def _cell_of(self, descriptors: jax.Array) -> jax.Array:
         finite = jnp.all(jnp.isfinite(descriptors), axis=-1)
         return jnp.where(finite, self._locate(descriptors), self.num_cells)
 
@@ -154,7 +159,6 @@ class Cells(Statistics, MapElitesRepertoire):
 
     # Insertion
 
-    @one_program()
     def judge(self, descriptors: jax.Array, fitnesses: jax.Array, thresholds: jax.Array) -> AddInfo:
         """Recover afterwards what `add_with_info` said of candidates.
 
@@ -166,8 +170,16 @@ class Cells(Statistics, MapElitesRepertoire):
             fitnesses: Float[B] or Float[B, 1].
             thresholds: Float[C], `archive.thresholds` from before the insertion.
         """
-        fitnesses = jnp.where(jnp.isfinite(fitnesses), fitnesses, -jnp.inf).reshape(-1)
-        return judge(self.cell_of(descriptors), fitnesses, thresholds, self.threshold_min)
+        descriptors = checks.as_descriptors(descriptors, self.centroids.shape[1])
+        fitnesses = checks.as_numbers("fitnesses", fitnesses).reshape(-1)
+        return self._judge(descriptors, fitnesses, thresholds)
+
+    @one_program()
+    def _judge(
+        self, descriptors: jax.Array, fitnesses: jax.Array, thresholds: jax.Array
+    ) -> AddInfo:
+        fitnesses = jnp.where(jnp.isfinite(fitnesses), fitnesses, -jnp.inf)
+        return judge(self._cell_of(descriptors), fitnesses, thresholds, self.threshold_min)
 
     def add_with_info(
         self,
@@ -197,10 +209,10 @@ class Cells(Statistics, MapElitesRepertoire):
         Raises:
             ValueError: If the shapes do not fit the archive.
         """
-        descriptors = as_numbers("descriptors", descriptors)
-        fitnesses = as_numbers("fitnesses", fitnesses)
+        descriptors = checks.as_numbers("descriptors", descriptors)
+        fitnesses = checks.as_numbers("fitnesses", fitnesses)
         if isinstance(self.genotypes, jax.Array) and not isinstance(genotypes, Mapping):
-            genotypes = as_numbers("genotypes", genotypes)
+            genotypes = checks.as_numbers("genotypes", genotypes)
         kept = self._checked(genotypes, descriptors, fitnesses, extra_scores)
         return self._add(genotypes, descriptors, fitnesses, kept)
 
@@ -278,7 +290,7 @@ class Cells(Statistics, MapElitesRepertoire):
         extra_scores: Mapping[str, Any] | None,
     ) -> dict[str, Any]:
         """The extra scores to store, once all shapes fit."""
-        check_batch(genotypes, descriptors, fitnesses, self.genotypes, self.centroids.shape[1])
+        checks.check_batch(genotypes, descriptors, fitnesses, self.genotypes, self.centroids)
         batch = len(fitnesses)
         kept: dict[str, Any] = self.filter_extra_scores(dict(extra_scores or {}))
         stored = jax.tree.map(lambda x: (batch, *x.shape[1:]), self.extra_scores)
@@ -351,31 +363,24 @@ class Cells(Statistics, MapElitesRepertoire):
             Float[num_samples, D] in at least float32, whatever precision they are stored in. Zeros
             while the archive is empty.
         """
-        return self._sampled(key, operator.index(num_samples))
-
-    @one_program("num_samples")
-    def _sampled(self, key: jax.Array, num_samples: int) -> Genotypes:
-        return decode(self._draw(key, num_samples, self.genotypes), self.dtype)
+        return self._drawn(key, checks.checked_draws(key, num_samples)).genotypes
 
     def select(self, key: jax.Array, num_samples: int, selector: Any = None) -> Self:
         """QDax's selection: uniform with replacement unless a QDax `Selector` is given."""
         if selector is None:
-            return self._selected(key, operator.index(num_samples))
+            return self._drawn(key, checks.checked_draws(key, num_samples))
         selected: Self = super().select(key, num_samples, selector)
         return selected.replace(genotypes=selected.latents)
 
     @one_program("num_samples")
-    def _selected(self, key: jax.Array, num_samples: int) -> Self:
-        selected: Self = self._draw(key, num_samples, self)
-        return selected.replace(genotypes=selected.latents)
-
-    def _draw(self, key: jax.Array, num_samples: int, tree: Any) -> Any:
-        """Rows of the arrays in `tree` at cells drawn uniformly from the occupied ones."""
+    def _drawn(self, key: jax.Array, num_samples: int) -> Self:
+        """Rows of all arrays at cells drawn uniformly from the occupied ones."""
         count = jnp.maximum(self.num_elites, 1)
         draws = jax.random.randint(key, (num_samples,), 0, count)
         # In an empty archive of one cell, the only entry is the complement of the count.
         cells = jnp.maximum(self.occupied_cells[draws], 0)
-        return jax.tree.map(lambda x: x[cells], tree)
+        drawn: Self = jax.tree.map(lambda x: x[cells], self)
+        return drawn.replace(genotypes=drawn.latents)
 
     @property
     def latents(self) -> Genotypes:

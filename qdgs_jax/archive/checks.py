@@ -150,8 +150,40 @@ def as_numbers(name: str, values: Any) -> jax.Array:
     return array
 
 
+def as_descriptors(values: Any, num_measures: int) -> jax.Array:
+    """What a caller gave as descriptors, Float[B, M].
+
+    Raises:
+        ValueError: If it is none.
+    """
+    descriptors = as_numbers("descriptors", values)
+    if descriptors.ndim != 2 or descriptors.shape[1] != num_measures:
+        raise ValueError(
+            f"descriptors has shape {descriptors.shape}: give a row of {num_measures} measures for "
+            f"each candidate, [B, {num_measures}]."
+        )
+    return descriptors
+
+
+def checked_draws(key: Any, num_samples: Any) -> int:
+    """How many elites to draw.
+
+    Raises:
+        ValueError: If that is no whole number >= 0, or the key is none.
+    """
+    if not isinstance(key, jax.Array | np.ndarray):
+        raise ValueError(f"key is {key!r:.60}: give jax.random.key(seed), the first argument.")
+    try:
+        number = operator.index(num_samples)
+    except TypeError:
+        number = -1
+    if number < 0:
+        raise ValueError(f"num_samples is {num_samples!r:.60}: give a whole number of at least 0.")
+    return number
+
+
 def check_batch(
-    genotypes: Any, descriptors: jax.Array, fitnesses: jax.Array, stored: Any, num_measures: int
+    genotypes: Any, descriptors: jax.Array, fitnesses: jax.Array, stored: Any, centroids: jax.Array
 ) -> None:
     """Refuse candidates whose shapes do not fit each other or the archive.
 
@@ -160,7 +192,7 @@ def check_batch(
         descriptors: Float[B, M].
         fitnesses: Float[B] or Float[B, 1].
         stored: the archive's genotypes, of the same structure with leading axis C.
-        num_measures: M.
+        centroids: Float[C, M] of the archive.
 
     Raises:
         ValueError: It names the shape and the one that is asked for.
@@ -171,7 +203,7 @@ def check_batch(
             f"fitnesses has shape {fitnesses.shape}: pass one fitness per candidate, shape [B] "
             f"with B from 1 to {MAX_BATCH}."
         )
-    wanted = (batch, num_measures)
+    wanted = (batch, centroids.shape[1])
     if descriptors.shape != wanted:
         raise ValueError(
             f"descriptors has shape {descriptors.shape} but {batch} fitnesses and an archive "

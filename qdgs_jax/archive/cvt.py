@@ -158,7 +158,8 @@ def cvt_centroids(
     Raises:
         ValueError: If a setting is out of its range.
     """
-    for name, number in {"num_cells": num_cells, "samples": samples or 0}.items():
+    numbers = {"num_cells": num_cells, "samples": samples or 0, "iterations": iterations}
+    for name, number in numbers.items():
         if not isinstance(number, SupportsIndex):
             raise ValueError(f"{name} is {number!r:.60}: give a whole number; the key comes first.")
     if not isinstance(key, jax.Array):
