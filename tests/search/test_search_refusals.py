@@ -157,8 +157,28 @@ def test_an_archive_names_what_are_no_numbers(position, values, message):
         archive.add(*given)
 
 
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda archive: archive.cell_of([0.0, 0.0]), r"descriptors has shape \(2,\)"),
+        (lambda archive: archive.cell_of([[0.0] * 3]), r"descriptors has shape \(1, 3\)"),
+        (lambda archive: archive.cell_of([["a", "b"]]), "descriptors is"),
+        (lambda archive: archive.judge([[0.0]], [1.0], archive.thresholds), "descriptors has"),
+        (lambda archive: archive.sample_elites(0, 3), "key is 0: give jax.random.key"),
+        (lambda archive: archive.select(0, 3), "key is 0: give jax.random.key"),
+        (lambda archive: archive.sample_elites(jax.random.key(0), 2.5), "num_samples is 2.5"),
+        (lambda archive: archive.select(jax.random.key(0), -1), "num_samples is -1"),
+    ],
+)
+def test_an_archive_names_what_it_cannot_answer(ask, message):
+    with pytest.raises(ValueError, match=message):
+        ask(GridArchive.create(jnp.zeros(3), **GRID))
+
+
 def test_an_archive_takes_lists():
     archive = jax.jit(lambda empty: empty.add(*LISTS))(GridArchive.create(jnp.zeros(3), **GRID))
+    assert archive.cell_of([[0.0, 0.0]]).tolist() == [archive.elites().cells[0]]
+    assert archive.judge([[0.0, 0.0]], [-9.0], archive.thresholds).status.tolist() == [0]
     assert archive.best_elite.latent.tolist() == [0.5, 0.0, 0.0]
     assert {"coverage", "qd_score", "best"} <= archive.stats.keys()
 
