@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from qdgs_jax.archive.base import STATIC, Genotypes
-from qdgs_jax.archive.checks import Box, checked_ranges
 from qdgs_jax.archive.exchange import Archive
+from qdgs_jax.box import Box, checked_ranges
 from qdgs_jax.keywords import named
 from qdgs_jax.kmeans import lloyd, nearest
 from qdgs_jax.one_program import one_program

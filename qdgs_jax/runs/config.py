@@ -19,6 +19,7 @@ import tomli_w
 from pydantic import Field, Strict, ValidationError, ValidationInfo, field_validator
 
 from qdgs_jax.algorithms import archive_settings
+from qdgs_jax.box import check_resolution, checked_ranges
 from qdgs_jax.files import write_atomically
 from qdgs_jax.runs.audit_tables import AuditTables
 from qdgs_jax.runs.config_errors import contradict, did_you_mean, error_lines, refuse, toml_value
@@ -88,6 +89,7 @@ class SearchTables(Table):
                 cells=cells,
                 limit=MAX_CELLS,
             )
+        _check_box(info.data.get("measures", ()), archive)
         return archive
 
     @field_validator("search")
@@ -274,6 +276,16 @@ def _meant_for(archive: ArchiveConfig, algorithm: str) -> dict[str, float]:
         LEARNING_RATE if rate is None else rate,
         THRESHOLD_MIN if start is None else start,
     )
+
+
+def _check_box(measures: Sequence[MeasureConfig], archive: ArchiveConfig) -> None:
+    """Refuse ranges, or cells of a grid, that float32 cannot tell apart."""
+    try:
+        box = checked_ranges([m.range for m in measures])
+        if archive.cvt_cells is None:
+            check_resolution(tuple(m.cells for m in measures), box)
+    except ValueError as error:
+        raise contradict("measures: {why}", why=str(error).removesuffix(".")) from None
 
 
 def _check_archive(archive: ArchiveConfig, algorithm: str) -> None:

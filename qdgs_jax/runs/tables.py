@@ -12,6 +12,7 @@ from pydantic import (
     BeforeValidator,
     Field,
     Strict,
+    ValidationInfo,
     field_serializer,
     field_validator,
     model_validator,
@@ -61,6 +62,13 @@ class PromptPair(Table):
     @classmethod
     def _texts(cls, prompt: object) -> object:
         return split_texts(prompt)
+
+    @field_validator("negative")
+    @classmethod
+    def _another_side(cls, texts: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if set(texts) == set(info.data.get("positive", ())):
+            raise refuse("must differ from positive: between the same texts nothing is measured")
+        return texts
 
     @field_serializer("positive", "negative")
     def _joined(self, texts: tuple[str, ...]) -> str:
