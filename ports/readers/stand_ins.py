@@ -1,6 +1,9 @@
-"""Files that stand in for a checkpoint: what a download or a clone left instead of it."""
+"""Files that stand in for another: what a download or a clone left instead of it."""
 
 from __future__ import annotations
+
+import os
+from pathlib import Path
 
 from qdgs_jax.ports.errors import show
 
@@ -38,6 +41,22 @@ def stand_in(start: bytes, length: int) -> str | None:
         if start.startswith(magic):
             return what
     return None
+
+
+def reason(path: str | os.PathLike[str], error: object) -> str:
+    """Why a file cannot be read: what stands in its place, else what its reader says.
+
+    Args:
+        path: the file.
+        error: of the reader.
+    """
+    place = Path(path)
+    try:
+        with place.open("rb") as file:
+            found = stand_in(file.read(_LONGEST), place.stat().st_size)
+    except OSError:
+        found = None
+    return (found or str(error)).removesuffix(".")
 
 
 def told_text(start: bytes) -> str | None:

@@ -21,6 +21,7 @@ from pydantic import Field, Strict, ValidationError, ValidationInfo, field_valid
 from qdgs_jax.algorithms import archive_settings
 from qdgs_jax.box import check_resolution, checked_ranges
 from qdgs_jax.files import write_atomically
+from qdgs_jax.ports.readers.stand_ins import stand_in
 from qdgs_jax.runs.audit_tables import AuditTables
 from qdgs_jax.runs.config_errors import contradict, did_you_mean, error_lines, refuse, toml_value
 from qdgs_jax.runs.experiment_tables import ExperimentTables
@@ -182,6 +183,8 @@ def read_run_file(path: str | os.PathLike[str], *, sizes_alone: bool = False) ->
         ) from None
     except UnicodeDecodeError:
         raise ConfigError(f"{file}: not a text file in UTF-8") from None
+    if text and (found := stand_in(text.encode(), len(text))) is not None:
+        raise ConfigError(f"{file}: {found}")
     config = parse_run(text, str(file))
     resolved = resolve_folders(config, file.parent)
     given = _folders(config)
