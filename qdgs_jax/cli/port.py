@@ -48,6 +48,7 @@ def port(
         return
     if destination is None:
         raise typer.BadParameter("give a folder to write, or --describe", param_hint="destination")
+    say(f"reading {source}")
     from rich.text import Text
 
     from qdgs_jax.ports import convert

@@ -382,7 +382,8 @@ def say(text, style=""):
     print(text, sorted(heavy))
     raise SystemExit(0)
 import qdgs_jax.cli as cli
-for command in (cli.search, cli.generate, cli.audit, cli.train, cli.report):
+commands = (cli.search, cli.generate, cli.audit, cli.train, cli.report)
+for command in (*commands, cli.port, cli.compile, cli.import_faces):
     command.say = say
 main(sys.argv[1:])
 """
@@ -397,6 +398,9 @@ main(sys.argv[1:])
         (("audit", "run"), "run: reading the data"),
         (("train", "run"), "run: reading the data"),
         (("report", "run"), "run: reading what was found"),
+        (("port", "vae", "vae.pt", "out"), "reading vae.pt"),
+        (("import", "folder", "casia", "out"), "casia: reading the images"),
+        (("compile", "run", "--target", "x"), "run: reading the run; nothing of it is executed"),
     ],
 )
 def test_a_command_speaks_before_it_imports_anything_heavy(arguments, line):
