@@ -117,6 +117,8 @@ def if_stopped(hint: Callable[[], str]) -> Iterator[None]:
     """
     try:
         yield
+    except typer.Exit:  # it was said already
+        raise
     except (KeyboardInterrupt, Exception) as error:
         if not (isinstance(error, KeyboardInterrupt) or _interrupts.came):
             raise
@@ -160,11 +162,13 @@ class Commands(typer.core.TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command of a context."""
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
+
+        def hint() -> str:
             name = f"qdgs {ctx.invoked_subcommand or ''}".rstrip()
-            raise stopped(f"`{name}` did not finish; the same command begins again") from None
+            return f"`{name}` did not finish; the same command begins again"
+
+        with if_stopped(hint):
+            return super().invoke(ctx)
 
 
 def guarded(command: Callable[[], object]) -> int:

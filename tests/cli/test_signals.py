@@ -8,7 +8,7 @@ import threading
 
 import pytest
 import torch_writer as tw
-from toy_runs import qdgs, toy_domain, write_run
+from toy_runs import qdgs, run_program, toy_domain, write_run
 
 import qdgs_jax.domains
 from qdgs_jax import load_classifier, ports
@@ -121,6 +121,57 @@ def test_a_training_that_is_stopped_begins_again(number, searched, heeded, monke
     assert sorted(path.name for path in searched.parent.iterdir()) == ["my.toml", "run"]
     assert qdgs(*command) == 0
     assert len(load_classifier("classifier").label_names) == 2
+
+
+INTERRUPTED = """
+import os, signal, sys, threading
+from qdgs_jax.cli import init, main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs start deaf to it
+def packaged_run(name):
+    os.kill(os.getpid(), signal.SIGINT)
+    threading.Event().wait(60)
+init.packaged_run = packaged_run
+main(sys.argv[1:])
+"""
+UNFINISHED = "stopped: `qdgs init` did not finish; the same command begins again"
+
+
+def test_ctrl_c_says_stopped_wherever_it_comes(tmp_path):
+    shown = run_program(INTERRUPTED, "init", "shapes", tmp_path / "my.toml")
+    assert (shown.returncode, shown.stderr.decode().strip()) == (130, UNFINISHED)
+
+
+def test_ctrl_c_that_a_library_takes_for_an_error_is_ctrl_c(tmp_path):
+    taken = """
+def stopped(name, interrupted=init.packaged_run):
+    try:
+        interrupted(name)
+    except KeyboardInterrupt:
+        raise ImportError("the extension could not be initialised") from None
+init.packaged_run = stopped
+main("""
+    code = INTERRUPTED.replace("main(", taken.strip("\n"))
+    shown = run_program(code, "init", "shapes", tmp_path / "my.toml")
+    assert (shown.returncode, shown.stderr.decode().strip()) == (130, UNFINISHED)
+
+
+EXTENSION = """
+import sys
+from importlib.machinery import ExtensionFileLoader
+def create_module(self, spec):
+    import os, signal
+    os.kill(os.getpid(), signal.SIGINT)
+    print("set up", flush=True)
+create_module.__code__ = create_module.__code__.replace(co_qualname="ExtensionFileLoader.x")
+init.packaged_run = lambda name: (create_module(None, None), threading.Event().wait(60))
+main("""
+
+
+def test_ctrl_c_waits_for_an_extension_that_sets_itself_up(tmp_path):
+    code = INTERRUPTED.replace("main(", EXTENSION.strip("\n"))
+    shown = run_program(code, "init", "shapes", tmp_path / "my.toml")
+    assert (shown.returncode, shown.stderr.decode().strip()) == (130, UNFINISHED)
+    assert b"set up" in shown.stdout
 
 
 def test_a_search_that_is_terminated_keeps_a_checkpoint(tmp_path, heeded, monkeypatch, capsys):
