@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from qdgs_jax.ports.errors import show
 
 _LONGEST = 512  # bytes that are looked at
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a path loses one of the two slashes
 _PAGES = (b"<!doctype", b"<html", b"<?xml")
 _STARTS = (
     (b"\x1f\x8b", "This is a gzip archive: unpack it first."),
@@ -41,6 +43,11 @@ def stand_in(start: bytes, length: int) -> str | None:
         if start.startswith(magic):
             return what
     return None
+
+
+def is_address(path: str | os.PathLike[str]) -> bool:
+    """Whether what was given for a file is the address of one on the network."""
+    return bool(_ADDRESS.match(os.fspath(path))) and not Path(path).exists()
 
 
 def reason(path: str | os.PathLike[str], error: object) -> str:

@@ -189,12 +189,19 @@ def guarded(command: Callable[[], object]) -> int:
         expected = isinstance(error, OSError) or _is_ours(error.__traceback__)
         if not expected or os.environ.get("QDGS_DEBUG"):
             raise
-        message = "\n".join(map(printable, str(error).split("\n")))
+        message = "\n".join(map(printable, _in_words(error).split("\n")))
         console(stderr=True).print(f"error: {message}", style="red", markup=False)
         return BAD_INPUT if isinstance(error, ValueError) else FAILURE
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else FAILURE
     return 0
+
+
+def _in_words(error: Exception) -> str:
+    """What an error says; of the system's, the file and the reason without its number."""
+    if isinstance(error, OSError) and error.strerror and isinstance(error.filename, str | Path):
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _is_ours(trace: TracebackType | None) -> bool:

@@ -21,7 +21,7 @@ from pydantic import Field, Strict, ValidationError, ValidationInfo, field_valid
 from qdgs_jax.algorithms import archive_settings
 from qdgs_jax.box import check_resolution, checked_ranges
 from qdgs_jax.files import write_atomically
-from qdgs_jax.ports.readers.stand_ins import stand_in
+from qdgs_jax.ports.readers.stand_ins import is_address, stand_in
 from qdgs_jax.runs.audit_tables import AuditTables
 from qdgs_jax.runs.config_errors import contradict, did_you_mean, error_lines, refuse, toml_value
 from qdgs_jax.runs.experiment_tables import ExperimentTables
@@ -41,6 +41,7 @@ from qdgs_jax.runs.tables import (
 
 EMBEDDED = "embedded:"  # prefix of the names of weights that the package carries
 MAX_CELLS = 2**31 - 1  # cells are indexed with int32
+NO_ADDRESS = "an address, and nothing is downloaded: fetch it, then give its path"
 LEARNING_RATE, THRESHOLD_MIN = 0.02, 0.0  # of archives that anneal, unless the file says otherwise
 
 TableKind = TypeVar("TableKind", bound=Table)
@@ -173,6 +174,8 @@ def read_run_file(path: str | os.PathLike[str], *, sizes_alone: bool = False) ->
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
+        if is_address(file):
+            raise ConfigError(f"{file}: {NO_ADDRESS}") from None
         raise ConfigError(
             f"{file}: no such run file; `qdgs init shapes {shlex.quote(str(file))}` writes one to "
             "start from"
@@ -191,9 +194,11 @@ def read_run_file(path: str | os.PathLike[str], *, sizes_alone: bool = False) ->
     for field, folder in _folders(resolved).items():
         if not (sizes_alone or Path(folder).is_dir()):
             known = f", or {EMBEDDED}NAME" if field[0] == "domain" else ""
+            named = f"{file}: {'.'.join(field)} = {toml_value(given[field])}"
+            if is_address(given[field]):
+                raise ConfigError(f"{named}: {NO_ADDRESS}")
             raise ConfigError(
-                f"{file}: {'.'.join(field)} = {toml_value(given[field])}: no folder {folder}; give "
-                f"a folder written by `qdgs port`{known}"
+                f"{named}: no folder {folder}; give a folder written by `qdgs port`{known}"
             )
     return resolved
 

@@ -30,7 +30,7 @@ def compilations():
 def candidates(seed, count, dim):
     rng = np.random.default_rng(seed)
     rows = rng.normal(size=(count, dim)), rng.uniform(-1, 1, (count, 2)), rng.normal(size=count)
-    return tuple(x.astype(np.float32) for x in rows)
+    return tuple(jnp.asarray(x, jnp.float32) for x in rows)  # which compiles, too
 
 
 def grid(dim, dims=(3, 7), **settings):

@@ -58,3 +58,13 @@ def test_an_own_mistake_is_told_in_the_readers_words(tmp_path):
         read_run_file(tmp_path / "my.toml")
     with pytest.raises(ShardError, match="no data set here"):
         read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("generator", [None, "https://example.org/vae"])
+def test_an_address_is_not_fetched(generator, tmp_path):
+    file = "https://example.org/my.toml"
+    if generator is not None:
+        file = tmp_path / "my.toml"
+        file.write_text(RUN.replace("embedded:shapes-vae", generator))
+    with pytest.raises(ConfigError, match="an address, and nothing is downloaded"):
+        read_run_file(file)
