@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 
+import numpy as np
 import pytest
 import torch_writer as tw
 from toy_runs import qdgs, run_program, toy_domain, write_run
@@ -66,7 +67,7 @@ main(sys.argv[1:])
 @BOTH
 def test_a_conversion_that_is_stopped_leaves_nothing(number, tmp_path):
     source, place = tmp_path / "latents.pt", tmp_path / "models" / "faces"
-    source.write_bytes(tw.zip_bytes([tw.np.zeros(4, tw.np.float32)] * 3))
+    source.write_bytes(tw.zip_bytes(np.arange(15.0).reshape(3, 5)))
     arguments = ["port", "latents", str(source), str(place)]
     with subprocess.Popen(
         [sys.executable, "-c", CONVERSION, *arguments],
@@ -120,7 +121,7 @@ def test_a_training_that_is_stopped_begins_again(number, searched, heeded, monke
     assert "stopped: classifier was not written; the same command begins again" in said
     assert sorted(path.name for path in searched.parent.iterdir()) == ["my.toml", "run"]
     assert qdgs(*command) == 0
-    assert len(load_classifier("classifier").label_names) == 2
+    assert len(load_classifier("classifier").classes) == 2
 
 
 INTERRUPTED = """
@@ -181,7 +182,7 @@ def test_a_search_that_is_terminated_keeps_a_checkpoint(tmp_path, heeded, monkey
 
     def terminated(progress, row):
         show(progress, row)
-        if row["step"] == 10:
+        if row["step"] == 12:
             os.kill(os.getpid(), signal.SIGTERM)
 
     run_file = write_run(tmp_path / "my.toml", "random")
