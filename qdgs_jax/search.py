@@ -26,7 +26,7 @@ from qdgs_jax.problem import Evaluation, FunctionProblem, Params, Problem
 from qdgs_jax.search_checks import (
     archive_maker,
     check_archive,
-    check_measures,
+    check_emitter,
     check_state,
     raw_key,
     start_latents,
@@ -81,7 +81,7 @@ class Search(MAPElites):
         """
         if not hasattr(problem, "latent_dim"):
             raise ValueError(f"{problem!r} is no Problem: use Search.from_function for a function.")
-        check_measures(emitter, problem.num_measures)
+        check_emitter(emitter, problem)
         self.problem = problem
         self.emitter = emitter
         self.chunk = whole("chunk", chunk, 1)

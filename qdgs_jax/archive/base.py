@@ -87,6 +87,7 @@ class Cells(Statistics, MapElitesRepertoire):
         """Check the settings and build an archive without elites."""
         checks.check_thresholds(learning_rate, threshold_min, qd_score_offset)
         checks.check_precision(dtype)
+        genotype, extra_scores = checks.as_example(genotype), checks.as_scores(extra_scores)
         # Without x64, arrays of float64 are of float32.
         num_cells, name = centroids.shape[0], jax.dtypes.canonicalize_dtype(dtype).name
 
@@ -98,8 +99,8 @@ class Cells(Statistics, MapElitesRepertoire):
             fitnesses=jnp.full((num_cells, 1), -jnp.inf, jnp.float32),
             descriptors=jnp.zeros(centroids.shape, jnp.float32),
             centroids=jnp.asarray(centroids, jnp.float32),
-            extra_scores=jax.tree.map(table, dict(extra_scores or {})),
-            keys_extra_scores=tuple(extra_scores or ()),
+            extra_scores=jax.tree.map(table, extra_scores),
+            keys_extra_scores=tuple(extra_scores),
             thresholds=jnp.full(num_cells, threshold_min, jnp.float32),
             occupied_cells=jnp.zeros(num_cells, jnp.int32).at[-1].set(~0),
             learning_rate=float(learning_rate),
@@ -211,8 +212,7 @@ class Cells(Statistics, MapElitesRepertoire):
         """
         descriptors = checks.as_numbers("descriptors", descriptors)
         fitnesses = checks.as_numbers("fitnesses", fitnesses)
-        if isinstance(self.genotypes, jax.Array) and not isinstance(genotypes, Mapping):
-            genotypes = checks.as_numbers("genotypes", genotypes)
+        genotypes = checks.as_rows(genotypes, self.genotypes)
         kept = self._checked(genotypes, descriptors, fitnesses, extra_scores)
         return self._add(genotypes, descriptors, fitnesses, kept)
 
@@ -232,10 +232,9 @@ class Cells(Statistics, MapElitesRepertoire):
         tested = jnp.where(sound, fitnesses, -jnp.inf)
         return self._insert(genotypes, descriptors, tested, extra_scores)
 
-    @one_program()
     def storable(self, genotypes: Genotypes) -> jax.Array:
         """Say which latents are finite in the precision of the archive, Bool[B]."""
-        return finite_rows(genotypes, self.dtype)
+        return finite_rows(checks.as_rows(genotypes, self.genotypes), self.dtype)
 
     def insert(
         self,
@@ -292,7 +291,7 @@ class Cells(Statistics, MapElitesRepertoire):
         """The extra scores to store, once all shapes fit."""
         checks.check_batch(genotypes, descriptors, fitnesses, self.genotypes, self.centroids)
         batch = len(fitnesses)
-        kept: dict[str, Any] = self.filter_extra_scores(dict(extra_scores or {}))
+        kept: dict[str, Any] = self.filter_extra_scores(checks.as_scores(extra_scores))
         stored = jax.tree.map(lambda x: (batch, *x.shape[1:]), self.extra_scores)
         offered = jax.tree.map(jnp.shape, kept)
         if stored != offered:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Mapping
+from numbers import Number
 from typing import Any, SupportsFloat
 
 import jax
@@ -65,6 +67,51 @@ def as_numbers(name: str, values: Any) -> jax.Array:
     if jnp.issubdtype(array.dtype, jnp.complexfloating):
         raise ValueError(f"{name} has dtype {array.dtype}: give real numbers.")
     return array
+
+
+def as_example(genotype: Any) -> Any:
+    """What a caller gave as an example of a latent; a list of numbers as an array.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if isinstance(genotype, list | tuple) and all(isinstance(x, Number) for x in genotype):
+        return as_numbers("genotype", genotype)
+    try:
+        jax.tree.map(jnp.result_type, genotype)
+    except TypeError:
+        raise ValueError(
+            f"genotype is {genotype!r:.60}: give one example latent, such as jnp.zeros(512), or a "
+            "pytree of arrays."
+        ) from None
+    return genotype
+
+
+def as_rows(genotypes: Any, stored: Any) -> Any:
+    """What a caller gave as latents, lists included where a single array is stored.
+
+    Raises:
+        ValueError: If they are none.
+    """
+    if isinstance(stored, jax.Array) and not isinstance(genotypes, Mapping):
+        return as_numbers("genotypes", genotypes)
+    return genotypes
+
+
+def as_scores(extra_scores: Any) -> dict[str, Any]:
+    """What a caller gave as extra scores.
+
+    Raises:
+        ValueError: If it is no mapping.
+    """
+    if extra_scores is None:
+        return {}
+    if not isinstance(extra_scores, Mapping):
+        raise ValueError(
+            f"extra_scores is {extra_scores!r:.60}: give a mapping of names to arrays, such as "
+            '{"age": ages}.'
+        )
+    return dict(extra_scores)
 
 
 def as_descriptors(values: Any, num_measures: int) -> jax.Array:
