@@ -91,7 +91,6 @@ def convert(
     float_dtype(dtype)
     recogniser = find_kind(kind).recognise
     check_destination(destination)
-    say(f"reading {source}")
     with open_content(source) as content:
         found = recogniser(content)
         shapes = parameter_shapes(found.build)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,9 @@ from qdgs_jax.ports.errors import CheckpointError, naming
 from qdgs_jax.ports.mapping import Rule
 from qdgs_jax.ports.params import Params
 from qdgs_jax.ports.readers.folder import open_weights
+from qdgs_jax.ports.readers.stand_ins import is_address
 from qdgs_jax.ports.readers.tensors import Tensor
 from qdgs_jax.ports.readers.values import Data
-
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a path loses one of the two slashes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +100,7 @@ def open_content(path: str | Path) -> Iterator[Content]:
     Raises:
         CheckpointError: if it is missing, an address, broken, hostile or of an unknown format.
     """
-    if _ADDRESS.match(str(path)) and not Path(path).exists():
+    if is_address(path):
         raise CheckpointError(
             f"{path} is an address, and nothing is downloaded: fetch the file with a browser or "
             "the site's own tool, then give its path."

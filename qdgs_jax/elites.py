@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 
 from qdgs_jax.files import write_atomically
+from qdgs_jax.ports.readers.stand_ins import reason
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -198,7 +199,7 @@ class Elites:
                 table = file.read([name for name in names if name != "latent"])
         except (pa.ArrowInvalid, KeyError, TypeError) as error:
             raise ValueError(
-                f"{path} is not an archive written by this program: {error}."
+                f"{path} is not an archive written by this program: {reason(path, error)}."
             ) from None
         measures = [table[name].to_numpy() for name in _measure_names(names)]
         return cls(

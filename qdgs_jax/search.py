@@ -21,10 +21,12 @@ from qdax.core.emitters.multi_emitter import MultiEmitter
 from qdax.core.map_elites import MAPElites
 
 from qdgs_jax.archive import AddInfo, Archive
+from qdgs_jax.one_program import one_program
 from qdgs_jax.problem import Evaluation, FunctionProblem, Params, Problem
 from qdgs_jax.search_checks import (
     archive_maker,
-    check_measures,
+    check_archive,
+    check_emitter,
     check_state,
     raw_key,
     start_latents,
@@ -79,7 +81,7 @@ class Search(MAPElites):
         """
         if not hasattr(problem, "latent_dim"):
             raise ValueError(f"{problem!r} is no Problem: use Search.from_function for a function.")
-        check_measures(emitter, problem.num_measures)
+        check_emitter(emitter, problem)
         self.problem = problem
         self.emitter = emitter
         self.chunk = whole("chunk", chunk, 1)
@@ -90,16 +92,12 @@ class Search(MAPElites):
         differentiates = getattr(emitter, "jacobian_function", None) is not None
         self._takes_params = bool(getattr(emitter, "takes_params", False))
         self._branches = hasattr(emitter, "parents") and not differentiates
-        archive = jax.eval_shape(create_archive, jnp.zeros(problem.latent_dim))
-        if archive.centroids.shape[1] != problem.num_measures:
-            raise ValueError(
-                f"the archive has {archive.centroids.shape[1]} measures but the problem has "
-                f"{problem.num_measures}: give one entry of dims and ranges per measure."
-            )
+        check_archive(create_archive, problem)
         super().__init__(None, emitter, lambda repertoire: repertoire.stats, self._first_archive)
         self._weights = functools.partial(weights_of, problem, emitter_takes=self._takes_params)
         self._init = jax.jit(self._start)
         self._one_step = jax.jit(self._step, donate_argnums=1)
+        self._pure_step = one_program()(self._step)
         self._many_steps = jax.jit(self._steps, donate_argnums=1)
         self._measure = jax.jit(state_metrics)
 
@@ -170,7 +168,7 @@ class Search(MAPElites):
     def update(
         self, state: SearchState, *, params: Params | None = None
     ) -> tuple[SearchState, Metrics]:
-        """Do one step, as a pure function.
+        """Do one step, as a pure function; the state that was given stays as it was.
 
         Returns:
             The new state and its metrics, scalars: step, evaluations, coverage, qd_score,
@@ -178,7 +176,7 @@ class Search(MAPElites):
             unless nobody reads them.
         """
         check_state(state)
-        state = self._step(self._weights(params), state)
+        state = self._pure_step(self._weights(params), state)
         return state, self.metrics(state)
 
     def run(

@@ -49,8 +49,8 @@ def archive_maker(
     return functools.partial(GridArchive.create, **grid)
 
 
-def check_measures(emitter: Emitter, num_measures: int) -> None:
-    """Refuse what is no emitter, or one that was set up for another number of measures.
+def check_emitter(emitter: Emitter, problem: Problem) -> None:
+    """Refuse what is no emitter, or one that was set up for other latents or measures.
 
     Raises:
         ValueError: It says what is wanted.
@@ -61,14 +61,31 @@ def check_measures(emitter: Emitter, num_measures: int) -> None:
             "or what build_emitter(name, SearchConfig(), latent_dim, num_measures) makes."
         )
     for part in getattr(emitter, "emitters", (emitter,)):
-        # The second is the name in QDax's emitters.
-        for name in ("num_measures", "_num_descriptors"):
-            own = getattr(part, name, num_measures)
-            if own != num_measures:
+        for name, what, wanted in (
+            ("num_measures", "measures", problem.num_measures),
+            ("_num_descriptors", "measures", problem.num_measures),  # of QDax's emitters
+            ("latent_dim", "numbers a latent", problem.latent_dim),
+        ):
+            own = getattr(part, name, wanted)
+            if own != wanted:
                 raise ValueError(
-                    f"{type(part).__name__} is set up for {own} measures but the problem has "
-                    f"{num_measures}: give both the same number."
+                    f"{type(part).__name__} is set up for {own} {what} but the problem has "
+                    f"{wanted}: give both the same number."
                 )
+
+
+def check_archive(create_archive: Callable[[jax.Array], Archive], problem: Problem) -> None:
+    """Refuse an archive over another number of measures than the problem has.
+
+    Raises:
+        ValueError: It names both.
+    """
+    archive = jax.eval_shape(create_archive, jnp.zeros(problem.latent_dim))
+    if archive.centroids.shape[1] != problem.num_measures:
+        raise ValueError(
+            f"the archive has {archive.centroids.shape[1]} measures but the problem has "
+            f"{problem.num_measures}: give one entry of dims and ranges per measure."
+        )
 
 
 def raw_key(key: Any) -> jax.Array:

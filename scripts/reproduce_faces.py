@@ -213,7 +213,7 @@ def verify(paths: Paths, arm: str, seed: int) -> None:
 def write_tables(paths: Paths) -> None:
     """Gather the results of all networks, write the tables and print them."""
     from qdgs_jax.experiments.recognition import seed_tables, write_results
-    from qdgs_jax.train.faces.comparison import Comparison, read_arm
+    from qdgs_jax.train.faces.comparison_result import Comparison, read_arm
 
     arms = {}
     for arm, source in paths.arms.items():

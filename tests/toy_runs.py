@@ -1,5 +1,8 @@
 """Commands on a toy domain, whose searches take moments: for the tests of the command line."""
 
+import os
+import subprocess
+import sys
 from typing import NamedTuple
 
 import jax
@@ -15,6 +18,16 @@ EVALUATIONS = 1160  # 520 for the start latents, then 20 steps of 32
 def qdgs(*arguments):
     """Run a command in this process and return its exit code."""
     return console.guarded(lambda: app([str(a) for a in arguments]))
+
+
+def run_program(code, *arguments, **environment):
+    """Run Python code in a process of its own, with these arguments and variables."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        env={**os.environ, **environment},
+        timeout=120,
+    )
 
 
 class Spread(NamedTuple):

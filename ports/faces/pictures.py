@@ -12,6 +12,8 @@ import zlib
 import numpy as np
 from PIL import Image
 
+from qdgs_jax.ports.readers.stand_ins import stand_in
+
 LARGEST_SIDE = 4096  # pixels; faces are aligned to 112, drawn at up to 1024
 _PNG, _JPEG, _JPEG_END = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"\xff\xd9"
 
@@ -29,6 +31,8 @@ def decode_picture(content: bytes) -> np.ndarray:
     if content.startswith(_PNG):
         _check_png(content)
     elif not content.startswith(_JPEG):
+        if content and (found := stand_in(content, len(content))) is not None:
+            raise PictureError(found)
         what = "empty" if not content else "neither PNG nor JPEG"
         raise PictureError(f"the picture is {what}")
     elif _JPEG_END not in content[-64:]:  # some writers fill up behind the end

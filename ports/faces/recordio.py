@@ -24,6 +24,7 @@ import numpy as np
 from qdgs_jax.ports.faces.damage import Damage, DamageLog, FaceSetError
 from qdgs_jax.ports.faces.pictures import PictureError, decode_picture
 from qdgs_jax.ports.faces.record_lists import read_index, read_labels, read_properties
+from qdgs_jax.ports.readers.stand_ins import stand_in
 
 MAGIC = b"\x0a\x23\xd7\xce"
 _HEADER = struct.Struct("<IfQQ")  # number of labels if not 0, label, record, second number
@@ -75,8 +76,9 @@ class FaceRecords:
         self._file: BinaryIO = self.path.open("rb")
         try:
             self._length = self._file.seek(0, os.SEEK_END)
-            if not self._length:
-                raise FaceSetError(f"{self.path}: the file is empty: download it again.")
+            self._file.seek(0)
+            if (found := stand_in(self._file.read(512), self._length)) is not None:
+                raise FaceSetError(f"{self.path}: {found}")
             index = self.path.with_suffix(".idx")
             self._keys, self._starts, self._ends = (
                 self._indexed(index) if index.is_file() else self._walked()

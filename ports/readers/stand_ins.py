@@ -1,10 +1,15 @@
-"""Files that stand in for a checkpoint: what a download or a clone left instead of it."""
+"""Files that stand in for another: what a download or a clone left instead of it."""
 
 from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
 
 from qdgs_jax.ports.errors import show
 
 _LONGEST = 512  # bytes that are looked at
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a path loses one of the two slashes
 _PAGES = (b"<!doctype", b"<html", b"<?xml")
 _STARTS = (
     (b"\x1f\x8b", "This is a gzip archive: unpack it first."),
@@ -38,6 +43,27 @@ def stand_in(start: bytes, length: int) -> str | None:
         if start.startswith(magic):
             return what
     return None
+
+
+def is_address(path: str | os.PathLike[str]) -> bool:
+    """Whether what was given for a file is the address of one on the network."""
+    return bool(_ADDRESS.match(os.fspath(path))) and not Path(path).exists()
+
+
+def reason(path: str | os.PathLike[str], error: object) -> str:
+    """Why a file cannot be read: what stands in its place, else what its reader says.
+
+    Args:
+        path: the file.
+        error: of the reader.
+    """
+    place = Path(path)
+    try:
+        with place.open("rb") as file:
+            found = stand_in(file.read(_LONGEST), place.stat().st_size)
+    except OSError:
+        found = None
+    return (found or str(error)).removesuffix(".")
 
 
 def told_text(start: bytes) -> str | None:

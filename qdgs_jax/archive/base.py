@@ -18,9 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from qdax.core.containers.mapelites_repertoire import MapElitesRepertoire
 
-from qdgs_jax.archive.checks import as_numbers, check_precision, check_thresholds
+from qdgs_jax.archive import checks
 from qdgs_jax.archive.insertion import (
-    MAX_BATCH,
     AddInfo,
     append_cells,
     first_in_cell,
@@ -30,6 +29,7 @@ from qdgs_jax.archive.insertion import (
 )
 from qdgs_jax.archive.statistics import Statistics
 from qdgs_jax.archive.storage import decode, encode, finite_rows, storage_type
+from qdgs_jax.one_program import one_program
 
 # Pytree of arrays with leading axis B (candidates) or C (cells); mostly Float[B, D].
 Genotypes = Any
@@ -85,8 +85,9 @@ class Cells(Statistics, MapElitesRepertoire):
         **settings: Any,
     ) -> Self:
         """Check the settings and build an archive without elites."""
-        check_thresholds(learning_rate, threshold_min, qd_score_offset)
-        check_precision(dtype)
+        checks.check_thresholds(learning_rate, threshold_min, qd_score_offset)
+        checks.check_precision(dtype)
+        genotype, extra_scores = checks.as_example(genotype), checks.as_scores(extra_scores)
         # Without x64, arrays of float64 are of float32.
         num_cells, name = centroids.shape[0], jax.dtypes.canonicalize_dtype(dtype).name
 
@@ -98,8 +99,8 @@ class Cells(Statistics, MapElitesRepertoire):
             fitnesses=jnp.full((num_cells, 1), -jnp.inf, jnp.float32),
             descriptors=jnp.zeros(centroids.shape, jnp.float32),
             centroids=jnp.asarray(centroids, jnp.float32),
-            extra_scores=jax.tree.map(table, dict(extra_scores or {})),
-            keys_extra_scores=tuple(extra_scores or ()),
+            extra_scores=jax.tree.map(table, extra_scores),
+            keys_extra_scores=tuple(extra_scores),
             thresholds=jnp.full(num_cells, threshold_min, jnp.float32),
             occupied_cells=jnp.zeros(num_cells, jnp.int32).at[-1].set(~0),
             learning_rate=float(learning_rate),
@@ -113,7 +114,14 @@ class Cells(Statistics, MapElitesRepertoire):
         """Cells Int[B] of descriptors Float[B, M]; C for a row that is not finite.
 
         Measures beyond the ranges belong to the edge cells, however far they are.
+
+        Raises:
+            ValueError: If descriptors is none of these.
         """
+        return self._cell_of(checks.as_descriptors(descriptors, self.centroids.shape[1]))
+
+    @one_program()
+    def _cell_of(self, descriptors: jax.Array) -> jax.Array:
         finite = jnp.all(jnp.isfinite(descriptors), axis=-1)
         return jnp.where(finite, self._locate(descriptors), self.num_cells)
 
@@ -163,8 +171,16 @@ class Cells(Statistics, MapElitesRepertoire):
             fitnesses: Float[B] or Float[B, 1].
             thresholds: Float[C], `archive.thresholds` from before the insertion.
         """
-        fitnesses = jnp.where(jnp.isfinite(fitnesses), fitnesses, -jnp.inf).reshape(-1)
-        return judge(self.cell_of(descriptors), fitnesses, thresholds, self.threshold_min)
+        descriptors = checks.as_descriptors(descriptors, self.centroids.shape[1])
+        fitnesses = checks.as_numbers("fitnesses", fitnesses).reshape(-1)
+        return self._judge(descriptors, fitnesses, thresholds)
+
+    @one_program()
+    def _judge(
+        self, descriptors: jax.Array, fitnesses: jax.Array, thresholds: jax.Array
+    ) -> AddInfo:
+        fitnesses = jnp.where(jnp.isfinite(fitnesses), fitnesses, -jnp.inf)
+        return judge(self._cell_of(descriptors), fitnesses, thresholds, self.threshold_min)
 
     def add_with_info(
         self,
@@ -194,23 +210,32 @@ class Cells(Statistics, MapElitesRepertoire):
         Raises:
             ValueError: If the shapes do not fit the archive.
         """
-        descriptors = as_numbers("descriptors", descriptors)
-        fitnesses = as_numbers("fitnesses", fitnesses)
-        if isinstance(self.genotypes, jax.Array) and not isinstance(genotypes, Mapping):
-            genotypes = as_numbers("genotypes", genotypes)
-        fitnesses = self._checked_fitnesses(genotypes, descriptors, fitnesses)
+        descriptors = checks.as_numbers("descriptors", descriptors)
+        fitnesses = checks.as_numbers("fitnesses", fitnesses)
+        genotypes = checks.as_rows(genotypes, self.genotypes)
+        kept = self._checked(genotypes, descriptors, fitnesses, extra_scores)
+        return self._add(genotypes, descriptors, fitnesses, kept)
+
+    @one_program()
+    def _add(
+        self,
+        genotypes: Genotypes,
+        descriptors: jax.Array,
+        fitnesses: jax.Array,
+        extra_scores: Mapping[str, Any],
+    ) -> tuple[Self, AddInfo]:
+        """`add_with_info` of arrays whose shapes fit."""
         descriptors = descriptors.astype(jnp.float32)  # a number may be finite in float64 alone
+        fitnesses = fitnesses.reshape(-1).astype(jnp.float32)
         sound = self.storable(genotypes) & jnp.all(jnp.isfinite(descriptors), axis=-1)
         sound &= jnp.isfinite(fitnesses)
-        return self.insert(
-            genotypes, descriptors, jnp.where(sound, fitnesses, -jnp.inf), extra_scores
-        )
+        tested = jnp.where(sound, fitnesses, -jnp.inf)
+        return self._insert(genotypes, descriptors, tested, extra_scores)
 
     def storable(self, genotypes: Genotypes) -> jax.Array:
         """Say which latents are finite in the precision of the archive, Bool[B]."""
-        return finite_rows(genotypes, self.dtype)
+        return finite_rows(checks.as_rows(genotypes, self.genotypes), self.dtype)
 
-    @jax.named_scope("archive")
     def insert(
         self,
         genotypes: Genotypes,
@@ -227,10 +252,22 @@ class Cells(Statistics, MapElitesRepertoire):
                 not finite, or latents not `storable`: it is rejected.
             extra_scores: as in `add_with_info`.
         """
-        fitnesses = self._checked_fitnesses(genotypes, descriptors, fitnesses)
+        kept = self._checked(genotypes, descriptors, fitnesses, extra_scores)
+        return self._insert(genotypes, descriptors, fitnesses, kept)
+
+    @one_program()
+    @jax.named_scope("archive")
+    def _insert(
+        self,
+        genotypes: Genotypes,
+        descriptors: jax.Array,
+        fitnesses: jax.Array,
+        extra_scores: Mapping[str, Any],
+    ) -> tuple[Self, AddInfo]:
+        """`insert` of arrays whose shapes fit."""
+        fitnesses = fitnesses.reshape(-1).astype(jnp.float32)
         info = judge(self._locate(descriptors), fitnesses, self.thresholds, self.threshold_min)
-        kept = self._checked_scores(extra_scores or {}, len(fitnesses))
-        return self._write(genotypes, descriptors, fitnesses, info, kept), info
+        return self._write(genotypes, descriptors, fitnesses, info, extra_scores), info
 
     def add(
         self,
@@ -244,34 +281,17 @@ class Cells(Statistics, MapElitesRepertoire):
             batch_of_genotypes, batch_of_descriptors, batch_of_fitnesses, batch_of_extra_scores
         )[0]
 
-    def _checked_fitnesses(
-        self, genotypes: Genotypes, descriptors: jax.Array, fitnesses: jax.Array
-    ) -> jax.Array:
-        """Fitnesses as Float[B], once all shapes fit."""
-        batch = fitnesses.shape[0] if fitnesses.ndim else 0
-        if fitnesses.shape not in {(batch,), (batch, 1)} or not 0 < batch <= MAX_BATCH:
-            raise ValueError(
-                f"fitnesses has shape {fitnesses.shape}: pass one fitness per candidate, shape [B] "
-                f"with B from 1 to {MAX_BATCH}."
-            )
-        wanted = (batch, self.centroids.shape[1])
-        if descriptors.shape != wanted:
-            raise ValueError(
-                f"descriptors has shape {descriptors.shape} but {batch} fitnesses and an archive "
-                f"of {wanted[1]} measures ask for {wanted}."
-            )
-        stored = jax.tree.map(lambda x: (batch, *x.shape[1:]), self.genotypes)
-        offered = jax.tree.map(jnp.shape, genotypes)
-        if stored != offered:
-            raise ValueError(
-                f"genotypes has shape {offered} but {batch} fitnesses and the latents of the "
-                f"archive ask for {stored}."
-            )
-        return fitnesses.reshape(batch).astype(jnp.float32)
-
-    def _checked_scores(self, extra_scores: Mapping[str, Any], batch: int) -> dict[str, Any]:
-        """The extra scores to store, once their shapes fit."""
-        kept: dict[str, Any] = self.filter_extra_scores(dict(extra_scores))
+    def _checked(
+        self,
+        genotypes: Genotypes,
+        descriptors: jax.Array,
+        fitnesses: jax.Array,
+        extra_scores: Mapping[str, Any] | None,
+    ) -> dict[str, Any]:
+        """The extra scores to store, once all shapes fit."""
+        checks.check_batch(genotypes, descriptors, fitnesses, self.genotypes, self.centroids)
+        batch = len(fitnesses)
+        kept: dict[str, Any] = self.filter_extra_scores(checks.as_scores(extra_scores))
         stored = jax.tree.map(lambda x: (batch, *x.shape[1:]), self.extra_scores)
         offered = jax.tree.map(jnp.shape, kept)
         if stored != offered:
@@ -342,23 +362,24 @@ class Cells(Statistics, MapElitesRepertoire):
             Float[num_samples, D] in at least float32, whatever precision they are stored in. Zeros
             while the archive is empty.
         """
-        return decode(self._draw(key, num_samples, self.genotypes), self.dtype)
+        return self._drawn(key, checks.checked_draws(key, num_samples)).genotypes
 
     def select(self, key: jax.Array, num_samples: int, selector: Any = None) -> Self:
         """QDax's selection: uniform with replacement unless a QDax `Selector` is given."""
         if selector is None:
-            selected: Self = self._draw(key, num_samples, self)
-        else:
-            selected = super().select(key, num_samples, selector)
-        return selected.replace(genotypes=decode(selected.genotypes, self.dtype))
+            return self._drawn(key, checks.checked_draws(key, num_samples))
+        selected: Self = super().select(key, num_samples, selector)
+        return selected.replace(genotypes=selected.latents)
 
-    def _draw(self, key: jax.Array, num_samples: int, tree: Any) -> Any:
-        """Rows of the arrays in `tree` at cells drawn uniformly from the occupied ones."""
+    @one_program("num_samples")
+    def _drawn(self, key: jax.Array, num_samples: int) -> Self:
+        """Rows of all arrays at cells drawn uniformly from the occupied ones."""
         count = jnp.maximum(self.num_elites, 1)
         draws = jax.random.randint(key, (num_samples,), 0, count)
         # In an empty archive of one cell, the only entry is the complement of the count.
         cells = jnp.maximum(self.occupied_cells[draws], 0)
-        return jax.tree.map(lambda x: x[cells], tree)
+        drawn: Self = jax.tree.map(lambda x: x[cells], self)
+        return drawn.replace(genotypes=drawn.latents)
 
     @property
     def latents(self) -> Genotypes:

@@ -4,94 +4,15 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping
+from numbers import Number
 from typing import Any, SupportsFloat
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-Box = tuple[tuple[float, float], ...]  # (low, high) per measure
-
-_COUNTABLE = 2**24  # whole numbers that float32 counts without a gap
-
-
-def checked_ranges(ranges: Sequence[Sequence[float]]) -> Box:
-    """Ranges of measures as tuples.
-
-    Raises:
-        ValueError: Unless they are pairs of finite numbers, low < high in float32.
-    """
-    try:
-        box = tuple((float(low), float(high)) for low, high in ranges)
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"ranges is {ranges}: give one (low, high) pair per measure, e.g. ((-1, 1), (0, 10))."
-        ) from None
-    for low, high in box:
-        # Compared as cells are found: a range may vanish in float32.
-        with np.errstate(over="ignore"):
-            width = np.float32(high) - np.float32(low)
-        if not (np.isfinite(width) and width > 0):
-            raise ValueError(
-                f"ranges has the pair ({low}, {high}): give two finite numbers, low < high."
-            )
-    return box
-
-
-def checked_dims(dims: Sequence[int], num_ranges: int) -> tuple[int, ...]:
-    """Cells per measure as a tuple.
-
-    Raises:
-        ValueError: Unless there is a whole number >= 1 for each range, and their product can be
-            counted.
-    """
-    try:
-        shape = tuple(operator.index(n) for n in dims)
-    except TypeError:
-        shape = ()
-    if not shape or min(shape) < 1:
-        raise ValueError(
-            f"dims is {dims}: give a whole number of cells of at least 1 for each measure, e.g. "
-            "(50, 50)."
-        )
-    if math.prod(shape) >= 2**31:
-        raise ValueError(f"dims {dims} make {math.prod(shape)} cells: at most 2**31 - 1 fit.")
-    if len(shape) != num_ranges:
-        raise ValueError(
-            f"dims has {len(shape)} entries but ranges has {num_ranges}: give one (low, high) pair "
-            f"per measure, e.g. ranges=((-0.1, 0.1),) * {len(shape)}."
-        )
-    return shape
-
-
-def check_resolution(dims: tuple[int, ...], ranges: Box) -> None:
-    """Refuse a grid with cells that no measure in float32 can fall into.
-
-    Far from 0 the float32 numbers lie far apart: of 100 cells over [1e8, 1e8 + 10] two can be
-    reached.
-
-    Raises:
-        ValueError: It says how many of a measure's cells float32 can tell apart.
-    """
-    for measure, (count, (low, high)) in enumerate(zip(dims, ranges, strict=True)):
-        reached = _COUNTABLE if count > _COUNTABLE else _cells_reached(count, low, high)
-        if reached < count:
-            raise ValueError(
-                f"measure {measure} has {count} cells over [{low}, {high}], of which float32 can "
-                f"tell {reached} apart: take fewer cells, or move and scale the measure to a range "
-                "around 0."
-            )
-
-
-def _cells_reached(count: int, low: float, high: float) -> int:
-    """How many cells hold the float32 number nearest to their centre."""
-    bottom, top = np.float32(low), np.float32(high)
-    width = np.float64(top) - np.float64(bottom)
-    centres = np.float64(bottom) + width * ((np.arange(count) + 0.5) / count)
-    offset = (centres.astype(np.float32) - bottom).astype(np.float64)
-    cells = np.clip(np.floor(offset / width * count), 0, count - 1)
-    return len(np.unique(cells))
+from qdgs_jax.archive.insertion import MAX_BATCH
 
 
 def check_thresholds(learning_rate: float, threshold_min: float, qd_score_offset: float) -> None:
@@ -146,3 +67,116 @@ def as_numbers(name: str, values: Any) -> jax.Array:
     if jnp.issubdtype(array.dtype, jnp.complexfloating):
         raise ValueError(f"{name} has dtype {array.dtype}: give real numbers.")
     return array
+
+
+def as_example(genotype: Any) -> Any:
+    """What a caller gave as an example of a latent; a list of numbers as an array.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if isinstance(genotype, list | tuple) and all(isinstance(x, Number) for x in genotype):
+        return as_numbers("genotype", genotype)
+    try:
+        jax.tree.map(jnp.result_type, genotype)
+    except TypeError:
+        raise ValueError(
+            f"genotype is {genotype!r:.60}: give one example latent, such as jnp.zeros(512), or a "
+            "pytree of arrays."
+        ) from None
+    return genotype
+
+
+def as_rows(genotypes: Any, stored: Any) -> Any:
+    """What a caller gave as latents, lists included where a single array is stored.
+
+    Raises:
+        ValueError: If they are none.
+    """
+    if isinstance(stored, jax.Array) and not isinstance(genotypes, Mapping):
+        return as_numbers("genotypes", genotypes)
+    return genotypes
+
+
+def as_scores(extra_scores: Any) -> dict[str, Any]:
+    """What a caller gave as extra scores.
+
+    Raises:
+        ValueError: If it is no mapping.
+    """
+    if extra_scores is None:
+        return {}
+    if not isinstance(extra_scores, Mapping):
+        raise ValueError(
+            f"extra_scores is {extra_scores!r:.60}: give a mapping of names to arrays, such as "
+            '{"age": ages}.'
+        )
+    return dict(extra_scores)
+
+
+def as_descriptors(values: Any, num_measures: int) -> jax.Array:
+    """What a caller gave as descriptors, Float[B, M].
+
+    Raises:
+        ValueError: If it is none.
+    """
+    descriptors = as_numbers("descriptors", values)
+    if descriptors.ndim != 2 or descriptors.shape[1] != num_measures:
+        raise ValueError(
+            f"descriptors has shape {descriptors.shape}: give a row of {num_measures} measures for "
+            f"each candidate, [B, {num_measures}]."
+        )
+    return descriptors
+
+
+def checked_draws(key: Any, num_samples: Any) -> int:
+    """How many elites to draw.
+
+    Raises:
+        ValueError: If that is no whole number >= 0, or the key is none.
+    """
+    if not isinstance(key, jax.Array | np.ndarray):
+        raise ValueError(f"key is {key!r:.60}: give jax.random.key(seed), the first argument.")
+    try:
+        number = operator.index(num_samples)
+    except TypeError:
+        number = -1
+    if number < 0:
+        raise ValueError(f"num_samples is {num_samples!r:.60}: give a whole number of at least 0.")
+    return number
+
+
+def check_batch(
+    genotypes: Any, descriptors: jax.Array, fitnesses: jax.Array, stored: Any, centroids: jax.Array
+) -> None:
+    """Refuse candidates whose shapes do not fit each other or the archive.
+
+    Args:
+        genotypes: pytree of arrays with leading axis B.
+        descriptors: Float[B, M].
+        fitnesses: Float[B] or Float[B, 1].
+        stored: the archive's genotypes, of the same structure with leading axis C.
+        centroids: Float[C, M] of the archive.
+
+    Raises:
+        ValueError: It names the shape and the one that is asked for.
+    """
+    batch = fitnesses.shape[0] if fitnesses.ndim else 0
+    if fitnesses.shape not in {(batch,), (batch, 1)} or not 0 < batch <= MAX_BATCH:
+        raise ValueError(
+            f"fitnesses has shape {fitnesses.shape}: pass one fitness per candidate, shape [B] "
+            f"with B from 1 to {MAX_BATCH}."
+        )
+    wanted = (batch, centroids.shape[1])
+    if descriptors.shape != wanted:
+        raise ValueError(
+            f"descriptors has shape {descriptors.shape} but {batch} fitnesses and an archive "
+            f"of {wanted[1]} measures ask for {wanted}."
+        )
+    rows = jax.tree.map(lambda x: (batch, *x.shape[1:]), stored)
+    offered = jax.tree.map(jnp.shape, genotypes)
+    if rows != offered:
+        raise ValueError(
+            f"genotypes has shape {offered} but {batch} fitnesses and the latents of the "
+            f"archive ask for {rows}."
+        )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, Self, SupportsIndex
 
@@ -17,10 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from qdgs_jax.archive.base import STATIC, Genotypes
-from qdgs_jax.archive.checks import Box, checked_ranges
 from qdgs_jax.archive.exchange import Archive
+from qdgs_jax.box import Box, checked_ranges
 from qdgs_jax.keywords import named
 from qdgs_jax.kmeans import lloyd, nearest
+from qdgs_jax.one_program import one_program
+
+_lloyd = one_program("iterations")(lloyd)
 
 
 class CVTArchive(Archive):
@@ -154,7 +158,8 @@ def cvt_centroids(
     Raises:
         ValueError: If a setting is out of its range.
     """
-    for name, number in {"num_cells": num_cells, "samples": samples or 0}.items():
+    numbers = {"num_cells": num_cells, "samples": samples or 0, "iterations": iterations}
+    for name, number in numbers.items():
         if not isinstance(number, SupportsIndex):
             raise ValueError(f"{name} is {number!r:.60}: give a whole number; the key comes first.")
     if not isinstance(key, jax.Array):
@@ -168,5 +173,5 @@ def cvt_centroids(
     low, high = jnp.asarray(checked_ranges(ranges), jnp.float32).T
     # Distances are taken in the unit cube, so that no measure outweighs the others by its unit.
     points = jax.random.uniform(key, (count, len(low)), jnp.float32)
-    spread = lloyd(points, points[:num_cells], iterations)
+    spread = _lloyd(points, points[:num_cells], operator.index(iterations))
     return jnp.asarray(low + (high - low) * spread)

@@ -73,6 +73,11 @@ class Archive(Cells):
         Raises:
             ValueError: If columns are missing, and as in `from_elites`.
         """
+        if not hasattr(frame, "columns"):
+            raise ValueError(
+                f"frame is a {type(frame).__name__}: give a frame of pandas, as `to_frame()` makes "
+                "it; `from_elites` takes an Elites."
+            )
         alone = "threshold" not in frame.columns
         elites = Elites.from_frame(frame)
         return scatter(cls, elites, settings, alone=alone)
@@ -128,6 +133,11 @@ def scatter(cls: type[A], elites: Elites, settings: Mapping[str, Any], *, alone:
         settings: those of `cls.create`; if empty, those of the elites.
         alone: thresholds follow from accepting each elite alone, whatever the elites say.
     """
+    if not isinstance(elites, Elites):
+        raise ValueError(
+            f"elites is a {type(elites).__name__}: give an Elites, as `elites()` makes it; "
+            "`from_frame` takes a frame."
+        )
     archive = _empty_for(cls, elites, settings)
     _check_columns(archive)
     if not len(elites):

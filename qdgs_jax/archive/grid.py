@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from qdgs_jax.archive.base import STATIC, Genotypes
-from qdgs_jax.archive.checks import Box, check_resolution, checked_dims, checked_ranges
 from qdgs_jax.archive.exchange import Archive
+from qdgs_jax.box import Box, check_resolution, checked_dims, checked_ranges
 
 # Added to a scaled measure, so that one a rounding error below a boundary belongs to the upper
 # cell; the value is pyribs'.

@@ -72,7 +72,7 @@ def compile_run(
         raise ValueError(f"--program {unknown[0]}: give one of {', '.join(NAMES)}.")
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # leaves accelerators of this machine alone
     config = configured(run, generator, clip, emitters, batch, dtype)
-    with if_stopped(lambda: "what was compiled so far stands above"):
+    with if_stopped(lambda: "what was compiled so far stands above; the same command begins again"):
         found = _estimates(config, targets, program)
         if out is not None:
             from qdgs_jax.files import write_atomically

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 BAD_INPUT = 2
 FAILURE = 1
-INTERRUPTED = 130  # as shells report a program that Ctrl-C ended
+SIGNALLED = 128  # as shells report a program that a signal ended, plus the signal's number
 LATER = 0.05  # seconds from an interrupt that comes at a bad time to the next try
 PLAIN_EVERY = 10.0  # seconds between lines of progress where there is no terminal
 
@@ -60,19 +60,26 @@ def show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]])
 class _Interrupts:
     """Remembers Ctrl-C, which libraries turn into errors of their own, such as a failed import.
 
-    A compiled extension that is interrupted while it sets itself up can take the process down:
-    there the signal is sent again a moment later.
+    SIGTERM, by which a machine that is shut down ends programs, is handled alike. A compiled
+    extension that is interrupted while it sets itself up can take the process down: there the
+    signal is sent again a moment later.
     """
 
     came = False
+    number: int = signal.SIGINT
+
+    @property
+    def exit_code(self) -> int:
+        """What shells report of a program that the signal ended."""
+        return SIGNALLED + self.number
 
     def note(self, number: int, frame: FrameType | None) -> None:
-        """Handle the signal as Python does, and remember it."""
-        self.came = True
+        """Handle the signal as Python handles Ctrl-C, and remember it."""
+        self.came, self.number = True, number
         if _in_extension(frame):
             threading.Timer(LATER, os.kill, (os.getpid(), number)).start()
         else:
-            signal.default_int_handler(number, frame)
+            raise KeyboardInterrupt
 
 
 def _in_extension(frame: FrameType | None) -> bool:
@@ -88,25 +95,34 @@ _interrupts = _Interrupts()
 
 
 def note_interrupts() -> None:
-    """Remember Ctrl-C from now on; a process that was told to ignore it goes on doing so."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _interrupts.note)
+    """Remember Ctrl-C and SIGTERM from now on; one that the process was told to ignore is not."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    for number, handler in usual.items():
+        if signal.getsignal(number) is handler:
+            signal.signal(number, _interrupts.note)
+
+
+def stopped(hint: str) -> typer.Exit:
+    """Say that somebody stopped the command and how to go on, and return what ends it."""
+    console(stderr=True).print(f"stopped: {hint}", style="red", markup=False)
+    return typer.Exit(_interrupts.exit_code)
 
 
 @contextmanager
 def if_stopped(hint: Callable[[], str]) -> Iterator[None]:
-    """Say on Ctrl-C what was kept and how to go on, and end the command.
+    """Say on Ctrl-C and SIGTERM what was kept and how to go on, and end the command.
 
     Raises:
         typer.Exit: somebody stopped it.
     """
     try:
         yield
+    except typer.Exit:  # it was said already
+        raise
     except (KeyboardInterrupt, Exception) as error:
         if not (isinstance(error, KeyboardInterrupt) or _interrupts.came):
             raise
-        console(stderr=True).print(f"stopped: {hint()}", style="red", markup=False)
-        raise typer.Exit(INTERRUPTED) from None
+        raise stopped(hint()) from None
 
 
 def set_up_environment() -> None:
@@ -146,11 +162,13 @@ class Commands(typer.core.TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command of a context."""
-        try:
+
+        def hint() -> str:
+            name = f"qdgs {ctx.invoked_subcommand or ''}".rstrip()
+            return f"`{name}` did not finish; the same command begins again"
+
+        with if_stopped(hint):
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            console(stderr=True).print("stopped", style="red")
-            raise typer.Exit(INTERRUPTED) from None
 
 
 def guarded(command: Callable[[], object]) -> int:
@@ -165,18 +183,25 @@ def guarded(command: Callable[[], object]) -> int:
     except (KeyboardInterrupt, Exception) as error:
         if isinstance(error, KeyboardInterrupt) or _interrupts.came:
             console(stderr=True).print("stopped", style="red")
-            return INTERRUPTED
+            return _interrupts.exit_code
         if not isinstance(error, ValueError | RuntimeError | OSError):
             raise
         expected = isinstance(error, OSError) or _is_ours(error.__traceback__)
         if not expected or os.environ.get("QDGS_DEBUG"):
             raise
-        message = "\n".join(map(printable, str(error).split("\n")))
+        message = "\n".join(map(printable, _in_words(error).split("\n")))
         console(stderr=True).print(f"error: {message}", style="red", markup=False)
         return BAD_INPUT if isinstance(error, ValueError) else FAILURE
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else FAILURE
     return 0
+
+
+def _in_words(error: Exception) -> str:
+    """What an error says; of the system's, the file and the reason without its number."""
+    if isinstance(error, OSError) and error.strerror and isinstance(error.filename, str | Path):
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _is_ours(trace: TracebackType | None) -> bool:
@@ -207,6 +232,7 @@ class Stopping:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        _interrupts.number = number
         if self._wished:
             raise KeyboardInterrupt
         self._wished = True

@@ -20,6 +20,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 _SHARD_SIZE = 5000
+GROUP_COLUMNS = "att1,att2"  # of BFW's lists
 _Out = Annotated[Path, typer.Argument(help="Folder of the shards.", metavar="OUT")]
 _SkipCorrupt = Annotated[
     bool, typer.Option("--skip-corrupt", help="Leave out what is damaged, and say what it was.")
@@ -82,10 +83,14 @@ def verification(
     images: Annotated[
         Path | None, typer.Option(help="Folder of the images of a list of pairs.")
     ] = None,
-    group: Annotated[str, typer.Option(help="Group of all pairs of a .txt list.")] = "",
+    group: Annotated[str | None, typer.Option(help="Group of all pairs of a .txt list.")] = None,
     group_columns: Annotated[
-        str, typer.Option(help="Columns of a .csv list with the images' groups; may be empty.")
-    ] = "att1,att2",
+        str | None,
+        typer.Option(
+            help="Columns of a .csv list with the images' groups; may be empty.",
+            show_default=GROUP_COLUMNS,
+        ),
+    ] = None,
     skip_corrupt: _SkipCorrupt = False,
 ) -> None:
     """Import pairs for verification: LFW, CFP-FP, AgeDB-30, RFW, BFW and the like."""
@@ -94,7 +99,7 @@ def verification(
     from qdgs_jax.datasets.real_faces import write_pairs
 
     refuse_other_dataset(out)
-    with if_stopped(lambda: f"nothing was written to {out}"):
+    with if_stopped(lambda: f"nothing was written to {out}; the same command begins again"):
         pairs = _pairs(source, images, group, group_columns, skip_corrupt)
         manifest = write_pairs(out, pairs, source={"file": source.name})
     say(
@@ -105,25 +110,41 @@ def verification(
 
 
 def _pairs(
-    source: Path, images: Path | None, group: str, group_columns: str, skip_corrupt: bool
+    source: Path,
+    images: Path | None,
+    group: str | None,
+    group_columns: str | None,
+    skip_corrupt: bool,
 ) -> FacePairs:
     """The pairs of a file or folder, by its kind."""
     from qdgs_jax.ports.faces.carray import read_carray_pairs
     from qdgs_jax.ports.faces.pair_lists import load_pairs, read_pairs_csv, read_pairs_txt
     from qdgs_jax.ports.faces.pairs_bin import read_pairs_bin
 
+    kind = "" if source.is_dir() else source.suffix.lower()
+    for name, given, kinds in (
+        ("images", images, (".txt", ".csv")),
+        ("group", group, (".txt",)),
+        ("group-columns", group_columns, (".csv",)),
+    ):
+        if given is not None and kind not in kinds:
+            raise typer.BadParameter(
+                f"--{name} is for {' and '.join(kinds)} lists, not for {source.name}",
+                param_hint=name,
+            )
     if source.is_dir():
         return read_carray_pairs(source, skip_corrupt=skip_corrupt)
-    if source.suffix.lower() not in (".txt", ".csv"):
+    if kind not in (".txt", ".csv"):
         return read_pairs_bin(source, skip_corrupt=skip_corrupt)
     if images is None:
         raise typer.BadParameter(
             f"{source.name} lists image files: give their folder with --images", param_hint="images"
         )
-    if source.suffix.lower() == ".txt":
-        listed = read_pairs_txt(source, group=group)
+    if kind == ".txt":
+        listed = read_pairs_txt(source, group=group or "")
     else:
-        columns = [name.strip() for name in group_columns.split(",") if name.strip()]
+        named = GROUP_COLUMNS if group_columns is None else group_columns
+        columns = [name.strip() for name in named.split(",") if name.strip()]
         listed = read_pairs_csv(source, group_columns=columns)
     return load_pairs(listed, images, skip_corrupt=skip_corrupt)
 

@@ -43,6 +43,8 @@ def init(
     except FileExistsError:
         raise ValueError(f"{file} exists already: give another name.") from None
     except FileNotFoundError:
+        if file.parent.is_dir():  # one where files cannot be made
+            raise
         raise ValueError(f"there is no folder {file.parent}: make it first.") from None
     given = shlex.quote(str(file))
     is_recipe = name == "recognition"

@@ -48,12 +48,13 @@ def port(
         return
     if destination is None:
         raise typer.BadParameter("give a folder to write, or --describe", param_hint="destination")
+    say(f"reading {source}")
     from rich.text import Text
 
     from qdgs_jax.ports import convert
 
     screen = console()
-    with if_stopped(lambda: f"{destination} was not written"):
+    with if_stopped(lambda: f"{destination} was not written; the same command begins again"):
         if screen.is_terminal:
             with screen.status("porting") as status:  # Text, for names of files may hold brackets
                 summary = convert(

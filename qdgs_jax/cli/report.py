@@ -16,7 +16,7 @@ def report(run: Annotated[Path, typer.Argument(help="A run folder.", metavar="RU
     from qdgs_jax.runs.folder import RunFolder
 
     RunFolder(run).check_finished()
-    with if_stopped(lambda: "the report was not written; what was found is kept"):
+    with if_stopped(lambda: "the report was not written; the same command begins again"):
         from qdgs_jax.report import build_report
 
         say(f"report: {build_report(run)}")

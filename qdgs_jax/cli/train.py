@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from qdgs_jax.runs.folder import RunFolder
     from qdgs_jax.train.faces.fit import Progress
 
+EPOCHS = 30  # on a data set
+
 
 def train(
     source: Annotated[
@@ -25,8 +27,13 @@ def train(
     out: Annotated[
         Path | None, typer.Option(help="Model folder for the network of a data set.")
     ] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs on a data set.")] = 30,
-    seed: Annotated[int, typer.Option(min=0, help="Seed on a data set.")] = 0,
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Epochs on a data set.", show_default=str(EPOCHS)),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed on a data set.", show_default="0")
+    ] = None,
     image_size: Annotated[
         int | None,
         typer.Option(min=8, help="Pixels per side that the classifier of a data set sees."),
@@ -52,7 +59,9 @@ def train(
     from qdgs_jax.datasets.manifest import MANIFEST, shards_folder
     from qdgs_jax.runs.folder import RunFolder
 
+    alone = {"epochs": epochs, "seed": seed, "image-size": image_size}
     if config is not None:
+        _refuse(alone, f"the recipe {config} says it")
         _train_faces(source, config, start, out or source.resolve().with_name("recognition"))
         return
     if start is not None:
@@ -60,12 +69,21 @@ def train(
     folder = RunFolder(source)
     if not folder.exists and (shards_folder(source) / MANIFEST).is_file():
         target = out or source.resolve().with_name("classifier")
-        with if_stopped(lambda: f"{target} was not written"):
-            _train_one(source, target, epochs, seed, image_size)
+        with if_stopped(lambda: f"{target} was not written; the same command begins again"):
+            _train_one(source, target, epochs or EPOCHS, seed or 0, image_size)
         return
+    if folder.exists:
+        _refuse({**alone, "out": out}, f"a run's experiments follow {folder.run_file}")
     with if_stopped(lambda: "no results were written; the same command begins again"):
         make_experiments(folder)
     show_results(folder)
+
+
+def _refuse(options: Mapping[str, object], why: str) -> None:
+    """Refuse options that would be ignored."""
+    given = next((name for name, value in options.items() if value is not None), None)
+    if given is not None:
+        raise typer.BadParameter(f"--{given} is for one data set: {why}", param_hint=given)
 
 
 def make_experiments(folder: RunFolder) -> None:
@@ -114,7 +132,7 @@ def _train_one(data: Path, out: Path, epochs: int, seed: int, image_size: int | 
 
 def _train_faces(data: Path, config: Path, start: Path | None, out: Path) -> None:
     """Train a face network, or go on with it; Ctrl-C keeps what was done."""
-    from qdgs_jax.cli.console import INTERRUPTED, Stopping
+    from qdgs_jax.cli.console import Stopping, stopped
     from qdgs_jax.train.faces.recipe import read_recipe
 
     recipe = read_recipe(config)
@@ -130,12 +148,8 @@ def _train_faces(data: Path, config: Path, start: Path | None, out: Path) -> Non
             recipe, data, out, start=start, progress=shown, should_stop=stopping.requested
         )
     if not result.finished:
-        say(
-            f"stopped after {result.step:,} of {result.steps:,} steps, kept in {kept}; the same "
-            "command goes on",
-            "red",
-        )
-        raise typer.Exit(INTERRUPTED)
+        done = f"{result.step:,} of {result.steps:,} steps are kept in {kept}"
+        raise stopped(f"{done}; the same command goes on")
     say(f"face network after {result.steps:,} steps -> {out}")
 
 

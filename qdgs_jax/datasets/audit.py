@@ -8,10 +8,11 @@ arXiv:2312.14369): a row per data set, a column per group.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +236,8 @@ class Audit:
 def write_audit(folder: Path, audit: Audit) -> None:
     """Write an audit's three files; `RESULTS`, which a report reads, comes last.
 
+    Data sets beside the folder, or below what it lies in, can be moved together with it.
+
     Raises:
         OSError: the folder cannot be written.
     """
@@ -242,18 +245,20 @@ def write_audit(folder: Path, audit: Audit) -> None:
     sweep(folder, r".*\.(csv|json)")
     write_atomically(folder / SHARES, audit.shares_csv().encode())
     write_atomically(folder / SPREAD, audit.spread_csv().encode())
-    write_atomically(folder / RESULTS, audit.to_json().encode())
+    kept = _with_paths(audit, functools.partial(_relative, folder.absolute().parent))
+    write_atomically(folder / RESULTS, kept.to_json().encode())
 
 
 def read_audit(folder: Path) -> Audit | None:
-    """Read what `write_audit` wrote; None where there is nothing.
+    """Read what `write_audit` wrote, its paths made absolute; None where there is nothing.
 
     Raises:
         ValueError: the file is damaged or of another version.
     """
     file = folder / RESULTS
     try:
-        return Audit.from_json(file.read_text(encoding="utf-8"))
+        audit = Audit.from_json(file.read_text(encoding="utf-8"))
+        return _with_paths(audit, lambda path: str(folder.absolute().parent / path))
     except FileNotFoundError:
         return None
     except ValueError as error:
@@ -261,6 +266,17 @@ def read_audit(folder: Path) -> Audit | None:
             f"{file} is damaged or of another version of this program ({error}): delete it, and "
             "`qdgs audit` writes it again."
         ) from None
+
+
+def _with_paths(audit: Audit, change: Callable[[str], str]) -> Audit:
+    changed = (dataclasses.replace(each, path=change(each.path)) for each in audit.data_sets)
+    return dataclasses.replace(audit, data_sets=tuple(changed))
+
+
+def _relative(root: Path, path: str) -> str:
+    """A path as seen from a folder that it lies in; else an absolute one."""
+    whole = Path(path).absolute()
+    return whole.relative_to(root).as_posix() if whole.is_relative_to(root) else str(whole)
 
 
 def tally(codes: np.ndarray, groups: int) -> Tally:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from qdgs_jax.datasets.balance import Balance
+from qdgs_jax.ports.readers.stand_ins import reason
 
 MANIFEST = "_manifest.json"
 PLAN = "_plan"  # folder beside shards that are not complete, see plan.py
@@ -144,7 +145,7 @@ def read_manifest(folder: str | os.PathLike[str], *, verify: bool = False) -> Ma
             "`qdgs generate`; for one that stopped half-way, repeat the command that began it."
         ) from None
     except ValueError as error:
-        raise ShardError(f"{path}: not a manifest of ours: {error}.") from None
+        raise ShardError(f"{path}: not a manifest of ours: {reason(path, error)}.") from None
     for shard in manifest.shards:
         file = path.with_name(shard.file)
         if not file.is_file():

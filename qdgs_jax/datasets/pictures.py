@@ -23,6 +23,7 @@ from PIL import Image
 
 from qdgs_jax.datasets.manifest import MANIFEST, ShardError, read_manifest, shards_folder
 from qdgs_jax.datasets.png import decode_picture
+from qdgs_jax.ports.readers.stand_ins import reason
 
 Size = tuple[int, int]  # height and width
 UNDECODABLE = (  # PictureSizeError is a ValueError
@@ -191,7 +192,7 @@ def _schema(file: Path) -> pa.Schema:
     try:
         return pq.read_schema(file)
     except (pa.ArrowInvalid, OSError) as error:
-        raise ShardError(f"{file} cannot be read as Parquet: {error}.") from None
+        raise ShardError(f"{file} cannot be read as Parquet: {reason(file, error)}.") from None
 
 
 def _read(file: Path, rows: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -201,7 +202,7 @@ def _read(file: Path, rows: int, columns: Sequence[str]) -> Iterator[pa.RecordBa
                 batch.select(columns) for batch in opened.iter_batches(rows, columns=list(columns))
             )
     except (pa.ArrowInvalid, OSError) as error:
-        raise ShardError(f"{file} cannot be read as Parquet: {error}.") from None
+        raise ShardError(f"{file} cannot be read as Parquet: {reason(file, error)}.") from None
 
 
 def _is_large_text(kind: pa.DataType) -> bool:

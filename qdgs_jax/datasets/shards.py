@@ -36,6 +36,7 @@ from qdgs_jax.datasets.manifest import (
 from qdgs_jax.datasets.png import decode_png, encode_png
 from qdgs_jax.datasets.selection import Labelled
 from qdgs_jax.files import sweep, write_atomically
+from qdgs_jax.ports.readers.stand_ins import reason
 
 ROW_GROUP = 16  # rows that are read together: few, so that trainings can shuffle what they read
 _IMAGE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
@@ -331,7 +332,7 @@ def _read_shard(path: Path, columns: Sequence[str] | None) -> pa.Table:
     try:
         return pq.read_table(path, columns=columns, partitioning=None)
     except (pa.ArrowInvalid, OSError) as error:
-        raise ShardError(f"{path} cannot be read as Parquet: {error}.") from None
+        raise ShardError(f"{path} cannot be read as Parquet: {reason(path, error)}.") from None
 
 
 def _to_numpy(column: pa.ChunkedArray) -> np.ndarray:

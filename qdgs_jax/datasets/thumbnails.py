@@ -20,6 +20,7 @@ from qdgs_jax.datasets.png import decode_png, encode_png
 from qdgs_jax.datasets.selection import bins_of
 from qdgs_jax.elites import Elites
 from qdgs_jax.files import write_atomically
+from qdgs_jax.ports.readers.stand_ins import reason
 from qdgs_jax.runs.config import RunConfig
 
 SIDE = 40  # pixels of a thumbnail's longer side
@@ -130,8 +131,8 @@ def read_thumbnails(path: Path) -> Mapping[int, np.ndarray] | None:
         cells, images = table["cell"].to_pylist(), table["image"].to_pylist()
     except (pa.ArrowInvalid, KeyError, OSError) as error:
         raise ValueError(
-            f"{path} cannot be read ({error}): delete it and the folder data beside it, and `qdgs "
-            "generate` writes both again."
+            f"{path} cannot be read ({reason(path, error)}): delete it and the folder data beside "
+            "it, and `qdgs generate` writes both again."
         ) from None
     return {cell: decode_png(image) for cell, image in zip(cells, images, strict=True)}
 

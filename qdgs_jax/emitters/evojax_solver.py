@@ -19,10 +19,9 @@ import jax
 import jax.numpy as jnp
 from qdax.core.emitters.emitter import Emitter, EmitterState
 
+from qdgs_jax.algorithms import SOLVERS
 from qdgs_jax.emitters import checks, qdax_driver, space
 
-# Those that are pure JAX; the others of EvoJAX leave it (NumPy, C++) or need packages of their own.
-SOLVERS = ("CMA_ES_JAX", "PGPE", "SimpleGA")
 _SIGMAS = ("init_stdev", "sigma")  # what solvers call the standard deviation of their samples
 
 
@@ -47,7 +46,7 @@ class EvoJaxEmitter(Emitter):
     Solvers begin at zero and do not care where that lies, so they are told latents minus the start.
 
     Attributes:
-        solver: One of `SOLVERS`.
+        solver: One of `algorithms.SOLVERS`.
         batch: Population of the solver, even for those that mirror their samples.
         latent_dim: Length D of a latent.
         sigma: Initial standard deviation of the samples.

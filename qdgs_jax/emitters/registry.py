@@ -1,19 +1,19 @@
-"""The algorithms a run file can name: for each, what builds its emitter, and the archive it wants.
+"""The algorithms a run file can name, and what builds their emitters.
 
-docs/algorithms.md says what each is and when to use it. All algorithms spend the same number of
-evaluations per step, `emitters * (1 + branches)`: those with gradients use one per emitter for its
-parent, the others for one more candidate. SQUAD pairs them, and leaves one out of an odd number.
+`algorithms` says what archive each wants, docs/algorithms.md what it is and when to use it. All
+spend the same number of evaluations per step, `emitters * (1 + branches)`: those with gradients use
+one per emitter for its parent, the others for one more candidate. SQUAD pairs them, and leaves one
+out of an odd number.
 """
 
 from __future__ import annotations
 
-import difflib
-import math
 from collections.abc import Callable
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from qdax.core.emitters.emitter import Emitter
 
+from qdgs_jax.algorithms import SOLVERS, TRAITS, ArchiveKind, traits_of
 from qdgs_jax.emitters import (
     DominatedNoveltyEmitter,
     EvoJaxEmitter,
@@ -25,7 +25,6 @@ from qdgs_jax.emitters import (
     RandomEmitter,
     SquadEmitter,
 )
-from qdgs_jax.emitters.evojax_solver import SOLVERS
 from qdgs_jax.emitters.gradients import Normalization
 from qdgs_jax.emitters.optimizer import Optimizer
 from qdgs_jax.emitters.protocol import Prior
@@ -33,10 +32,6 @@ from qdgs_jax.emitters.ranking import Ranking
 from qdgs_jax.emitters.restarts import RestartRule
 from qdgs_jax.emitters.space import Bounds
 from qdgs_jax.keywords import named
-
-# What an algorithm makes of the archive: thresholds that anneal, thresholds that are the elites'
-# fitnesses, or nothing: the archive looks on, and keeps what is best.
-ArchiveKind = Literal["annealed", "elitist", "looks on"]
 
 # Beyond this length of latents the full covariance matrices would outgrow the archive.
 _MAX_FULL_DIM = 1024
@@ -94,13 +89,13 @@ class Algorithm(NamedTuple):
 
     Attributes:
         build: Makes the emitter.
-        archive: The archive the algorithm is meant for; see `archive_settings`.
-        bounded: Whether its latents can be kept within bounds.
+        archive: See `algorithms.Traits`.
+        bounded: See there.
     """
 
     build: Callable[[Task], Emitter]
     archive: ArchiveKind
-    bounded: bool = True
+    bounded: bool
 
 
 def _random(task: Task) -> Emitter:
@@ -186,32 +181,22 @@ def _evojax(solver: str) -> Callable[[Task], Emitter]:
     return build
 
 
-ALGORITHMS: dict[str, Algorithm] = {
-    "random": Algorithm(_random, "looks on", bounded=False),
-    "map_elites": Algorithm(_map_elites, "elitist"),
-    "map_elites_line": Algorithm(_map_elites_line, "elitist"),
-    "cma_me": Algorithm(_cma_me("2imp"), "elitist"),
-    "cma_me_opt": Algorithm(_cma_me("obj"), "elitist"),
-    "cma_me_rd": Algorithm(_cma_me("2rd"), "elitist"),
-    "cma_mae": Algorithm(_cma_me("imp"), "annealed"),
-    "omg_mega": Algorithm(_omg_mega, "elitist"),
-    "cma_mega": Algorithm(_cma_mega("2imp"), "elitist"),
-    "cma_maega": Algorithm(_cma_mega("imp"), "annealed"),
-    "dns": Algorithm(_dns, "looks on"),
-    "squad": Algorithm(_squad, "looks on"),
-    **{
-        f"evojax:{solver}": Algorithm(_evojax(solver), "looks on", bounded=False)
-        for solver in SOLVERS
-    },
+_BUILDERS: dict[str, Callable[[Task], Emitter]] = {
+    "random": _random,
+    "map_elites": _map_elites,
+    "map_elites_line": _map_elites_line,
+    "cma_me": _cma_me("2imp"),
+    "cma_me_opt": _cma_me("obj"),
+    "cma_me_rd": _cma_me("2rd"),
+    "cma_mae": _cma_me("imp"),
+    "omg_mega": _omg_mega,
+    "cma_mega": _cma_mega("2imp"),
+    "cma_maega": _cma_mega("imp"),
+    "dns": _dns,
+    "squad": _squad,
+    **{f"evojax:{solver}": _evojax(solver) for solver in SOLVERS},
 }
-
-
-def _find(name: str) -> Algorithm:
-    if name not in ALGORITHMS:
-        close = difflib.get_close_matches(str(name).lower(), ALGORITHMS, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"unknown algorithm {name!r}: known are {', '.join(ALGORITHMS)}.{hint}")
-    return ALGORITHMS[name]
+ALGORITHMS = {name: Algorithm(_BUILDERS[name], *traits) for name, traits in TRAITS.items()}
 
 
 @named
@@ -236,7 +221,8 @@ def build_emitter(
     Raises:
         ValueError: If the name is unknown, or a setting is missing or out of range.
     """
-    algorithm = _find(name)
+    traits_of(name)
+    algorithm = ALGORITHMS[name]
     if not hasattr(settings, "emitters"):
         raise ValueError(
             f"settings is a {type(settings).__name__}: give a SearchConfig, such as "
@@ -245,23 +231,3 @@ def build_emitter(
     if settings.bounds is not None and not algorithm.bounded:
         raise ValueError(f"{name!r} knows no bounds: leave them out, or choose another algorithm.")
     return algorithm.build(Task(settings, latent_dim, num_measures, prior))
-
-
-def archive_settings(name: str, learning_rate: float, threshold_min: float) -> dict[str, float]:
-    """The archive settings an algorithm is meant for.
-
-    Args:
-        name: One of `ALGORITHMS`.
-        learning_rate: Of an annealed archive.
-        threshold_min: Of an annealed archive.
-
-    Returns:
-        "learning_rate" and "threshold_min" as given for algorithms that anneal, those of an elitist
-        archive (1 and -inf) for the others.
-
-    Raises:
-        ValueError: If the name is unknown.
-    """
-    if _find(name).archive == "annealed":
-        return {"learning_rate": learning_rate, "threshold_min": threshold_min}
-    return {"learning_rate": 1.0, "threshold_min": -math.inf}

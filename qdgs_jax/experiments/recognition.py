@@ -25,15 +25,7 @@ from qdgs_jax.files import sweep, write_atomically
 from qdgs_jax.runs.config import RunConfig
 from qdgs_jax.runs.experiment_tables import RecognitionConfig
 from qdgs_jax.runs.folder import RunFolder
-from qdgs_jax.train.faces.comparison import (
-    KINDS,
-    NONE,
-    SIZES,
-    SMALL,
-    Comparison,
-    compare,
-    load_people,
-)
+from qdgs_jax.train.faces.comparison_result import KINDS, NONE, SIZES, SMALL, Comparison
 from qdgs_jax.train.faces.fairness import benchmark_row, fairness_row, mean_and_error, skin_row
 from qdgs_jax.train.faces.tables import (
     BENCHMARK_TITLE,
@@ -84,6 +76,8 @@ class Recognition:
 
     def run(self, folder: RunFolder, progress: Progress) -> None:
         """Train and verify networks and write what came of it."""
+        from qdgs_jax.train.faces.comparison import compare, load_people
+
         config = folder.config()
         table = _table(config, folder)
         places = {"run": folder, "baseline": folder.baseline}

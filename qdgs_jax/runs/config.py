@@ -18,7 +18,10 @@ from typing import Annotated, Any, TypeVar
 import tomli_w
 from pydantic import Field, Strict, ValidationError, ValidationInfo, field_validator
 
+from qdgs_jax.algorithms import archive_settings
+from qdgs_jax.box import check_resolution, checked_ranges
 from qdgs_jax.files import write_atomically
+from qdgs_jax.ports.readers.stand_ins import is_address, stand_in
 from qdgs_jax.runs.audit_tables import AuditTables
 from qdgs_jax.runs.config_errors import contradict, did_you_mean, error_lines, refuse, toml_value
 from qdgs_jax.runs.experiment_tables import ExperimentTables
@@ -38,6 +41,7 @@ from qdgs_jax.runs.tables import (
 
 EMBEDDED = "embedded:"  # prefix of the names of weights that the package carries
 MAX_CELLS = 2**31 - 1  # cells are indexed with int32
+NO_ADDRESS = "an address, and nothing is downloaded: fetch it, then give its path"
 LEARNING_RATE, THRESHOLD_MIN = 0.02, 0.0  # of archives that anneal, unless the file says otherwise
 
 TableKind = TypeVar("TableKind", bound=Table)
@@ -87,6 +91,7 @@ class SearchTables(Table):
                 cells=cells,
                 limit=MAX_CELLS,
             )
+        _check_box(info.data.get("measures", ()), archive)
         return archive
 
     @field_validator("search")
@@ -169,6 +174,8 @@ def read_run_file(path: str | os.PathLike[str], *, sizes_alone: bool = False) ->
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
+        if is_address(file):
+            raise ConfigError(f"{file}: {NO_ADDRESS}") from None
         raise ConfigError(
             f"{file}: no such run file; `qdgs init shapes {shlex.quote(str(file))}` writes one to "
             "start from"
@@ -179,15 +186,19 @@ def read_run_file(path: str | os.PathLike[str], *, sizes_alone: bool = False) ->
         ) from None
     except UnicodeDecodeError:
         raise ConfigError(f"{file}: not a text file in UTF-8") from None
+    if text and (found := stand_in(text.encode(), len(text))) is not None:
+        raise ConfigError(f"{file}: {found}")
     config = parse_run(text, str(file))
     resolved = resolve_folders(config, file.parent)
     given = _folders(config)
     for field, folder in _folders(resolved).items():
         if not (sizes_alone or Path(folder).is_dir()):
             known = f", or {EMBEDDED}NAME" if field[0] == "domain" else ""
+            named = f"{file}: {'.'.join(field)} = {toml_value(given[field])}"
+            if is_address(given[field]):
+                raise ConfigError(f"{named}: {NO_ADDRESS}")
             raise ConfigError(
-                f"{file}: {'.'.join(field)} = {toml_value(given[field])}: no folder {folder}; give "
-                f"a folder written by `qdgs port`{known}"
+                f"{named}: no folder {folder}; give a folder written by `qdgs port`{known}"
             )
     return resolved
 
@@ -267,14 +278,22 @@ def _relative(folder: str, base: str) -> str:
 
 
 def _meant_for(archive: ArchiveConfig, algorithm: str) -> dict[str, float]:
-    from qdgs_jax.emitters.registry import archive_settings
-
     rate, start = archive.learning_rate, archive.threshold_min
     return archive_settings(
         algorithm,
         LEARNING_RATE if rate is None else rate,
         THRESHOLD_MIN if start is None else start,
     )
+
+
+def _check_box(measures: Sequence[MeasureConfig], archive: ArchiveConfig) -> None:
+    """Refuse ranges, or cells of a grid, that float32 cannot tell apart."""
+    try:
+        box = checked_ranges([m.range for m in measures])
+        if archive.cvt_cells is None:
+            check_resolution(tuple(m.cells for m in measures), box)
+    except ValueError as error:
+        raise contradict("measures: {why}", why=str(error).removesuffix(".")) from None
 
 
 def _check_archive(archive: ArchiveConfig, algorithm: str) -> None:

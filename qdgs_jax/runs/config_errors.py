@@ -26,6 +26,7 @@ ALLOWED = {  # what to say for each kind of error that pydantic finds; others ke
     "greater_than_equal": "must be at least {ge}",
     "less_than": "must be less than {lt}",
     "less_than_equal": "must be at most {le}",
+    "multiple_of": "must be a multiple of {multiple_of}",
     "literal_error": "must be {expected}",
     "string_too_short": "must not be empty",
     "too_short": "must have at least {min_length} entries",

@@ -18,7 +18,7 @@ class ShapesRepairConfig(Table):
     """The classifiers that are trained on biased drawings and repaired with the data set.
 
     Attributes:
-        image_size: pixels per side, at least 8.
+        image_size: pixels per side, a multiple of 8.
         biases: share of the training drawings that follow the bias, each in [0.5, 1].
         seeds: classifiers per bias.
         train_images: biased drawings to train on.
@@ -27,7 +27,7 @@ class ShapesRepairConfig(Table):
         test_images: balanced drawings to test on.
     """
 
-    image_size: int = Field(default=32, ge=8)
+    image_size: int = Field(default=32, ge=8, multiple_of=8)
     biases: Annotated[
         tuple[Annotated[float, Field(ge=0.5, le=1.0)], ...], Strict(False), Field(min_length=1)
     ] = (0.98, 0.95, 0.90, 0.85, 0.80)

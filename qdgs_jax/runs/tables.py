@@ -12,6 +12,7 @@ from pydantic import (
     BeforeValidator,
     Field,
     Strict,
+    ValidationInfo,
     field_serializer,
     field_validator,
     model_validator,
@@ -21,6 +22,7 @@ from pydantic import NonNegativeInt as Index
 from pydantic import PositiveFloat as Positive
 from pydantic import PositiveInt as Count
 
+from qdgs_jax.algorithms import TRAITS
 from qdgs_jax.domains.prompts import split_prompt
 from qdgs_jax.runs.config_errors import did_you_mean, refuse, toml_value
 from qdgs_jax.runs.subjects_table import SubjectsConfig
@@ -60,6 +62,13 @@ class PromptPair(Table):
     @classmethod
     def _texts(cls, prompt: object) -> object:
         return split_texts(prompt)
+
+    @field_validator("negative")
+    @classmethod
+    def _another_side(cls, texts: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if set(texts) == set(info.data.get("positive", ())):
+            raise refuse("must differ from positive: between the same texts nothing is measured")
+        return texts
 
     @field_serializer("positive", "negative")
     def _joined(self, texts: tuple[str, ...]) -> str:
@@ -240,13 +249,11 @@ class SearchConfig(Table):
     @field_validator("algorithm")
     @classmethod
     def _known_algorithm(cls, name: str) -> str:
-        from qdgs_jax.emitters.registry import ALGORITHMS
-
-        if name not in ALGORITHMS:
+        if name not in TRAITS:
             raise refuse(
                 "unknown algorithm{hint}; known are {names}",
-                hint=did_you_mean(name, ALGORITHMS),
-                names=", ".join(map(toml_value, sorted(ALGORITHMS))),
+                hint=did_you_mean(name, TRAITS),
+                names=", ".join(map(toml_value, sorted(TRAITS))),
             )
         return name
 
@@ -262,9 +269,7 @@ class SearchConfig(Table):
     def _bounded_algorithm(self) -> SearchConfig:
         if self.bounds is None:
             return self
-        from qdgs_jax.emitters.registry import ALGORITHMS
-
-        if not ALGORITHMS[self.algorithm].bounded:
+        if not TRAITS[self.algorithm].bounded:
             raise refuse(
                 "bounds: the algorithm {name} knows none; leave them out, or choose another one",
                 name=toml_value(self.algorithm),

@@ -19,10 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 from memory import shapes_domain
 
+from qdgs_jax.algorithms import archive_settings
 from qdgs_jax.domains.evaluation import Computation
 from qdgs_jax.domains.prompted import PromptedDomain
 from qdgs_jax.domains.weights import ASSETS
-from qdgs_jax.emitters.registry import archive_settings, build_emitter
+from qdgs_jax.emitters.registry import build_emitter
 from qdgs_jax.runs.config import RunConfig
 from qdgs_jax.search import Search, SearchState
 

@@ -22,9 +22,10 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 
 from qdgs_jax import keys
+from qdgs_jax.algorithms import archive_settings
 from qdgs_jax.archive import GridArchive
 from qdgs_jax.benchmark_problems import load_benchmark
-from qdgs_jax.emitters.registry import archive_settings, build_emitter
+from qdgs_jax.emitters.registry import build_emitter
 from qdgs_jax.runs.driver import SearchTask
 from qdgs_jax.runs.tables import SearchConfig
 from qdgs_jax.search import Search

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toy_runs import EVALUATIONS, Spread, ToyDomain, qdgs, toy_domain, write_run
+from toy_runs import EVALUATIONS, Spread, ToyDomain, qdgs, run_program, toy_domain, write_run
 
 import qdgs_jax.domains
 from qdgs_jax.cli import console
@@ -289,65 +289,6 @@ def test_a_measure_that_hardly_moves_is_told_of(tmp_path, capsys, monkeypatch):
     assert "'shape'" not in shown
 
 
-INTERRUPTED = """
-import os, signal, sys, threading
-from qdgs_jax.cli import init, main
-signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs start deaf to it
-def packaged_run(name):
-    os.kill(os.getpid(), signal.SIGINT)
-    threading.Event().wait(60)
-init.packaged_run = packaged_run
-main(sys.argv[1:])
-"""
-
-
-def run_program(code, *arguments, **environment):
-    return subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        capture_output=True,
-        env={**os.environ, **environment},
-        timeout=120,
-    )
-
-
-def test_ctrl_c_says_stopped_wherever_it_comes(tmp_path):
-    shown = run_program(INTERRUPTED, "init", "shapes", tmp_path / "my.toml")
-    assert (shown.returncode, shown.stderr.strip()) == (130, b"stopped")
-
-
-def test_ctrl_c_that_a_library_takes_for_an_error_is_ctrl_c(tmp_path):
-    taken = """
-def stopped(name, interrupted=init.packaged_run):
-    try:
-        interrupted(name)
-    except KeyboardInterrupt:
-        raise ImportError("the extension could not be initialised") from None
-init.packaged_run = stopped
-main("""
-    code = INTERRUPTED.replace("main(", taken.strip("\n"))
-    shown = run_program(code, "init", "shapes", tmp_path / "my.toml")
-    assert (shown.returncode, shown.stderr.strip()) == (130, b"stopped")
-
-
-EXTENSION = """
-import sys
-from importlib.machinery import ExtensionFileLoader
-def create_module(self, spec):
-    import os, signal
-    os.kill(os.getpid(), signal.SIGINT)
-    print("set up", flush=True)
-create_module.__code__ = create_module.__code__.replace(co_qualname="ExtensionFileLoader.x")
-init.packaged_run = lambda name: (create_module(None, None), threading.Event().wait(60))
-main("""
-
-
-def test_ctrl_c_waits_for_an_extension_that_sets_itself_up(tmp_path):
-    code = INTERRUPTED.replace("main(", EXTENSION.strip("\n"))
-    shown = run_program(code, "init", "shapes", tmp_path / "my.toml")
-    assert (shown.returncode, shown.stderr.strip()) == (130, b"stopped")
-    assert b"set up" in shown.stdout
-
-
 def test_a_second_ctrl_c_says_how_to_go_on(tmp_path, capsys, monkeypatch):
     run_file = write_run(tmp_path / "my.toml", "random")
 
@@ -379,7 +320,8 @@ def say(text, style=""):
     print(text, sorted(heavy))
     raise SystemExit(0)
 import qdgs_jax.cli as cli
-for command in (cli.search, cli.generate, cli.audit, cli.train, cli.report):
+commands = (cli.search, cli.generate, cli.audit, cli.train, cli.report)
+for command in (*commands, cli.port, cli.compile, cli.import_faces):
     command.say = say
 main(sys.argv[1:])
 """
@@ -394,6 +336,9 @@ main(sys.argv[1:])
         (("audit", "run"), "run: reading the data"),
         (("train", "run"), "run: reading the data"),
         (("report", "run"), "run: reading what was found"),
+        (("port", "vae", "vae.pt", "out"), "reading vae.pt"),
+        (("import", "folder", "casia", "out"), "casia: reading the images"),
+        (("compile", "run", "--target", "x"), "run: reading the run; nothing of it is executed"),
     ],
 )
 def test_a_command_speaks_before_it_imports_anything_heavy(arguments, line):

@@ -153,6 +153,19 @@ def test_experiments_of_a_run_show_their_tables(capsys, monkeypatch):
     assert re.search(r"red square\W+10\.0\W+10\.0", shown)
 
 
+@pytest.mark.parametrize(
+    ("option", "value"), [("epochs", 5), ("seed", 0), ("image-size", 16), ("out", "x")]
+)
+def test_options_of_one_data_set_are_refused_for_a_run(option, value, capsys):
+    assert qdgs("train", "run", f"--{option}", value) == 2
+    assert f"--{option} is for one data set" in capsys.readouterr().err
+
+
+def test_options_that_a_recipe_holds_are_refused_beside_it(capsys):
+    assert qdgs("train", "run", "--config", "recipe.toml", "--epochs", 5) == 2
+    assert "--epochs is for one data set" in capsys.readouterr().err
+
+
 def test_the_report_needs_neither_generator_nor_clip(capsys, monkeypatch):
     monkeypatch.setattr(qdgs_jax.domains, "load_domain", refuse_to_load)
     assert qdgs("report", "run") == 0

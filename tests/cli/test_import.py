@@ -53,6 +53,14 @@ def test_a_verification_set(in_a_folder, capsys):
     assert qdgs("import", "verification", "lfw.bin", "lfw") == 2
 
 
+@pytest.mark.parametrize("option", ["images", "group", "group-columns"])
+def test_options_of_lists_are_refused_for_other_sets(option, in_a_folder, capsys):
+    (in_a_folder / "lfw.bin").write_bytes(face_files.pairs_bin(PICTURES, [True, False, True]))
+    assert qdgs("import", "verification", "lfw.bin", "lfw", f"--{option}", ".") == 2
+    assert f"--{option} is for" in capsys.readouterr().err
+    assert not (in_a_folder / "lfw").exists()
+
+
 def test_lists_of_pairs(in_a_folder, capsys):
     for number, picture in enumerate(PICTURES):
         (in_a_folder / f"{number}.jpg").write_bytes(picture)

@@ -10,10 +10,11 @@ import pytest
 from jax.experimental.key_reuse._core import check_key_reuse
 from small_search import SETTINGS, objective_and_measures
 
+from qdgs_jax.algorithms import archive_settings
 from qdgs_jax.archive import GridArchive
 from qdgs_jax.emitters import RandomEmitter
 from qdgs_jax.emitters.protocol import GradientEmitter, PriorEmitter
-from qdgs_jax.emitters.registry import ALGORITHMS, archive_settings, build_emitter
+from qdgs_jax.emitters.registry import ALGORITHMS, build_emitter
 from qdgs_jax.problem import value_and_jacobian
 from qdgs_jax.search import Search
 

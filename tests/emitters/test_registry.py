@@ -14,7 +14,8 @@ from jax.extend.core import jaxprs_in_params
 from qdax.core.emitters.emitter import Emitter
 from small_search import SETTINGS, objective_and_measures
 
-from qdgs_jax.emitters.registry import ALGORITHMS, archive_settings, build_emitter
+from qdgs_jax.algorithms import archive_settings
+from qdgs_jax.emitters.registry import ALGORITHMS, build_emitter
 from qdgs_jax.search import Search
 
 HIGHEST = jax.lax.Precision.HIGHEST

@@ -190,8 +190,9 @@ def test_classes_of_a_column_are_named_and_references_may_lack_them(run, tmp_pat
     assert "lacking" in capsys.readouterr().out
 
 
-def test_the_report_shows_an_audit_and_says_when_its_data_are_others(run, tmp_path):
-    assert qdgs("audit", run.path) == 0
+def test_the_report_shows_an_audit_and_says_when_its_data_are_others(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(run.path.parent)
+    assert qdgs("audit", run.path.name) == 0
 
     sections = sections_of(run, run.config(), {})
     (section,) = [each for each in sections if each.title == "Audit"]
@@ -202,6 +203,9 @@ def test_the_report_shows_an_audit_and_says_when_its_data_are_others(run, tmp_pa
     manifest = run.data / "_manifest.json"
     manifest.write_text(manifest.read_text() + "\n")
     assert "cma_maega was written anew" in sections_of(run, run.config(), {})[-1].words
+    moved = RunFolder(run.path.rename(tmp_path / "moved"))  # and seen from another folder
+    monkeypatch.chdir(tmp_path.parent)
+    assert "cma_maega was written anew" in sections_of(moved, moved.config(), {})[-1].words
 
 
 def test_a_data_set_of_no_run_needs_one_and_is_kept_where_asked(run, tmp_path, capsys):

@@ -21,7 +21,7 @@ from qdgs_jax.experiments.recognition import Recognition, people_folder, seed_ta
 from qdgs_jax.report.collect import sections_of
 from qdgs_jax.runs.config import baseline_of, parse_run
 from qdgs_jax.runs.folder import RunFolder
-from qdgs_jax.train.faces.comparison import ARMS, Arm, Comparison
+from qdgs_jax.train.faces.comparison_result import ARMS, Arm, Comparison
 from qdgs_jax.train.faces.fairness import Fairness, GroupResult
 
 RUN = packaged_run("drawn-faces")

@@ -69,3 +69,29 @@ def test_groups_that_nothing_can_be_told_apart_by_are_refused(table, message):
     with pytest.raises(ConfigError) as refused:
         parse_run(RUN + table)
     assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("range = [-0.1, 0.1]", "range = [1e8, 100000010.0]", "measure 0 has 50 cells over"),
+        ("range = [-0.1, 0.1]", "range = [0.0, 1e-44]", "of which float32 can tell"),
+        ("range = [-0.1, 0.1]", "range = [-1e39, 1e39]", "give two finite numbers, low < high"),
+        ('"a red shape"', '"a blue shape"', 'measures[0].negative = "a blue shape": must differ'),
+        (
+            'positive = "a regular square or a triangle"',
+            'positive = "splatters of colors|splatters of colors"',
+            "objective.negative",
+        ),
+    ],
+)
+def test_measures_that_cannot_tell_anything_are_refused(old, new, message):
+    assert old in RUN
+    with pytest.raises(ConfigError) as refused:
+        parse_run(RUN.replace(old, new))
+    assert message in str(refused.value)
+
+
+def test_centroids_need_no_cells_that_float32_tells_apart():
+    text = RUN.replace("range = [-0.1, 0.1]", "range = [1e8, 100000010.0]")
+    assert parse_run(text.replace("[archive]", "[archive]\ncvt_cells = 9")).archive.cvt_cells == 9

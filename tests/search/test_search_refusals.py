@@ -9,7 +9,12 @@ import pytest
 
 from qdgs_jax.archive import CVTArchive, GridArchive, cvt_centroids
 from qdgs_jax.domains import load_domain
-from qdgs_jax.emitters import GaussianEmitter, GradientArborescenceEmitter
+from qdgs_jax.emitters import (
+    EvoJaxEmitter,
+    GaussianEmitter,
+    GradientArborescenceEmitter,
+    RandomEmitter,
+)
 from qdgs_jax.emitters.registry import build_emitter
 from qdgs_jax.problem import FunctionProblem, value_and_jacobian
 from qdgs_jax.runs.config import SearchConfig
@@ -157,8 +162,41 @@ def test_an_archive_names_what_are_no_numbers(position, values, message):
         archive.add(*given)
 
 
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda archive: archive.cell_of([0.0, 0.0]), r"descriptors has shape \(2,\)"),
+        (lambda archive: archive.storable("abc"), "genotypes is 'abc'"),
+        (lambda archive: archive.add(*LISTS, [1.0]), r"extra_scores is \[1.0\]"),
+        (lambda archive: archive.from_elites(archive.to_frame()), "elites is a DataFrame"),
+        (lambda archive: archive.from_frame(archive.elites()), "frame is a Elites"),
+        (lambda archive: archive.create("abc", **GRID), "genotype is 'abc'"),
+        (lambda archive: archive.create([0.0], extra_scores=np.ones(3), **GRID), "extra_scores"),
+        (lambda archive: archive.cell_of([[0.0] * 3]), r"descriptors has shape \(1, 3\)"),
+        (lambda archive: archive.cell_of([["a", "b"]]), "descriptors is"),
+        (lambda archive: archive.judge([[0.0]], [1.0], archive.thresholds), "descriptors has"),
+        (lambda archive: archive.sample_elites(0, 3), "key is 0: give jax.random.key"),
+        (lambda archive: archive.select(0, 3), "key is 0: give jax.random.key"),
+        (lambda archive: archive.sample_elites(jax.random.key(0), 2.5), "num_samples is 2.5"),
+        (lambda archive: archive.select(jax.random.key(0), -1), "num_samples is -1"),
+    ],
+)
+def test_an_archive_names_what_it_cannot_answer(ask, message):
+    with pytest.raises(ValueError, match=message):
+        ask(GridArchive.create(jnp.zeros(3), **GRID))
+
+
+def test_an_emitter_for_other_latents_is_refused():
+    for emitter in (EvoJaxEmitter("PGPE", 4, 5), RandomEmitter(4, 5)):
+        with pytest.raises(ValueError, match="for 5 numbers a latent but the problem has 3"):
+            begin(plain, emitter=emitter)
+
+
 def test_an_archive_takes_lists():
-    archive = jax.jit(lambda empty: empty.add(*LISTS))(GridArchive.create(jnp.zeros(3), **GRID))
+    archive = jax.jit(lambda empty: empty.add(*LISTS))(GridArchive.create([0.0, 0, 0], **GRID))
+    assert archive.storable([[0.0, 1.0, np.inf], [0.0, 1.0, 2.0]]).tolist() == [False, True]
+    assert archive.cell_of([[0.0, 0.0]]).tolist() == [archive.elites().cells[0]]
+    assert archive.judge([[0.0, 0.0]], [-9.0], archive.thresholds).status.tolist() == [0]
     assert archive.best_elite.latent.tolist() == [0.5, 0.0, 0.0]
     assert {"coverage", "qd_score", "best"} <= archive.stats.keys()
 

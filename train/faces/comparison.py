@@ -11,16 +11,16 @@ its own; the people to verify are the same for all.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from qdgs_jax import keys
 from qdgs_jax.datasets.png import decode_png
 from qdgs_jax.datasets.shards import read_table
+from qdgs_jax.train.faces.comparison_result import KINDS, NONE, SIZES, SMALL, Arm, Comparison
 from qdgs_jax.train.faces.drawn import (
     Faces,
     PairIndex,
@@ -30,7 +30,7 @@ from qdgs_jax.train.faces.drawn import (
     draw_trained,
 )
 from qdgs_jax.train.faces.embed import embed_faces
-from qdgs_jax.train.faces.fairness import Fairness, GroupResult, verify_groups
+from qdgs_jax.train.faces.fairness import verify_groups
 from qdgs_jax.train.faces.recipe import (
     AugmentationTable,
     HeadTable,
@@ -42,13 +42,8 @@ from qdgs_jax.train.faces.seeds import SeedNetworks, train_seeds
 from qdgs_jax.train.faces.verification import verify_folds
 from qdgs_jax.train.loader import area_average
 
-NONE = "none"
-SIZES = ("15", "50")  # thousands of latents in the paper
 SCALE = 32.0  # of logits: 64, the paper's, keeps short trainings of small networks from learning
 FEWEST = 2  # pictures that everybody keeps
-SMALL = 0.3  # share of the people that stands for the paper's 15,000 of 50,000
-KINDS: Mapping[str, str] = {"Rand": "baseline", "QD": "run"}  # and whose people they are
-ARMS = (NONE, *(f"{kind}{size}" for size in SIZES for kind in KINDS))  # in the paper's order
 Progress = Callable[[float], None]  # finished share in [0, 1]
 _TOGETHER = 64  # pictures shrunk together
 
@@ -138,52 +133,6 @@ class People:
             labels=self.labels[rows],
             latents=self.latents[rows],
         )
-
-
-@dataclasses.dataclass(frozen=True)
-class Arm:
-    """What came of one kind of pretraining, over S seeds.
-
-    Attributes:
-        latents: that were pretrained on.
-        people: that their pictures show.
-        images: of them.
-        groups: verification by skin group, for each seed.
-        sets: for each seed, the accuracy on sets of pairs in FFHQ's proportions, by name.
-    """
-
-    latents: int
-    people: int
-    images: int
-    groups: tuple[Fairness, ...]
-    sets: tuple[Mapping[str, float], ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Comparison:
-    """All arms, by their names."""
-
-    arms: Mapping[str, Arm]
-
-    def to_json(self) -> str:
-        """All numbers as JSON text."""
-        arms = {name: dataclasses.asdict(arm) for name, arm in self.arms.items()}
-        return json.dumps({"arms": arms}, indent=1) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str) -> Comparison:
-        """Read `to_json`'s text.
-
-        Raises:
-            ValueError: it is not such a text.
-        """
-        try:
-            arms = {name: read_arm(fields) for name, fields in json.loads(text)["arms"].items()}
-            if tuple(arms) != ARMS:
-                raise ValueError(f"the arms are {', '.join(arms)}, not {', '.join(ARMS)}")
-            return cls(arms)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"not results of recognition: {error!r}") from None
 
 
 def load_people(folder: str | os.PathLike[str], side: int) -> People:
@@ -367,12 +316,3 @@ def _verified(
         groups=tuple(groups),
         sets=tuple(accuracies),
     )
-
-
-def read_arm(fields: Mapping[str, Any]) -> Arm:
-    """An arm from its plain values, as `dataclasses.asdict` gives them, through JSON if need be."""
-    groups = tuple(
-        Fairness(tuple(GroupResult(**each) for each in seed["groups"]), float(seed["threshold"]))
-        for seed in fields["groups"]
-    )
-    return Arm(**{**fields, "groups": groups, "sets": tuple(fields["sets"])})

@@ -18,6 +18,7 @@ import tomli_w
 from pydantic import Field, Strict, ValidationError, ValidationInfo, field_validator
 
 from qdgs_jax.models.iresnet import UNITS, IResNetConfig
+from qdgs_jax.ports.readers.stand_ins import stand_in
 from qdgs_jax.runs.config_errors import error_lines, refuse
 from qdgs_jax.runs.table import Table
 from qdgs_jax.train.faces.heads import HeadConfig, HeadKind
@@ -204,6 +205,8 @@ def read_recipe(path: str | os.PathLike[str]) -> Recipe:
     except (OSError, UnicodeDecodeError) as error:
         what = error.strerror if isinstance(error, OSError) else "not a text file in UTF-8"
         raise RecipeError(f"{file}: {what}; `qdgs init recognition` writes a recipe") from None
+    if text and (found := stand_in(text.encode(), len(text))) is not None:
+        raise RecipeError(f"{file}: {found}")
     return parse_recipe(text, str(file))
 
 

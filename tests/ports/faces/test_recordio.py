@@ -147,7 +147,7 @@ def test_without_an_index_what_follows_damage_is_lost_and_said_so(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("train.rec", b"", "the file is empty"),
+        ("train.rec", b"", "The file is empty"),
         ("train.rec", b"XXXX" * 20, "record 0, which tells pictures from the rest"),
         ("train.idx", b"0\t0\nx\t5\n", r"train\.idx, line 2: 'x\\t5'"),
         ("train.idx", b"0\t0\n0\t5\n", "the number 0 for several records"),

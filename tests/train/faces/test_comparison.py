@@ -12,7 +12,8 @@ from labelled_rows import labelled
 from qdgs_jax.datasets.shards import write_shards
 from qdgs_jax.runs.experiment_tables import RecognitionConfig
 from qdgs_jax.train.faces import comparison as module
-from qdgs_jax.train.faces.comparison import ARMS, Comparison, People, compare, load_people
+from qdgs_jax.train.faces.comparison import People, compare, load_people
+from qdgs_jax.train.faces.comparison_result import ARMS, Comparison
 from qdgs_jax.train.faces.drawn import Faces
 
 TABLE = RecognitionConfig(
