@@ -29,9 +29,10 @@ def checked_ranges(ranges: Sequence[Sequence[float]]) -> Box:
         # Compared as cells are found: a range may vanish in float32.
         with np.errstate(over="ignore"):
             width = np.float32(high) - np.float32(low)
-        if not (np.isfinite(width) and width > 0):
+        if not (np.isfinite(width) and width >= np.finfo(np.float32).tiny):
             raise ValueError(
-                f"ranges has the pair ({low}, {high}): give two finite numbers, low < high."
+                f"ranges has the pair ({low}, {high}): give two finite numbers, low < high, that "
+                "float32 can tell apart."
             )
     return box
 

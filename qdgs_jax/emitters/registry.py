@@ -24,6 +24,7 @@ from qdgs_jax.emitters import (
     OMGMegaEmitter,
     RandomEmitter,
     SquadEmitter,
+    checks,
 )
 from qdgs_jax.emitters.gradients import Normalization
 from qdgs_jax.emitters.optimizer import Optimizer
@@ -223,6 +224,7 @@ def build_emitter(
     """
     traits_of(name)
     algorithm = ALGORITHMS[name]
+    checks.check_positive(latent_dim=latent_dim, num_measures=num_measures)
     if not hasattr(settings, "emitters"):
         raise ValueError(
             f"settings is a {type(settings).__name__}: give a SearchConfig, such as "

@@ -38,9 +38,12 @@ def load_run(path: str | os.PathLike[str]) -> FinishedRun:
             run of its own.
 
     Raises:
+        ValueError: that is no path.
         RunFolderError: there is no run, or its search is not finished.
         ConfigError: its run file is damaged, or names weights that are gone.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise ValueError(f"path is {path!r:.60}: give the folder of a finished run.")
     folder = RunFolder(Path(path))
     if not folder.path.is_dir():
         what = "is a file" if folder.path.exists() else "does not exist"

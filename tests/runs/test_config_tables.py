@@ -75,7 +75,7 @@ def test_groups_that_nothing_can_be_told_apart_by_are_refused(table, message):
     ("old", "new", "message"),
     [
         ("range = [-0.1, 0.1]", "range = [1e8, 100000010.0]", "measure 0 has 50 cells over"),
-        ("range = [-0.1, 0.1]", "range = [0.0, 1e-44]", "of which float32 can tell"),
+        ("range = [-0.1, 0.1]", "range = [0.0, 1e-44]", "that float32 can tell apart"),
         ("range = [-0.1, 0.1]", "range = [-1e39, 1e39]", "give two finite numbers, low < high"),
         ('"a red shape"', '"a blue shape"', 'measures[0].negative = "a blue shape": must differ'),
         (

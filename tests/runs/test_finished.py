@@ -99,6 +99,11 @@ def copy(made, tmp_path):
     return RunFolder(shutil.copytree(made.path, tmp_path / "copy"))
 
 
+def test_what_is_no_path_is_refused():
+    with pytest.raises(ValueError, match="path is None: give the folder"):
+        load_run(None)
+
+
 def test_what_was_found_and_how(run, made):
     assert run.config == made.config()
     np.testing.assert_array_equal(run.elites.latents, LATENTS)

@@ -192,6 +192,12 @@ def test_an_emitter_for_other_latents_is_refused():
             begin(plain, emitter=emitter)
 
 
+@pytest.mark.parametrize(("latent_dim", "num_measures"), [(0, 2), (3, 0), (2.5, 2)])
+def test_an_emitter_of_no_size_is_refused(latent_dim, num_measures):
+    with pytest.raises(ValueError, match=r"latent_dim is|num_measures is"):
+        build_emitter("cma_me", SearchConfig(), latent_dim, num_measures)
+
+
 def test_an_archive_takes_lists():
     archive = jax.jit(lambda empty: empty.add(*LISTS))(GridArchive.create([0.0, 0, 0], **GRID))
     assert archive.storable([[0.0, 1.0, np.inf], [0.0, 1.0, 2.0]]).tolist() == [False, True]
