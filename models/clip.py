@@ -153,9 +153,9 @@ def _attend_side_by_side(
     """
     heads = np.eye(LANES // narrow).repeat(narrow, axis=1)
     own = jnp.asarray(heads[:, None], query.dtype)
+    parts = (jnp.split(part, query.shape[-1] // LANES, axis=-1) for part in (query, key, value))
     mixed = []
-    for start in range(0, query.shape[-1], LANES):
-        asked, keys, values = (part[..., start : start + LANES] for part in (query, key, value))
+    for asked, keys, values in zip(*parts, strict=True):
         scores = jnp.einsum("bhtc,bsc->bhts", asked[:, None] * own, keys).astype(jnp.float32)
         scores = scores * narrow**-0.5
         if mask is not None:

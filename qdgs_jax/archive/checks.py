@@ -61,6 +61,8 @@ def as_numbers(name: str, values: Any) -> jax.Array:
         ValueError: If it is none.
     """
     try:
+        if any(isinstance(leaf, str | bytes) for leaf in jax.tree.leaves(values)):
+            raise ValueError("JAX reads a text as the name of a type.")
         array = jnp.asarray(values)
     except (TypeError, ValueError):
         raise ValueError(f"{name} is {values!r:.60}: give an array of numbers.") from None
