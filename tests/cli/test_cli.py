@@ -139,7 +139,13 @@ def test_a_failure_of_the_machine_is_one_line_and_exit_code_1(capsys):
         raise OSError(28, "No space left on device", "run/metrics.csv")
 
     assert console.guarded(full) == 1
-    assert "No space left on device" in capsys.readouterr().err
+    assert capsys.readouterr().err.strip() == "error: run/metrics.csv: No space left on device"
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="no folder where files cannot be made")
+def test_a_place_that_takes_no_files_is_not_called_missing(capsys):
+    assert qdgs("init", "shapes", "/proc/my.toml") == 1
+    assert "error: /proc/my.toml: " in capsys.readouterr().err
 
 
 def test_a_defect_keeps_its_traceback():

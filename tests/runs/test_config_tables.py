@@ -78,6 +78,7 @@ def test_groups_that_nothing_can_be_told_apart_by_are_refused(table, message):
         ("range = [-0.1, 0.1]", "range = [0.0, 1e-44]", "that float32 can tell apart"),
         ("range = [-0.1, 0.1]", "range = [-1e39, 1e39]", "give two finite numbers, low < high"),
         ('"a red shape"', '"a blue shape"', 'measures[0].negative = "a blue shape": must differ'),
+        ("image_size = 32", "image_size = 33", "repair.image_size = 33: must be a multiple of 8"),
         (
             'positive = "a regular square or a triangle"',
             'positive = "splatters of colors|splatters of colors"',
