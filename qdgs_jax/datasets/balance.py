@@ -140,13 +140,14 @@ def measure_balance(config: RunConfig, rule: LabelRule, rows: Labelled) -> Balan
     places = itertools.product(range(len(rule.names)), *map(range, bins))
     reached = [key for key in places if key in counts or _reaches(rule, bins, ranges, *key)]
     share = config.dataset.images // max(len(reached), 1)
-    return Balance(
-        asked=config.dataset.images,
-        groups=tuple(
-            Group(rule.names[key[0]], bin_name(config, key[1:]), share, counts.get(key, 0))
-            for key in reached
-        ),
-    )
+    groups = []
+    for label, *where in reached:
+        among = np.asarray([key[1:] for key in reached if key[0] == label])
+        # A class that lies on one side of a measure says so itself.
+        told = (among != among[0]).any(axis=0) | (np.asarray(bins) != 2)
+        count = counts.get((label, *where), 0)
+        groups.append(Group(rule.names[label], bin_name(config, where, told), share, count))
+    return Balance(asked=config.dataset.images, groups=tuple(groups))
 
 
 def _reaches(
@@ -170,10 +171,23 @@ def _reaches(
     return True
 
 
-def bin_name(config: RunConfig, where: Sequence[int]) -> str:
-    """Name a bin: by its prompts where a measure has two bins, else by its values."""
+def bin_name(
+    config: RunConfig, where: Sequence[int], told: Sequence[bool] | np.ndarray | None = None
+) -> str:
+    """Name a bin: by its prompts where a measure has two bins, else by its values.
+
+    Args:
+        config: the run.
+        where: number of its bin, per measure.
+        told: whether to name it, per measure; None names all.
+    """
     parts = []
-    for measure, number, count in zip(config.measures, where, config.dataset.bins, strict=True):
+    named = [True] * len(where) if told is None else told
+    for measure, number, count, name in zip(
+        config.measures, where, config.dataset.bins, named, strict=True
+    ):
+        if not name:
+            continue
         low, high = measure.range
         width = (high - low) / count
         if count == 2:

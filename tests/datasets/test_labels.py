@@ -92,10 +92,10 @@ def test_balance_counts_every_class_in_every_bin_that_it_reaches() -> None:
     balance = measure_balance(run, label_rule(run), rows)
     triangle, square = "a triangle with 3 edges", "a square or diamond with 4 edges"
     assert balance.groups == (
-        Group(triangle, f"a red shape, {triangle}", 2, 3),
-        Group(triangle, f"a blue shape, {triangle}", 2, 1),
-        Group(square, f"a red shape, {square}", 2, 2),
-        Group(square, f"a blue shape, {square}", 2, 0),
+        Group(triangle, "a red shape", 2, 3),
+        Group(triangle, "a blue shape", 2, 1),
+        Group(square, "a red shape", 2, 2),
+        Group(square, "a blue shape", 2, 0),
     )
     assert [(g.label, g.asked, g.got) for g in balance.labels] == [(triangle, 4, 4), (square, 4, 2)]
     assert (balance.got, balance.ratio) == (6, 0.0)
