@@ -38,7 +38,7 @@ def an_audit():
     spread = spread_over(np.array([[-0.09, -0.09], [0.09, 0.09]]), parse_run(RUN))
     return Audit(
         data_sets=(
-            DataSet("cma_maega", "run", "runs/my/data", 4, (), (64, 64), "ab"),
+            DataSet("cma_maega", "run", "/runs/my/data", 4, (), (64, 64), "ab"),
             DataSet("ffhq", "none", "/data/ffhq", 10, (3, 7), (1024, 1024)),
         ),
         attributes=(skin, age, both),
