@@ -153,9 +153,9 @@ def _template(emitter: EvoJaxEmitter) -> tuple[Any, tuple[str, ...]]:
         asked = dict(vars(trial))
         trial.tell(jnp.arange(emitter.batch, dtype=jnp.float32))
         trial.ask()
-    before, after = vars(solver), vars(trial)
-    names = tuple(name for name in after if after[name] is not before[name])
-    for name in names:
-        if asked[name] is None:  # set by `tell` alone
-            setattr(solver, name, jax.tree.map(jnp.zeros_like, after[name]))
+        before, after = vars(solver), vars(trial)
+        names = tuple(name for name in after if after[name] is not before[name])
+        for name in names:
+            if asked[name] is None:  # set by `tell` alone
+                setattr(solver, name, jax.tree.map(jnp.zeros_like, after[name]))
     return solver, names
