@@ -28,7 +28,7 @@ def compilations():
 def candidates(seed, count, dim):
     rng = np.random.default_rng(seed)
     rows = rng.normal(size=(count, dim)), rng.uniform(-1, 1, (count, 2)), rng.normal(size=count)
-    return tuple(jax.device_put(x.astype(np.float32)) for x in rows)  # no program is needed
+    return tuple(jnp.asarray(x, jnp.float32) for x in rows)
 
 
 def grid(dim, dims=(3, 7), **settings):
@@ -43,20 +43,20 @@ def cvt(dim):
 
 @pytest.mark.parametrize("make", [grid, cvt])
 def test_an_insertion_is_one_program(make, compilations):
-    archive = make(5)
+    archive, batches = make(5), (candidates(0, 13, 5), candidates(1, 13, 5))
     compilations.clear()
-    first = archive.add(*candidates(0, 13, 5))
-    assert len(compilations) == 1
-    second = first.add(*candidates(1, 13, 5))
+    first = archive.add(*batches[0])
+    second = first.add(*batches[1])
     assert len(compilations) == 1
     assert int(archive.num_elites) == 0  # what was given stays the caller's
     assert 0 < int(first.num_elites) <= int(second.num_elites)
 
 
+BATCH = candidates(2, 17, 6)
 CALLS = {
-    "add_with_info": lambda archive: archive.add_with_info(*candidates(2, 17, 6)),
-    "cell_of": lambda archive: archive.cell_of(candidates(2, 17, 6)[1]),
-    "judge": lambda archive: archive.judge(*candidates(2, 17, 6)[1:], archive.thresholds),
+    "add_with_info": lambda archive: archive.add_with_info(*BATCH),
+    "cell_of": lambda archive: archive.cell_of(BATCH[1]),
+    "judge": lambda archive: archive.judge(*BATCH[1:], archive.thresholds),
     "sample_elites": lambda archive: archive.sample_elites(KEY, np.int64(9)),
     "select": lambda archive: archive.select(KEY, 9),
     "stats": lambda archive: archive.stats,
@@ -67,7 +67,7 @@ CALLS = {
 
 @pytest.mark.parametrize("name", CALLS)
 def test_every_call_is_one_program_with_the_values_of_a_search(name, compilations):
-    archive = grid(6, (4, 5)).add(*candidates(0, 40, 6))
+    archive = grid(6, (4, 5)).add(*BATCH)
     compilations.clear()
     found = CALLS[name](archive)
     assert len(compilations) <= 1
