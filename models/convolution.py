@@ -52,10 +52,7 @@ def _backward(
     stride: int, kept: tuple[jax.Array, jax.Array], y: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = kept
-    to_x = _to_input(kernel, y, stride, x.shape[1:3])
-    to_kernel = _to_kernel(x, y, stride, kernel.shape)
-    # Otherwise products for kernels wait for the end, and what they multiply is kept until then.
-    return lax.optimization_barrier((to_x, to_kernel))  # type: ignore[no-untyped-call]
+    return _to_input(kernel, y, stride, x.shape[1:3]), _to_kernel(x, y, stride, kernel.shape)
 
 
 _own.defvjp(_forward, _backward)
