@@ -4,8 +4,8 @@ XLA's CPU backend has fast code for convolutions whose arrays lie as NHWC and HW
 differentiation makes, with channels or batch exchanged in the description of the convolution alone,
 fall back to other code: inside a loop the derivative by the kernel is hundreds of times slower.
 Here the input's derivative is a convolution with the kernel turned round as an array of its own,
-and the kernel's a matrix product for each of its taps. Accelerators differentiate as they are used
-to.
+and the kernel's a matrix product for each of its taps; few channels make products too thin to be
+fast, so there all taps are one. Accelerators differentiate as they are used to.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+_FEW = 256  # channels, in and out together, up to which one product is faster than one for each tap
 
 
 def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
@@ -75,6 +76,8 @@ def _to_kernel(x: jax.Array, y: jax.Array, stride: int, shape: tuple[int, ...]) 
     (size, _, c_in, c_out), (batch, height, width, _) = shape, y.shape
     pad = size // 2
     padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    if stride == 1 < size and c_in + c_out <= _FEW:
+        return _to_narrow_kernel(padded, y, size)
     columns = y.reshape(-1, c_out)
 
     def tap(row: int, column: int) -> jax.Array:
@@ -84,3 +87,14 @@ def _to_kernel(x: jax.Array, y: jax.Array, stride: int, shape: tuple[int, ...]) 
 
     taps = [tap(row, column) for row in range(size) for column in range(size)]
     return jnp.stack(taps).reshape(shape)
+
+
+def _to_narrow_kernel(padded: jax.Array, y: jax.Array, size: int) -> jax.Array:
+    """All taps as one product: columns of x move against y, and rows of y against x."""
+    (_, height, _, c_in), (_, _, width, c_out) = padded.shape, y.shape
+    seen = jnp.concatenate([padded[:, :, at : at + width] for at in range(size)], axis=-1)
+    beyond = jnp.pad(y, ((0, 0), (size - 1, size - 1), (0, 0), (0, 0)))
+    rows = [beyond[:, size - 1 - at : size - 1 - at + height] for at in range(size)]
+    columns = jnp.concatenate(rows, axis=-1).reshape(-1, size * c_out)
+    taps = seen.reshape(-1, size * c_in).T @ columns
+    return taps.reshape(size, c_in, size, c_out).transpose(2, 0, 1, 3)
