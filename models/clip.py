@@ -26,6 +26,8 @@ from qdgs_jax.models.settings import known_settings
 
 Activation = Callable[[jax.Array], jax.Array]
 
+UNSEEN = float(np.finfo(np.float32).min)  # score of a key that a query may not see
+
 
 def quick_gelu(x: jax.Array) -> jax.Array:
     """The sigmoid approximation of GELU that OpenAI's models were trained with."""
@@ -139,8 +141,9 @@ def attend(
     together = LANES // narrow if LANES % narrow == 0 else 1
     if target_backend() == "tpu" and together > 1 and heads % together == 0:
         return _attend_side_by_side(query, key, value, narrow, mask)
-    parts = (part.reshape(batch, length, heads, narrow) for part in (query, key, value))
-    return jax.nn.dot_product_attention(*parts, mask=mask).reshape(batch, length, width)
+    query, key, value = (part.reshape(batch, length, heads, narrow) for part in (query, key, value))
+    mixed = jax.nn.dot_product_attention(query, key, value, mask=mask)
+    return mixed.reshape(batch, length, width)
 
 
 def _attend_side_by_side(
@@ -159,7 +162,7 @@ def _attend_side_by_side(
         scores = jnp.einsum("bhtc,bsc->bhts", asked[:, None] * own, keys).astype(jnp.float32)
         scores = scores * narrow**-0.5
         if mask is not None:
-            scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
+            scores = jnp.where(mask, scores, UNSEEN)
         shares = jax.nn.softmax(scores).astype(query.dtype)
         mixed.append(jnp.sum(jnp.einsum("bhts,bsc->bhtc", shares, values) * own, axis=1))
     return jnp.concatenate(mixed, axis=-1)

@@ -141,12 +141,12 @@ def measure_balance(config: RunConfig, rule: LabelRule, rows: Labelled) -> Balan
     reached = [key for key in places if key in counts or _reaches(rule, bins, ranges, *key)]
     share = config.dataset.images // max(len(reached), 1)
     groups = []
-    for label, *where in reached:
+    for label, *place in reached:
         among = np.asarray([key[1:] for key in reached if key[0] == label])
         # A class that lies on one side of a measure says so itself.
         told = (among != among[0]).any(axis=0) | (np.asarray(bins) != 2)
-        count = counts.get((label, *where), 0)
-        groups.append(Group(rule.names[label], bin_name(config, where, told), share, count))
+        count = counts.get((label, *place), 0)
+        groups.append(Group(rule.names[label], bin_name(config, place, told), share, count))
     return Balance(asked=config.dataset.images, groups=tuple(groups))
 
 
