@@ -198,10 +198,11 @@ def guarded(command: Callable[[], object]) -> int:
 
 
 def _in_words(error: Exception) -> str:
-    """What an error says; of the system's, the file and the reason without its number."""
-    if isinstance(error, OSError) and error.strerror and isinstance(error.filename, str | Path):
-        return f"{error.filename}: {error.strerror}"
-    return str(error)
+    """What an error says; of one of the system, the file and the reason, without its number."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    named = isinstance(error.filename, str | Path)
+    return f"{error.filename}: {error.strerror}" if named else error.strerror
 
 
 def _is_ours(trace: TracebackType | None) -> bool:
