@@ -6,7 +6,9 @@
 `qdgs train DATA --config recognition.toml` learns drawn people twice. The first training is left
 alone. The second is killed (SIGKILL) at random moments and started again with the same command,
 until it ends. Both leave parameters, running statistics and the optimiser's momenta after the last
-step, one file each, and the model folder; the files' SHA-256 must be the same.
+step, one file each, and the model's `config.json`, which has checksums of its parameters (the rest
+of the model folder tells the time); the files' SHA-256 must be the same. The program must not be
+changed meanwhile.
 """
 
 from __future__ import annotations
@@ -87,8 +89,8 @@ def train(data: str, recipe: str, out: str, kept: str) -> None:
 
 
 def digests(root: Path) -> dict[str, str]:
-    """SHA-256 of every array of the last state and of every file of the model folder."""
-    files = [*root.glob("kept/*.npy"), *(f for f in root.glob("model/**/*") if f.is_file())]
+    """SHA-256 of every array of the last state, and of the model's config and recipe."""
+    files = [*root.glob("kept/*.npy"), root / "model/config.json", root / "model/recognition.toml"]
     return {
         str(file.relative_to(root)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files
     }
