@@ -15,12 +15,12 @@ from qdgs_jax.cli.init import packaged_run
 from qdgs_jax.datasets.manifest import PEOPLE
 from qdgs_jax.datasets.shards import write_shards
 from qdgs_jax.experiments import experiments_of, run_experiments
-from qdgs_jax.experiments import recognition as module
 from qdgs_jax.experiments.protocol import ExperimentError, arm_names
 from qdgs_jax.experiments.recognition import Recognition, people_folder, seed_tables
 from qdgs_jax.report.collect import sections_of
 from qdgs_jax.runs.config import baseline_of, parse_run
 from qdgs_jax.runs.folder import RunFolder
+from qdgs_jax.train.faces import comparison
 from qdgs_jax.train.faces.comparison_result import ARMS, Arm, Comparison
 from qdgs_jax.train.faces.fairness import Fairness, GroupResult
 
@@ -136,14 +136,14 @@ def test_results_are_kept_as_text_and_csv_and_read_back(
 ) -> None:
     folder = make_run(tmp_path / "run")
     result, told = made_up(), []
-    monkeypatch.setattr(module, "load_people", lambda place, side: place)
+    monkeypatch.setattr(comparison, "load_people", lambda place, side: place)
 
     def compare(table, people, seed, progress):
         assert people == {"run": folder.path / PEOPLE, "baseline": folder.baseline.path / PEOPLE}
         progress(0.5)
         return result
 
-    monkeypatch.setattr(module, "compare", compare)
+    monkeypatch.setattr(comparison, "compare", compare)
     experiment = Recognition()
     assert experiment.results(folder) is None
     run_experiments(folder, lambda done, total: told.append((done, total)))
