@@ -79,8 +79,9 @@ def test_a_conversion_that_is_stopped_leaves_nothing(number, tmp_path):
         process.send_signal(number)
         said = process.stderr.read()
         assert process.wait(60) == 128 + number
-    hint = f"stopped: {place} was not written; the same command begins again"
-    assert said.split() == hint.split()
+    hint = f"stopped: {place} was not written; the same command begins again".split()
+    # A signal that meets Python in a callback makes it tell of an exception that it ignored.
+    assert said.split()[: len(hint)] == hint
     assert contents(tmp_path) == ["latents.pt"]
     assert not place.parent.exists()
     assert qdgs(*arguments) == 0
