@@ -9,7 +9,6 @@ unfolds its input, or, where it has few channels, works on folded pixels with a 
 
 from __future__ import annotations
 
-import functools
 import math
 
 import jax
@@ -162,22 +161,9 @@ def _activate(
     return leaky(y, gain, clamp).astype(x.dtype)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
-def activate_keeping_result(
-    x: jax.Array,
-    scale: jax.Array,
-    noise: jax.Array,
-    bias: jax.Array,
-    gain: float,
-    clamp: float | None,
-) -> jax.Array:
-    """`activate`, of which the result alone is kept for the derivative.
-
-    Its sign tells the slope, and x follows from it. So a layer keeps one array instead of three and
-    a mask.
-    """
-    return _activate(x, scale, noise, bias, gain, clamp)
-
+# `activate`, of which the result alone is kept for the derivative: its sign tells the slope, and x
+# follows from it. So a layer keeps one array instead of three and a mask.
+activate_keeping_result = jax.custom_vjp(_activate, nondiff_argnums=(4, 5))
 
 _Kept = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 

@@ -24,7 +24,7 @@ import numpy as np
 from qdgs_jax.ports.faces.damage import Damage, DamageLog, FaceSetError
 from qdgs_jax.ports.faces.pictures import PictureError, decode_picture
 from qdgs_jax.ports.faces.record_lists import read_index, read_labels, read_properties
-from qdgs_jax.ports.readers.stand_ins import stand_in
+from qdgs_jax.ports.readers.stand_ins import LOOKED_AT, stand_in
 
 MAGIC = b"\x0a\x23\xd7\xce"
 _HEADER = struct.Struct("<IfQQ")  # number of labels if not 0, label, record, second number
@@ -77,7 +77,7 @@ class FaceRecords:
         try:
             self._length = self._file.seek(0, os.SEEK_END)
             self._file.seek(0)
-            if (found := stand_in(self._file.read(512), self._length)) is not None:
+            if (found := stand_in(self._file.read(LOOKED_AT), self._length)) is not None:
                 raise FaceSetError(f"{self.path}: {found}")
             index = self.path.with_suffix(".idx")
             self._keys, self._starts, self._ends = (

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from qdgs_jax.ports.errors import show
 
-_LONGEST = 512  # bytes that are looked at
+LOOKED_AT = 512  # bytes that are looked at
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a path loses one of the two slashes
 _PAGES = (b"<!doctype", b"<html", b"<?xml")
 _STARTS = (
@@ -28,7 +28,7 @@ def stand_in(start: bytes, length: int) -> str | None:
     """
     if not length:
         return "The file is empty: download it again."
-    text = start[:_LONGEST].lstrip(b"\xef\xbb\xbf \t\r\n")
+    text = start[:LOOKED_AT].lstrip(b"\xef\xbb\xbf \t\r\n")
     if text.startswith(b"version https://git-lfs"):
         return (
             "This is a Git LFS pointer, not the file that it stands for: run `git lfs pull` in its "
@@ -60,7 +60,7 @@ def reason(path: str | os.PathLike[str], error: object) -> str:
     place = Path(path)
     try:
         with place.open("rb") as file:
-            found = stand_in(file.read(_LONGEST), place.stat().st_size)
+            found = stand_in(file.read(LOOKED_AT), place.stat().st_size)
     except OSError:
         found = None
     return (found or str(error)).removesuffix(".")
@@ -69,7 +69,7 @@ def reason(path: str | os.PathLike[str], error: object) -> str:
 def told_text(start: bytes) -> str | None:
     """Quote the start of a file that is a text, such as a server's refusal; None if it is none."""
     try:
-        text = start[:_LONGEST].decode()
+        text = start[:LOOKED_AT].decode()
     except UnicodeDecodeError:
         return None
     if not all(letter.isprintable() or letter in "\t\r\n" for letter in text):

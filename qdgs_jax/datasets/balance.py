@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -141,12 +142,13 @@ def measure_balance(config: RunConfig, rule: LabelRule, rows: Labelled) -> Balan
     reached = [key for key in places if key in counts or _reaches(rule, bins, ranges, *key)]
     share = config.dataset.images // max(len(reached), 1)
     groups = []
-    for label, *place in reached:
-        among = np.asarray([key[1:] for key in reached if key[0] == label])
+    for label, keys in itertools.groupby(reached, key=operator.itemgetter(0)):
+        within = np.asarray(list(keys))[:, 1:]
         # A class that lies on one side of a measure says so itself.
-        told = (among != among[0]).any(axis=0) | (np.asarray(bins) != 2)
-        count = counts.get((label, *place), 0)
-        groups.append(Group(rule.names[label], bin_name(config, place, told), share, count))
+        told = (within != within[0]).any(axis=0) | (np.asarray(bins) != 2)
+        for place in within.tolist():
+            count = counts.get((label, *place), 0)
+            groups.append(Group(rule.names[label], bin_name(config, place, told), share, count))
     return Balance(asked=config.dataset.images, groups=tuple(groups))
 
 
