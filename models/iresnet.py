@@ -161,7 +161,7 @@ class PReLU(nnx.Module):
     """Rectifier with a learnt slope per channel below zero."""
 
     def __init__(self, width: int) -> None:
-        self.slope = nnx.Param(jnp.full((width,), 0.25))
+        self.slope = nnx.Param(jnp.full((width,), 0.25, jnp.float32))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Rectify Float[..., C]."""

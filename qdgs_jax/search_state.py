@@ -72,6 +72,6 @@ def counted(so_far: jax.Array, more: jax.Array) -> jax.Array:
 
 
 def strong(x: Any) -> Any:
-    """Make a weak type strong, as the first step would: `run` would be compiled again after it."""
+    """Make a weak type strong, as the first step would: it would be compiled again after that."""
     kind = jax.typeof(x)
     return jax.lax.convert_element_type(x, kind.dtype) if kind.weak_type else x

@@ -58,7 +58,7 @@ class Dense(nnx.Module):
         rngs: nnx.Rngs,
     ) -> None:
         self.kernel = nnx.Param(jax.random.normal(rngs.params(), (c_in, c_out)) / lr_multiplier)
-        self.bias = nnx.Param(jnp.full((c_out,), bias_init))
+        self.bias = nnx.Param(jnp.full((c_out,), bias_init, jnp.float32))
         self.kernel_gain = lr_multiplier / math.sqrt(c_in)
         self.bias_gain = lr_multiplier
 

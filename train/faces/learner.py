@@ -21,6 +21,7 @@ from jax import lax
 from qdgs_jax import keys
 from qdgs_jax.models.iresnet import IResNet
 from qdgs_jax.models.variables import Buffer
+from qdgs_jax.search_state import strong
 from qdgs_jax.train.faces.augment import augment
 from qdgs_jax.train.faces.embed import normalise_faces
 from qdgs_jax.train.faces.heads import HeadConfig, MarginHead, cross_entropy
@@ -108,7 +109,8 @@ def begin(
     graph, params, buffers = split
     training = Training(recipe, graph, steps_per_epoch)
     momenta = training.optimizer(params).init(params)
-    return training, LearnerState(jnp.zeros((), jnp.int32), params, buffers, momenta)
+    state = LearnerState(jnp.zeros((), jnp.int32), params, buffers, momenta)
+    return training, jax.tree.map(strong, state)
 
 
 def check_start(recipe: Recipe, start: IResNet, what: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -100,6 +101,17 @@ def test_parts_give_the_gradient_of_the_whole_where_their_statistics_agree(step)
     assert float(loss) == pytest.approx(float(other), rel=1e-5)
     for name, value in leaves(one.params).items():
         np.testing.assert_allclose(leaves(two.params)[name], value, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("kind", ["adaface", "arcface", "cosface"])
+def test_a_step_leaves_the_types_that_it_found(kind):
+    """Else the next one would be compiled anew, and a step of the true size takes minutes."""
+    chosen = recipe(epochs=1).model_copy(update={"head": HeadTable(kind=kind, scale=8.0)})
+    training, state = started(chosen)
+    step = functools.partial(train_step, training)
+    after, _ = jax.eval_shape(step, state, *pictures(4), keys.root(0))
+    types = [jax.tree.map(lambda x: (x.dtype, x.weak_type), tree) for tree in (state, after)]
+    assert types[0] == types[1]
 
 
 def test_steps_draw_numbers_of_their_own(step):
