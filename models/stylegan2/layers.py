@@ -14,6 +14,7 @@ in float32. Compilers fuse it with its neighbours, so that it costs nothing and 
 
 from __future__ import annotations
 
+import functools
 import math
 
 import jax
@@ -114,7 +115,9 @@ class StyledConv(nnx.Module):
         kernel = self.kernel[...]
         y = self._convolve(x.scaled(style), kernel)
         # Equation 3 on the outputs: the norm of the scaled kernel, in float32 whatever the dtype.
-        energy = jnp.sum(jnp.square(kernel), axis=(0, 1))
+        # Tap by tap: as a sum over axes it takes XLA's CPU backend thirty times as long.
+        taps = jnp.square(kernel).reshape(-1, *kernel.shape[2:])
+        energy = functools.reduce(jnp.add, jnp.unstack(taps))
         demodulation = lax.rsqrt(jnp.square(style) @ energy + 1e-8)
         clamp = None if self.conv_clamp is None else self.conv_clamp * gain
         values = activate(
