@@ -163,7 +163,7 @@ def _rosinality(found: Found) -> Source:
     if not any(name.startswith("noises.") for name in tensors):
         tensors |= _drawn_noise(cfg)
         assumed["noise images"] = "drawn from a fixed seed, for the file is older than stored noise"
-    rules, ignored = rosinality_rules(cfg), ROSINALITY_IGNORED
+    rules, ignored = rosinality_rules(cfg, average.shape), ROSINALITY_IGNORED
     source = _source("a rosinality state dict", cfg, tensors, rules, ignored)
     details = {**source.details, **assumed, **found.details}
     return dataclasses.replace(source, details=details, assumed=assumed)
