@@ -93,7 +93,7 @@ class Balance:
         reach = collections.Counter(group.label for group in self.groups)
         if len(set(reach.values())) < 2:
             return None
-        most, least = (pick(reach, key=lambda name: reach[name]) for pick in (max, min))
+        most, least = max(reach, key=reach.__getitem__), min(reach, key=reach.__getitem__)
         got = {group.label: f"{group.got:,}" for group in self.labels}
         counts = f"{least!r} has {got[least]} and {most!r} has {got[most]}"
         return (
