@@ -109,7 +109,8 @@ def made_with(folder: RunFolder, names: Mapping[str, str]) -> dict[str, str]:
     kept = read_provenance(folder.path)
     if kept is None:
         return {}
-    own, beside = _machines(kept), read_provenance(folder.baseline.path)
+    own = _machines(kept)
+    beside = read_provenance(folder.baseline.path) if "baseline" in names else None
     others = {} if beside is None else _machines(beside)
     differ = {
         f"{name} of {names['baseline']}": value
