@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -41,6 +42,20 @@ def load(folder: str | Path, model: type[Model], **options: Any) -> Model:
         cfg = kind.read_config(config)
     except ValueError as error:
         raise CheckpointError(f"{folder}: {error}") from None
+    if lacking := sorted(set(_names(dataclasses.asdict(cfg))) - set(_names(config)) - kind.later):
+        raise CheckpointError(
+            f"{Path(folder) / 'config.json'} lacks {', '.join(lacking)}, which parameters do not "
+            "tell: put back the file that was written with them, or port the checkpoint again."
+        )
     make = cast(Callable[..., Model], model)
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), params)
     return fill_model(lambda: make(cfg, rngs=SHAPES_ONLY, **options), params)
+
+
+def _names(settings: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Names of settings, those in tables with dots."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _names(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"

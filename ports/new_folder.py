@@ -17,7 +17,7 @@ from filelock import FileLock
 
 from qdgs_jax.ports.errors import CheckpointError
 
-_LOCK = "qdgs.lock"
+LOCK = "qdgs.lock"
 
 
 def check_destination(folder: str | Path) -> None:
@@ -58,11 +58,11 @@ def new_folder(folder: Path) -> Iterator[Path]:
         made = _make_parents(folder.parent)
     try:
         with naming_destination(folder):
-            _sweep(folder.parent)
+            sweep_unlocked(folder.parent, ".*.tmp")
             scratch = _scratch(folder)
         try:
             with naming_destination(folder):
-                lock = FileLock(scratch / _LOCK)
+                lock = FileLock(scratch / LOCK)
                 with contextlib.suppress(NotImplementedError):  # a file system without locks
                     lock.acquire(blocking=False)
                 inside = scratch / "folder"
@@ -121,14 +121,19 @@ def _make_parents(folder: Path) -> list[Path]:
     return made
 
 
-def _sweep(parent: Path) -> None:
-    """Remove what killed processes left in a folder: made by `new_folder`, and locked by nobody."""
+def sweep_unlocked(parent: Path, pattern: str) -> None:
+    """Remove what killed processes left in a folder: with a lock inside that nobody holds.
+
+    Args:
+        parent: the folder.
+        pattern: of the names of what is made there, as `Path.glob` takes it.
+    """
     with contextlib.suppress(OSError):
-        for scratch in parent.glob(".*.tmp"):
-            if not (scratch / _LOCK).is_file():
-                continue
-            lock = FileLock(scratch / _LOCK)
+        for scratch in parent.glob(pattern):
             with contextlib.suppress(OSError, NotImplementedError):  # in use, among others
+                if not (scratch / LOCK).is_file():
+                    continue
+                lock = FileLock(scratch / LOCK)
                 lock.acquire(blocking=False)
                 lock.release()
                 shutil.rmtree(scratch, ignore_errors=True)

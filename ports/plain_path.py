@@ -10,11 +10,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock
+
+from qdgs_jax.ports.new_folder import LOCK, sweep_unlocked
+
 _PLAIN = frozenset("/._-+,=@ ~#%")  # apart from letters and digits
+_PREFIX = "qdgs-link-"
 _PLACES = ("/tmp", "/var/tmp", "/dev/shm", "/run")  # tried after the system's own choice
 
 
@@ -41,15 +47,16 @@ def plain_path(folder: Path) -> Iterator[Path]:
         yield folder
         return
     place = _link_place()
+    lock = FileLock(place / LOCK)
     try:
+        with contextlib.suppress(OSError, NotImplementedError):  # a file system without locks
+            lock.acquire(blocking=False)
         link = place / "folder"
         link.symlink_to(folder, target_is_directory=True)
         yield link
     finally:
-        with contextlib.suppress(OSError):
-            link.unlink()
-        with contextlib.suppress(OSError):
-            place.rmdir()
+        lock.release()
+        shutil.rmtree(place, ignore_errors=True)  # the link, not what it leads to
 
 
 def _link_place() -> Path:
@@ -60,8 +67,9 @@ def _link_place() -> Path:
         path = Path(place).absolute()
         if not is_plain(path):
             continue
+        sweep_unlocked(path, f"{_PREFIX}*")
         try:
-            return Path(tempfile.mkdtemp(dir=path, prefix="qdgs-link-"))
+            return Path(tempfile.mkdtemp(dir=path, prefix=_PREFIX))
         except OSError as error:
             refused = error
     raise OSError(

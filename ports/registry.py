@@ -31,6 +31,7 @@ class Kind:
             that only our own training writes.
         described: further keys that its config may have, which say what it was trained for, or how
             it behaves.
+        later: settings that folders of earlier versions of this program lack.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Kind:
     model_name: str
     recogniser_name: str | None
     described: tuple[str, ...] = ()
+    later: frozenset[str] = frozenset()
 
     @property
     def model(self) -> type[Any]:
@@ -92,6 +94,7 @@ KINDS: Mapping[str, Kind] = {
             "qdgs_jax.models.iresnet:IResNetConfig",
             "qdgs_jax.models.iresnet:IResNet",
             "qdgs_jax.ports.families.adaface:recognise",
+            later=frozenset({"widths", "dropout"}),
         ),
         Kind(
             "vae",

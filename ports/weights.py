@@ -39,15 +39,20 @@ _WRAPPERS = (
     "ema",
     "ema_model",
     "model_ema",
+    "state_dict_ema",
+    "ema_state_dict",
+    "params_ema",
 )
-# Parts of names that parallel, compiled and sharded modules add, at any place.
+# Parts of names that parallel, compiled, sharded and private modules add, at any place.
 _TRANSPARENT = {
     "module",
+    "_module",
     "_orig_mod",
     "_forward_module",
     "_fsdp_wrapped_module",
     "_checkpoint_wrapped_module",
 }
+_COUNTERS = {"n_averaged"}  # what wrappers keep beside the model: PyTorch's of averaged models
 _DEEPEST = 8
 _LISTED = 6
 
@@ -165,6 +170,8 @@ def _peeled(tensors: Tensors, prefix: tuple[str, ...]) -> Tensors:
         if parts[: len(prefix)] != prefix:
             continue
         plain = ".".join(parts[len(prefix) :])
+        if plain in _COUNTERS:
+            continue
         if plain in out:
             raise CheckpointError(
                 f"Without its wrappers the name {show(plain)} stands there twice."

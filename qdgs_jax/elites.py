@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
-from qdgs_jax.files import write_atomically
+from qdgs_jax.files import arrow_file, write_atomically
 from qdgs_jax.ports.readers.stand_ins import reason
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ class Elites:
         import pyarrow.parquet as pq
 
         try:
-            with pq.ParquetFile(path) as file:
+            with arrow_file(path) as source, pq.ParquetFile(source) as file:
                 settings = json.loads(file.schema_arrow.metadata[_METADATA])
                 names = file.schema_arrow.names
                 dim, count = settings.pop("latent_dim"), file.metadata.num_rows

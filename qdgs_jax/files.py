@@ -11,6 +11,10 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow
 
 _SCRATCH = re.compile(r"\.(?P<target>.+)\.[^.]+\.tmp")
 
@@ -63,6 +67,17 @@ def appearing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
     sync_folder(target.parent)
+
+
+def arrow_file(path: str | os.PathLike[str]) -> pyarrow.NativeFile:
+    """Open a file for pyarrow, which by itself takes no path whose bytes are not UTF-8.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    import pyarrow
+
+    return pyarrow.OSFile(os.fsencode(path))
 
 
 def csv_text(rows: Iterable[Iterable[object]]) -> str:

@@ -139,11 +139,17 @@ def load_classifier(folder: str | os.PathLike[str]) -> Classifier:
         folder: its folder, or one that holds it alone, such as that of a run.
 
     Raises:
-        CheckpointError: the folder holds no classifier, or several.
+        CheckpointError: the folder holds no classifier, or several, or does not name its classes.
     """
     place = _place_of(Path(folder))
     model = load(place, ShapeClassifier)
-    return Classifier(model, tuple(load_config(place)["label_names"]))
+    names = load_config(place).get("label_names")
+    if not isinstance(names, list) or len(names) != model.cfg.num_classes:
+        raise CheckpointError(
+            f"label_names of {place / 'config.json'} is {names!r:.80}, but the network tells "
+            f"{model.cfg.num_classes} classes: give a list with the name of each."
+        )
+    return Classifier(model, tuple(names))
 
 
 def _place_of(folder: Path) -> Path:

@@ -27,7 +27,7 @@ from qdgs_jax.ports.families.clip_names import (
     hugging_face_rules,
     openai_rules,
 )
-from qdgs_jax.ports.mapping import SHAPES_ONLY
+from qdgs_jax.ports.mapping import DTYPES, SHAPES_ONLY
 from qdgs_jax.ports.readers.allowed import Record
 from qdgs_jax.ports.readers.folder import read_json, refuse_stand_in
 from qdgs_jax.ports.readers.tensors import Tensor
@@ -89,12 +89,20 @@ def recognise(content: Content) -> Source:
 
 
 def _with_scale(tensors: Tensors) -> tuple[Tensors, dict[str, str]]:
-    """Add the scale of the logits where it is missing: only training computes with it."""
-    if "logit_scale" in tensors:
+    """Put a scale of the logits where there is none to use: only training computes with it."""
+    held = tensors.get("logit_scale")
+    if held is not None and (held.size != 1 or _is_number(held)):
         return tensors, {}
     scale = Tensor.of_array(np.float32(math.log(1 / 0.07)))
-    reason = "its value at the start of training, for the file holds none; searches do not use it"
+    holds = "none" if held is None else f"{held.numpy().item()} of type {held.dtype}"
+    reason = f"its value at the start of training, for the file holds {holds}; searches need none"
     return {**tensors, "logit_scale": scale}, {"logit_scale": reason}
+
+
+def _is_number(scalar: Tensor) -> bool:
+    """Whether a tensor of one element is a finite floating-point number."""
+    floating = scalar.dtype.kind == "f" or scalar.dtype in DTYPES.values()
+    return floating and math.isfinite(float(scalar.numpy().item()))
 
 
 def _openai(content: Content, tensors: Tensors) -> Source:
@@ -195,7 +203,10 @@ def _hugging_face(content: Content, tensors: Tensors) -> Source:
         tensors=tensors,
         rules=hugging_face_rules(cfg, tensors["logit_scale"].shape),
         ignored=HUGGING_FACE_IGNORED,
-        assumed=told.assumed_pixels(cfg, normalisation, _NO_PROCESSOR),
+        assumed={
+            **told.assumed_pixels(cfg, normalisation, _NO_PROCESSOR),
+            **told.assumed_towers(cfg, vision, text),
+        },
         **_common(content, cfg, cfg.vision.activation),
     )
 

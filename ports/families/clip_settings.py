@@ -54,6 +54,21 @@ def assumed_pixels(cfg: CLIPConfig, told: Mapping[str, Any], files: str) -> dict
     }
 
 
+def assumed_towers(cfg: CLIPConfig, vision: Settings, text: Settings) -> dict[str, str]:
+    """What is assumed of the towers where Hugging Face's `config.json` does not tell it."""
+    towers = (("images", vision, cfg.vision), ("texts", text, cfg.text))
+    assumed = {}
+    for name, key, field in (
+        ("heads", "num_attention_heads", "heads"),
+        ("activation", "hidden_act", "activation"),
+    ):
+        taken = [f"{getattr(tower, field)} ({of})" for of, told, tower in towers if key not in told]
+        if taken:
+            values = " and ".join(taken)
+            assumed[name] = f"{values}, transformers' default: config.json has no {key} for them"
+    return assumed
+
+
 def compare(file: str, rows: Iterable[tuple[Settings, str, int]]) -> None:
     """Compare numbers of a config with those that the tensors tell.
 

@@ -84,9 +84,6 @@ def _nvidia(generator: Record) -> Source:
     resolution = _integer(generator, "img_resolution")
     last = _submodule(generator, "synthesis", f"b{resolution}")
     conv = _submodule(last, "conv1")
-    for module in (conv, _submodule(mapping, "fc0")):
-        if module.state.get("activation", "lrelu") != "lrelu":
-            raise CheckpointError(f"activation is {show(module.state['activation'])}, not lrelu.")
     multiplier = _optional_number(_submodule(mapping, "fc0"), "bias_gain")
     depth = _mapping_layers(tensors, r"mapping\.fc\d+\.weight")
     if _integer(mapping, "num_layers") != depth:
@@ -109,7 +106,7 @@ def _nvidia(generator: Record) -> Source:
         embed_dim=_embedding(tensors),
         mapping_lr=multiplier or _LR_MULTIPLIER,
     )
-    _compare_blocks(generator, cfg)
+    _compare_layers(generator, cfg, multiplier)
     source = _source("an NVIDIA network pickle", cfg, tensors, NVIDIA_RULES, NVIDIA_IGNORED)
     if multiplier is None:
         told = f"{_LR_MULTIPLIER}, for the mapping network's layers have no bias_gain"
@@ -117,24 +114,37 @@ def _nvidia(generator: Record) -> Source:
     return source
 
 
-def _compare_blocks(generator: Record, cfg: StyleGAN2Config) -> None:
-    """Refuse a generator whose blocks do not compute alike, as the model's do.
+def _compare_layers(generator: Record, cfg: StyleGAN2Config, multiplier: float | None) -> None:
+    """Refuse a generator whose blocks and layers do not compute alike, as the model's do.
 
     Raises:
-        CheckpointError: if one has another architecture or clamp than the last.
+        CheckpointError: if one says that it has another architecture, clamp, activation or
+            learning-rate multiplier.
     """
     for size in cfg.resolutions:
-        block = _submodule(generator, "synthesis", f"b{size}")
-        clamp = _optional_number(_submodule(block, "conv1"), "conv_clamp")
-        for name, found, wanted in (
-            ("architecture", _architecture(block), cfg.architecture),
-            ("conv_clamp", clamp, cfg.conv_clamp),
-        ):
-            if found != wanted:
-                raise CheckpointError(
-                    f"{name} of synthesis.b{size} is {show(found)}, that of the last block "
-                    f"{show(wanted)}: only generators of equal blocks are read."
-                )
+        path, block = f"synthesis.b{size}", _submodule(generator, "synthesis", f"b{size}")
+        _compare(path, "architecture", _architecture(block), cfg.architecture)
+        layers = [name for name in ("conv0", "conv1", "torgb") if name in _group(block, "_modules")]
+        for name in layers:
+            layer = _submodule(block, name)
+            _compare(f"{path}.{name}", "activation", layer.state.get("activation"), "lrelu", None)
+            if name == "conv1" or "conv_clamp" in layer.state:
+                clamp = _optional_number(layer, "conv_clamp")
+                _compare(f"{path}.{name}", "conv_clamp", clamp, cfg.conv_clamp)
+    for number in range(cfg.mapping_layers):
+        path, layer = f"mapping.fc{number}", _submodule(generator, "mapping", f"fc{number}")
+        _compare(path, "activation", layer.state.get("activation"), "lrelu", None)
+        if multiplier is not None:
+            _compare(path, "bias_gain", _optional_number(layer, "bias_gain"), multiplier, None)
+
+
+def _compare(path: str, name: str, found: Data, *wanted: Data) -> None:
+    """Raise unless a module's setting is one of the wanted, the first of which is named."""
+    if found not in wanted:
+        raise CheckpointError(
+            f"{name} of {path} is {show(found)}, not {show(wanted[0])}: only generators whose "
+            "blocks and layers compute alike are read."
+        )
 
 
 def _rosinality(found: Found) -> Source:
@@ -163,7 +173,7 @@ def _rosinality(found: Found) -> Source:
     if not any(name.startswith("noises.") for name in tensors):
         tensors |= _drawn_noise(cfg)
         assumed["noise images"] = "drawn from a fixed seed, for the file is older than stored noise"
-    rules, ignored = rosinality_rules(cfg), ROSINALITY_IGNORED
+    rules, ignored = rosinality_rules(cfg, average.shape), ROSINALITY_IGNORED
     source = _source("a rosinality state dict", cfg, tensors, rules, ignored)
     details = {**source.details, **assumed, **found.details}
     return dataclasses.replace(source, details=details, assumed=assumed)

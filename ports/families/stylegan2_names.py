@@ -31,13 +31,13 @@ NVIDIA_IGNORED = (r"synthesis\.b\d+(\.\w+)?\.resample_filter",)
 ROSINALITY_IGNORED = (r"convs\.\d+\.conv\.blur\.kernel", r"to_rgbs\.\d+\.upsample\.kernel")
 
 
-def rosinality_rules(cfg: StyleGAN2Config) -> tuple[Rule, ...]:
-    """List the rules for rosinality's `g_ema` with `latent_avg` beside it.
+def rosinality_rules(cfg: StyleGAN2Config, average: tuple[int, ...]) -> tuple[Rule, ...]:
+    """List the rules for rosinality's `g_ema` with `latent_avg` beside it, of shape `average`.
 
     Layer n is conv1 of block 4 for n = 0, then conv0 and conv1 of each further block.
     """
     rules: list[Rule] = [
-        (r"latent_avg", "mapping.w_avg", None),
+        (r"latent_avg", "mapping.w_avg", _without_unit_axes(cfg.w_dim, average)),
         (r"input\.input", "synthesis.b4.const", _drop_first(cfg.channels[0], 4, 4, axes=(1, 2, 0))),
     ]
     for i in range(cfg.mapping_layers):  # style.0 normalises and holds nothing
@@ -74,6 +74,11 @@ def _modulated(source: str, target: str, c_in: int, c_out: int, size: int) -> li
         (rf"{source}\.conv\.modulation\.weight", f"{target}.affine.kernel", (1, 0)),
         (rf"{source}\.conv\.modulation\.bias", f"{target}.affine.bias", None),
     ]
+
+
+def _without_unit_axes(width: int, found: tuple[int, ...]) -> Regroup:
+    """Take a code of shape [w_dim], [1, w_dim] and so on."""
+    return Regroup((*(1 for _ in found[1:]), width), (width,), (0,))
 
 
 def _drop_first(*shape: int, axes: tuple[int, ...]) -> Regroup:

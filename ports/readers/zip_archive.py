@@ -74,7 +74,8 @@ class Archive:
         self._checked = any(info.CRC for info in infos)
         self._infos: dict[str, zipfile.ZipInfo] = {}
         for info in infos:
-            self._admit(info)
+            if not (info.is_dir() and not info.file_size):  # of whoever packed it again
+                self._admit(info)
         ordered = sorted(info.header_offset for info in infos)
         ends = [*ordered[1:], self._region.length]
         if len(set(ordered)) != len(ordered):
@@ -107,7 +108,10 @@ class Archive:
                 f"The archive lacks the entry {show(name)} that its pickle names."
             )
         if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
-            raise CheckpointError(f"The archive's entry {show(name)} is compressed or encrypted.")
+            raise CheckpointError(
+                f"The archive's entry {show(name)} is compressed or encrypted: unpack "
+                "the archive, and pack it again without compression (`zip -0 -r`)."
+            )
         header = self._region.read(info.header_offset, _LOCAL_HEADER.size)
         signature, *_, name_length, extra_length = _LOCAL_HEADER.unpack(header)
         name_at = info.header_offset + _LOCAL_HEADER.size

@@ -157,8 +157,6 @@ def show_balance(balance: Balance, title: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from qdgs_jax.datasets.balance import CURE
-
     table = Table(title=Text(title), title_justify="left")
     for name in ("class", "bin"):
         table.add_column(name)
@@ -171,8 +169,11 @@ def show_balance(balance: Balance, title: str) -> None:
         table.add_row(Text(group.label), Text(group.bin), str(group.asked), str(group.got))
     console().print(table)
     say(f"{balance.got} of {balance.asked} images; smallest to largest group {balance.ratio:.2f}")
+    if balance.uneven is not None:
+        say(f"the classes are not equally large: {balance.uneven}", "yellow")
     if balance.short:
-        say(f"{len(balance.short)} of {len(balance.groups)} groups are short: {CURE}", "yellow")
+        count = f"{len(balance.short)} of {len(balance.groups)} groups"
+        say(f"{count} are short: {balance.cure}", "yellow")
 
 
 @contextlib.contextmanager

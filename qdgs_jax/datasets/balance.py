@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import itertools
 import operator
@@ -29,7 +30,7 @@ class Group:
     Attributes:
         label: name of the class.
         bin: what the bin is called.
-        asked: images that an equal share would be, rounded down.
+        asked: images that an equal share would be, rounded down, but at least one.
         got: images that there are.
     """
 
@@ -60,7 +61,7 @@ class Balance:
     def labels(self) -> tuple[Group, ...]:
         """The classes, over all their bins."""
         names = list(dict.fromkeys(group.label for group in self.groups))
-        share = self.asked // max(len(names), 1)
+        share = max(1, self.asked // max(len(names), 1))
         counts = dict.fromkeys(names, 0)
         for group in self.groups:
             counts[group.label] += group.got
@@ -76,6 +77,31 @@ class Balance:
         """Groups with fewer images than asked."""
         return tuple(group for group in self.groups if group.got < group.asked)
 
+    @property
+    def cure(self) -> str:
+        """What helps groups that are short."""
+        if sum(group.asked for group in self.groups) > self.asked:
+            return f"ask for at least {len(self.groups)} images, one for each group"
+        return CURE
+
+    @property
+    def uneven(self) -> str | None:
+        """Why classes have to differ where every group has its share; None if they need not.
+
+        A class that reaches into fewer bins than another one has fewer groups, and fewer images.
+        """
+        reach = collections.Counter(group.label for group in self.groups)
+        if len(set(reach.values())) < 2:
+            return None
+        most, least = max(reach, key=reach.__getitem__), min(reach, key=reach.__getitem__)
+        got = {group.label: f"{group.got:,}" for group in self.labels}
+        counts = f"{least!r} has {got[least]} and {most!r} has {got[most]}"
+        return (
+            f"of {self.got:,} images {counts}, for they reach into "
+            f"{reach[least]} and {reach[most]} bins: give each measure that tells "
+            "the label 1 bin, or cut it where as many bins lie on each side"
+        )
+
     def times(self, count: int) -> Balance:
         """The same where each image becomes `count`."""
         groups = [
@@ -85,15 +111,17 @@ class Balance:
         return Balance(count * self.asked, tuple(groups))
 
     def check(self) -> None:
-        """Refuse a data set with short groups.
+        """Refuse a data set with short groups, or with classes that reach into unequal bins.
 
         Raises:
             UnbalancedError: there are some; they are named.
         """
+        if self.uneven is not None:
+            raise UnbalancedError(f"the classes are not equally large: {self.uneven}.")
         if self.short:
             named = "; ".join(f"{g.label}, {g.bin}: {g.got} of {g.asked}" for g in self.short)
             raise UnbalancedError(
-                f"{len(self.short)} of {len(self.groups)} groups are short ({named}): {CURE}."
+                f"{len(self.short)} of {len(self.groups)} groups are short ({named}): {self.cure}."
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -140,7 +168,7 @@ def measure_balance(config: RunConfig, rule: LabelRule, rows: Labelled) -> Balan
     }
     places = itertools.product(range(len(rule.names)), *map(range, bins))
     reached = [key for key in places if key in counts or _reaches(rule, bins, ranges, *key)]
-    share = config.dataset.images // max(len(reached), 1)
+    share = max(1, config.dataset.images // max(len(reached), 1))
     groups = []
     for label, keys in itertools.groupby(reached, key=operator.itemgetter(0)):
         within = np.asarray(list(keys))[:, 1:]

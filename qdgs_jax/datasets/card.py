@@ -131,6 +131,7 @@ def _classes(manifest: Manifest) -> str:
         )
     asked = {group.label: group.asked for group in balance.labels}
     rows = [(i, name, asked.get(name, 0), count) for i, (name, count) in enumerate(counted)]
+    uneven = "" if balance.uneven is None else f" Classes differ: {_escaped(balance.uneven)}."
     groups = [(group.label, group.bin, group.asked, group.got) for group in balance.groups]
     return "\n\n".join(
         [
@@ -138,7 +139,8 @@ def _classes(manifest: Manifest) -> str:
             _table(("label", "class", "asked", "images"), rows),
             f"{balance.got} of {balance.asked} images that were asked for. The smallest group of a "
             f"class and a bin has {balance.ratio:.2f} images for each one of the largest, and "
-            f"{len(balance.short)} of {len(balance.groups)} groups have fewer than an equal share.",
+            f"{len(balance.short)} of {len(balance.groups)} groups have fewer than an equal share."
+            f"{uneven}",
             _table(("class", "bin", "asked", "images"), groups),
         ]
     )

@@ -37,6 +37,7 @@ from qdgs_jax.elites import Elites
 from qdgs_jax.runs.config import RunConfig
 from qdgs_jax.runs.folder import BASELINE, RunFolder
 from qdgs_jax.runs.prepare import archive_of, flat_settings
+from qdgs_jax.runs.provenance import check_weights
 from qdgs_jax.runs.subjects_table import SubjectsConfig
 
 OVERSAMPLED = 5  # samples drawn for each image of a baseline, so that enough have sure labels
@@ -73,7 +74,8 @@ def generate_dataset(
         tell: told what is being done, before there are images to count.
 
     Raises:
-        ValueError: the search is not finished, there is a data set already, or part of another.
+        ValueError: the search is not finished or was made with other weights, there is a data set
+            already, or part of another.
         UnbalancedError: groups are short, and `strict` is set.
         OSError: the disk is full; the shards so far are kept.
     """
@@ -84,6 +86,7 @@ def generate_dataset(
         clear_finished(target)
     check_place(root)
     config = _changed(folder.config(), changes or {})
+    check_weights(folder.path, config.domain)
     rule = label_rule(config)
     added = _augmentations(config, domain)
     make = functools.partial(_plan, folder, config, domain, rule, added, strict, tell)

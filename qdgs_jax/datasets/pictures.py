@@ -23,6 +23,7 @@ from PIL import Image
 
 from qdgs_jax.datasets.manifest import MANIFEST, ShardError, read_manifest, shards_folder
 from qdgs_jax.datasets.png import decode_picture
+from qdgs_jax.files import arrow_file
 from qdgs_jax.ports.readers.stand_ins import reason
 
 Size = tuple[int, int]  # height and width
@@ -158,7 +159,7 @@ def open_pictures(folder: str | os.PathLike[str]) -> PictureSet:
     for file in files:
         if column not in _schema(file).names:
             raise ShardError(f"{file} has no column {column!r}, which {files[0]} has.")
-    count = sum(pq.read_metadata(file).num_rows for file in files)
+    count = sum(pq.read_metadata(arrow_file(file)).num_rows for file in files)
     return PictureSet(path, files, column, count, _first_size(path, files, column))
 
 
@@ -190,14 +191,14 @@ def _image_column(file: Path) -> str:
 
 def _schema(file: Path) -> pa.Schema:
     try:
-        return pq.read_schema(file)
+        return pq.read_schema(arrow_file(file))
     except (pa.ArrowInvalid, OSError) as error:
         raise ShardError(f"{file} cannot be read as Parquet: {reason(file, error)}.") from None
 
 
 def _read(file: Path, rows: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     try:
-        with pq.ParquetFile(file) as opened:
+        with arrow_file(file) as source, pq.ParquetFile(source) as opened:
             yield from (
                 batch.select(columns) for batch in opened.iter_batches(rows, columns=list(columns))
             )

@@ -35,7 +35,7 @@ from qdgs_jax.datasets.manifest import (
 )
 from qdgs_jax.datasets.png import decode_png, encode_png
 from qdgs_jax.datasets.selection import Labelled
-from qdgs_jax.files import sweep, write_atomically
+from qdgs_jax.files import arrow_file, sweep, write_atomically
 from qdgs_jax.ports.readers.stand_ins import reason
 
 ROW_GROUP = 16  # rows that are read together: few, so that trainings can shuffle what they read
@@ -149,7 +149,7 @@ def _kept_shards(folder: Path, count: int, shard_size: int) -> list[Shard]:
     for path, start in zip(paths, starts, strict=True):
         wanted = min(shard_size, count - start)
         try:
-            held = pq.read_metadata(path).num_rows
+            held = pq.read_metadata(arrow_file(path)).num_rows
         except (pa.ArrowInvalid, OSError):
             break
         if held != wanted:
@@ -163,7 +163,7 @@ def _kept_shards(folder: Path, count: int, shard_size: int) -> list[Shard]:
 
 
 def _picture_size(path: Path) -> tuple[int, int]:
-    first = next(pq.ParquetFile(path).iter_batches(1, columns=["image"]))
+    first = next(pq.ParquetFile(arrow_file(path)).iter_batches(1, columns=["image"]))
     picture = decode_png(first.column(0)[0]["bytes"].as_py())
     return (picture.shape[0], picture.shape[1])
 
@@ -330,7 +330,7 @@ def _write(path: Path, content: bytes, kept: int | None) -> None:
 
 def _read_shard(path: Path, columns: Sequence[str] | None) -> pa.Table:
     try:
-        return pq.read_table(path, columns=columns, partitioning=None)
+        return pq.read_table(arrow_file(path), columns=columns, partitioning=None)
     except (pa.ArrowInvalid, OSError) as error:
         raise ShardError(f"{path} cannot be read as Parquet: {reason(path, error)}.") from None
 

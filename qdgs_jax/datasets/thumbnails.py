@@ -19,7 +19,7 @@ from PIL import Image
 from qdgs_jax.datasets.png import decode_png, encode_png
 from qdgs_jax.datasets.selection import bins_of
 from qdgs_jax.elites import Elites
-from qdgs_jax.files import write_atomically
+from qdgs_jax.files import arrow_file, write_atomically
 from qdgs_jax.ports.readers.stand_ins import reason
 from qdgs_jax.runs.config import RunConfig
 
@@ -127,7 +127,7 @@ def read_thumbnails(path: Path) -> Mapping[int, np.ndarray] | None:
     if not path.is_file():
         return None
     try:
-        table = pq.read_table(path, partitioning=None)
+        table = pq.read_table(arrow_file(path), partitioning=None)
         cells, images = table["cell"].to_pylist(), table["image"].to_pylist()
     except (pa.ArrowInvalid, KeyError, OSError) as error:
         raise ValueError(

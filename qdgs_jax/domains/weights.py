@@ -6,6 +6,8 @@ Run files are checked with what stands here before JAX is imported, so models ar
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from qdgs_jax.ports.errors import CheckpointError
 if TYPE_CHECKING:
     from qdgs_jax.domains.evaluation import Computation
     from qdgs_jax.domains.prompts import Tokenizer
+    from qdgs_jax.domains.protocol import DomainSettings
     from qdgs_jax.models.clip import CLIP
 
 EMBEDDED = "embedded:"  # prefix of the names of weights that the package carries
@@ -37,6 +40,39 @@ def checkpoint_folder(name: str) -> Path:
             f"there are no weights {name!r}: known are {', '.join(EMBEDDED + k for k in known)}."
         )
     return folder
+
+
+def fingerprints(domain: DomainSettings) -> dict[str, str]:
+    """What tells a run's weights from others that may lie in their place later.
+
+    Args:
+        domain: the table [domain] of its run file.
+
+    Returns:
+        For "generator" and "clip" the SHA-256 of the model's settings, of the checksums of its
+        parameters and of its tokenizer; nothing of what is no model folder, such as a generator of
+        one's own.
+    """
+    found = {}
+    for field in ("generator", "clip"):
+        if field == "clip" or domain.kind != "external":
+            digest = _fingerprint(checkpoint_folder(getattr(domain, field)))
+            found |= {} if digest is None else {field: digest}
+    return found
+
+
+def _fingerprint(folder: Path) -> str | None:
+    try:
+        header = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        settings = {key: v for key, v in header["config"].items() if key != "assumed"}
+        about = json.dumps([settings, header["parameters"]], sort_keys=True)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None  # whoever loads it says what is wrong
+    digest = hashlib.sha256(about.encode())
+    for name in ("tokenizer.json", "vocab.json", "merges.txt"):
+        if (folder / name).is_file():
+            digest.update((folder / name).read_bytes())
+    return digest.hexdigest()
 
 
 def load_clip(name: str, computation: Computation | None = None) -> tuple[CLIP, Tokenizer]:

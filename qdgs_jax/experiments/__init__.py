@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from qdgs_jax.experiments import freshness
 from qdgs_jax.experiments.protocol import Experiment, ExperimentError
 from qdgs_jax.runs.config import RunConfig
 from qdgs_jax.runs.folder import RunFolder
@@ -48,7 +49,9 @@ def run_experiments(folder: RunFolder, progress: Callable[[int, int], None]) -> 
     for experiment in wanted:
         experiment.check(folder)
     for experiment in wanted:
+        seen = freshness.look(folder, experiment.data_sets(folder))
         experiment.run(folder, progress)
+        freshness.keep(folder.path / experiment.name, seen)
 
 
 __all__ = ["EXPERIMENTS", "Experiment", "ExperimentError", "experiments_of", "run_experiments"]

@@ -17,6 +17,7 @@ from qdgs_jax.domains.faces_oracle import GROUPS
 from qdgs_jax.experiments.protocol import ExperimentError, arm_names
 from qdgs_jax.runs.config import RunConfig, read_run_file
 from qdgs_jax.runs.folder import RunFolder
+from qdgs_jax.runs.provenance import check_weights
 from qdgs_jax.runs.tables import BASELINE
 
 CLIP, ORACLE, COLUMN = "CLIP", "oracle", "column"  # who tells groups
@@ -88,6 +89,7 @@ def plan_audit(
         ExperimentError: the run or something to count is missing, or a data set is given twice.
         ShardError: there is no data set, or its images cannot be compared.
         RunFolderError: the search is not finished.
+        ValueError: the run was searched with other weights.
     """
     owner = _owner(shards)
     config, folder = _run(shards, run, owner)
@@ -142,7 +144,9 @@ def _run(
             "with --run, a run folder or a run file."
         )
     folder.check_finished()
-    return folder.config(), folder
+    config = folder.config()
+    check_weights(folder.path, config.domain)
+    return config, folder
 
 
 def _places(

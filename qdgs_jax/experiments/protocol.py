@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from qdgs_jax.runs.folder import RunFolder
@@ -124,6 +125,13 @@ class Experiment(Protocol[R]):
 
         Raises:
             ExperimentError: its table, its labels or a data set is missing.
+        """
+
+    def data_sets(self, folder: RunFolder) -> Mapping[str, Path]:
+        """The folder of each arm's data set, inside the run's; for runs that `check` lets through.
+
+        Raises:
+            ExperimentError: there is none.
         """
 
     def run(self, folder: RunFolder, progress: Progress) -> None:

@@ -74,16 +74,19 @@ class Recognition:
                     f"{each.path} are {size} pixels wide: give at most {size}."
                 )
 
+    def data_sets(self, folder: RunFolder) -> dict[str, Path]:
+        """The people of a run and of its baseline."""
+        places = {"run": folder, "baseline": folder.baseline}
+        return {arm: people_folder(each, folder) for arm, each in places.items()}
+
     def run(self, folder: RunFolder, progress: Progress) -> None:
         """Train and verify networks and write what came of it."""
         from qdgs_jax.train.faces.comparison import compare, load_people
 
         config = folder.config()
         table = _table(config, folder)
-        places = {"run": folder, "baseline": folder.baseline}
         people = {
-            arm: load_people(people_folder(each, folder), table.side)
-            for arm, each in places.items()
+            arm: load_people(place, table.side) for arm, place in self.data_sets(folder).items()
         }
         result = compare(
             table, people, config.seed, lambda share: progress(round(100 * share), 100)

@@ -101,6 +101,10 @@ class ShapesRepair:
         for each in (folder, folder.baseline):
             _check_data(each, folder)
 
+    def data_sets(self, folder: RunFolder) -> dict[str, Path]:
+        """The data sets of a run and of its baseline."""
+        return {"run": folder.data, "baseline": folder.baseline.data}
+
     def run(self, folder: RunFolder, progress: Progress) -> None:
         """Repair biased classifiers with a run's data sets and write what came of it."""
         from qdgs_jax.train.shapes.oracle import judge_dataset, train_oracle
@@ -109,7 +113,7 @@ class ShapesRepair:
         config = folder.config()
         if config.repair is None:
             raise ExperimentError(f"{folder.run_file} has no table [repair]: add one.")
-        data = {"run": folder.data, "baseline": folder.baseline.data}
+        data = self.data_sets(folder)
         oracle = train_oracle(config.seed, image_size=config.repair.image_size)
         judged = {arm: judge_dataset(path, oracle) for arm, path in data.items()}
         groups = Groups(

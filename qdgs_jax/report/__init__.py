@@ -25,5 +25,5 @@ def build_report(run_dir: str | Path) -> Path:
     target = Path(run_dir) / "report" / "index.html"
     target.parent.mkdir(exist_ok=True)
     sweep(target.parent, r"index\.html")
-    write_atomically(target, page.encode())
+    write_atomically(target, page.encode(errors="replace"))
     return target

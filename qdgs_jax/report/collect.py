@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
@@ -15,14 +16,14 @@ from qdgs_jax.datasets.labels import prompt_text
 from qdgs_jax.datasets.manifest import MANIFEST, read_manifest
 from qdgs_jax.datasets.shards import read_rows
 from qdgs_jax.datasets.thumbnails import places_on_map, read_thumbnails
-from qdgs_jax.experiments import experiments_of
+from qdgs_jax.experiments import experiments_of, freshness
 from qdgs_jax.experiments.audit_section import audit_section
 from qdgs_jax.experiments.protocol import Section, arm_names
 from qdgs_jax.report.atlas import atlases
 from qdgs_jax.report.contents import Arm, Link, MeasureAxis, ReportData
 from qdgs_jax.runs.config import RunConfig
 from qdgs_jax.runs.folder import RunFolder
-from qdgs_jax.runs.provenance import read_provenance
+from qdgs_jax.runs.provenance import Provenance, read_provenance
 
 
 def collect(run_dir: Path) -> ReportData:
@@ -46,7 +47,7 @@ def collect(run_dir: Path) -> ReportData:
         measures=_measures(config),
         arms=tuple(arms),
         run_file=folder.run_file.read_text(encoding="utf-8"),
-        provenance=_provenance(folder),
+        provenance=made_with(folder, names),
         atlases=atlases(arms[0].elites, config.dims, arms[0].pictures),
         sections=sections_of(folder, config, names),
         qd_score_offset=config.archive.qd_score_offset,
@@ -103,20 +104,44 @@ def links(folder: RunFolder, root: Path, shards: Sequence[str]) -> tuple[Link, .
     )
 
 
-def _provenance(folder: RunFolder) -> dict[str, str]:
-    """What the run was made with, as the run itself kept it."""
+def made_with(folder: RunFolder, names: Mapping[str, str]) -> dict[str, str]:
+    """What the run was made with, and its baseline where that differs, as they kept it."""
     kept = read_provenance(folder.path)
     if kept is None:
         return {}
+    own = _machines(kept)
+    beside = read_provenance(folder.baseline.path) if "baseline" in names else None
+    others = {} if beside is None else _machines(beside)
+    differ = {
+        f"{name} of {names['baseline']}": value
+        for name, value in others.items()
+        if value != own.get(name)
+    }
     return {
-        **kept.versions,
-        "platform": kept.platform,
-        "device": f"{kept.device_count} x {kept.device}",
+        **own,
+        **differ,
         "seed": str(kept.seed),
         "command": " ".join(kept.command),
         "started": kept.started,
         "finished": kept.finished or "",
         "seconds": f"{kept.wall_seconds:,.0f}",
+    }
+
+
+def _machines(kept: Provenance) -> dict[str, str]:
+    """Versions, platform and device by name; of a run that was gone on with elsewhere, all."""
+    tables = [
+        {
+            **stint.versions,
+            "platform": stint.platform,
+            "device": f"{stint.device_count} x {stint.device}",
+        }
+        for stint in kept.stints
+    ]
+    fields = dict.fromkeys(name for table in tables for name in table)
+    return {
+        name: ", then ".join(dict.fromkeys(table[name] for table in tables if name in table))
+        for name in fields
     }
 
 
@@ -132,11 +157,23 @@ def sections_of(
     for experiment in experiments_of(config):
         result = experiment.results(folder)
         if result is not None:
-            found.append(experiment.section(result, names))
+            section = experiment.section(result, names)
+            stale = freshness.written_anew(folder, experiment.name)
+            found.append(_of_former_data(section, [names[arm] for arm in stale], folder))
     audit = read_audit(folder.path / FOLDER)
     if audit is not None:
         found.append(audit_section(audit, _written_anew(audit)))
     return tuple(found)
+
+
+def _of_former_data(section: Section, stale: Sequence[str], folder: RunFolder) -> Section:
+    """A section of results, without figures for the head where data sets were written anew."""
+    if not stale:
+        return section
+    command = f"qdgs train {shlex.quote(str(folder.path))}"
+    told = " ".join(f"The data set of {name} was written anew after this." for name in stale)
+    words = f"{section.words} {told} `{command}` makes the experiment again."
+    return dataclasses.replace(section, words=words, cards=())
 
 
 def _written_anew(audit: Audit) -> list[str]:

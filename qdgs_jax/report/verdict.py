@@ -33,7 +33,10 @@ def verdict(data: ReportData) -> dict[str, Any] | None:
 
 def answer(balance: Balance) -> str:
     """Whether a data set is balanced, in a sentence."""
-    short = balance.short
+    short, uneven = balance.short, balance.uneven
+    if uneven is not None:
+        even = least_to_most(balance.labels) >= BALANCED
+        return f"{'Nearly' if even else 'No'}: {uneven}."
     if not short and balance.ratio >= BALANCED:
         return "Yes: every class has its share in every bin."
     if not short:

@@ -42,6 +42,7 @@ class SearchTask:
         seed: what `key` comes from.
         run: the run file that describes it, for its checkpoints to remember.
         measures: names of the measures, for warnings; their numbers if None.
+        weights: fingerprints of generator and CLIP, for provenance.
     """
 
     search: Search
@@ -57,6 +58,7 @@ class SearchTask:
     seed: int = 0
     run: str = ""
     measures: tuple[str, ...] | None = None
+    weights: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def budget(self) -> int:
@@ -148,10 +150,15 @@ def _search(
 ) -> bool:
     """The loop; the folder is locked."""
     from qdgs_jax.runs.checkpoint_writer import CheckpointWriter
-    from qdgs_jax.runs.provenance import begin_stint, end_stint
+    from qdgs_jax.runs.provenance import begin_stint, note_time
 
-    stint = begin_stint(folder.path, task.seed)
+    stint = begin_stint(folder.path, task.seed, task.weights)
     began = time.monotonic()
+
+    def before_checkpoint() -> None:
+        folder.sync_metrics()
+        note_time(folder.path, stint, time.monotonic() - began)
+
     if place is None:
         tell("looking for start latents")
         place = _start(folder, task, on_chunk)
@@ -161,7 +168,7 @@ def _search(
         folder.checkpoints,
         task.checkpoint_seconds,
         {"run": task.run},
-        folder.sync_metrics,
+        before_checkpoint,
         place.step if place.written else None,
     )
     if place.step < task.steps:
@@ -187,7 +194,7 @@ def _search(
     if done >= task.steps:
         _warn(state, task, warn)
         state.archive.to_parquet(folder.archive_file)
-    end_stint(folder.path, stint, time.monotonic() - began)
+    note_time(folder.path, stint, time.monotonic() - began, ended=True)
     return done >= task.steps
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from qdgs_jax.elites import Elites
 from qdgs_jax.runs.config import RunConfig
 from qdgs_jax.runs.folder import COLUMNS, RunFolder, RunFolderError
-from qdgs_jax.runs.provenance import Provenance, read_provenance
+from qdgs_jax.runs.provenance import Provenance, check_weights, read_provenance
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -122,10 +122,11 @@ class FinishedRun:
 
         Raises:
             CheckpointError: weights are missing, damaged or of another model.
-            ValueError: the elites were found with another generator.
+            ValueError: the elites were found with another generator, or with other weights.
         """
         if self.main is not None:
             return self.main.domain
+        check_weights(self.folder.path, self.config.domain)
         from qdgs_jax.domains import load_domain
 
         domain = load_domain(self.config)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from qdgs_jax.domains.weights import fingerprints
 from qdgs_jax.runs.config import (
     RunConfig,
     baseline_of,
@@ -20,6 +21,7 @@ from qdgs_jax.runs.config import (
 )
 from qdgs_jax.runs.driver import SearchTask
 from qdgs_jax.runs.folder import RunFolder, RunFolderError
+from qdgs_jax.runs.provenance import check_weights
 from qdgs_jax.runs.tables import BASELINE
 
 if TYPE_CHECKING:
@@ -82,7 +84,7 @@ def take_up_run(
     Raises:
         RunFolderError: there is no run, its run file has changed in more than the budget, or
             another process is searching there.
-        ValueError: the budget is smaller than what was spent.
+        ValueError: the budget is smaller than what was spent, or weights are not those of before.
     """
     config = folder.config()
     if evaluations is not None:
@@ -91,6 +93,7 @@ def take_up_run(
     parts = [(folder, config)]
     if baseline or folder.baseline.exists:
         parts.append((folder.baseline, baseline_of(config)))
+    check_weights(folder.path, config.domain)
     for each, part in parts:
         check_budget(part)
         check_same_search(each, part)
@@ -249,6 +252,7 @@ def prepare_search(config: RunConfig, domain: Domain[Any]) -> SearchTask:
         seed=config.seed,
         run=run_to_toml(config),
         measures=tuple(measure.name for measure in config.measures),
+        weights=fingerprints(config.domain),
     )
 
 

@@ -13,9 +13,13 @@ import platform
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from qdgs_jax.domains.weights import fingerprints
 from qdgs_jax.files import write_atomically
+
+if TYPE_CHECKING:
+    from qdgs_jax.domains.protocol import DomainSettings
 
 FILE = "provenance.json"
 PACKAGES = ("qdgs-jax", "jax", "jaxlib", "flax", "qdax", "numpy")
@@ -36,7 +40,8 @@ class Stint:
         command: the command line.
         started: when, in UTC, ISO 8601.
         finished: when it ended in order; None if it was killed or is still running.
-        wall_seconds: time that it searched for.
+        wall_seconds: time that it searched for; of one that was killed, until its last checkpoint.
+        weights: fingerprints of generator and CLIP, see `domains.weights.fingerprints`.
     """
 
     versions: Mapping[str, str]
@@ -49,6 +54,7 @@ class Stint:
     started: str
     finished: str | None = None
     wall_seconds: float = 0.0
+    weights: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,8 +114,8 @@ class Provenance:
         return sum(stint.wall_seconds for stint in self.stints)
 
 
-def begin_stint(folder: Path, seed: int) -> Stint:
-    """Note in a run folder that this process searches now."""
+def begin_stint(folder: Path, seed: int, weights: Mapping[str, str]) -> Stint:
+    """Note in a run folder that this process searches now, with these weights."""
     import jax
 
     devices = jax.devices()
@@ -125,18 +131,41 @@ def begin_stint(folder: Path, seed: int) -> Stint:
         seed=seed,
         command=tuple(sys.argv),
         started=_now(),
+        weights=dict(weights),
     )
     before = read_provenance(folder)
     _write(folder, (*(before.stints if before else ()), stint))
     return stint
 
 
-def end_stint(folder: Path, stint: Stint, wall_seconds: float) -> None:
-    """Note that a stint ended in order."""
+def note_time(folder: Path, stint: Stint, wall_seconds: float, ended: bool = False) -> None:
+    """Note how long the newest stint has searched for, and whether it ended in order now."""
     before = read_provenance(folder)
     earlier = before.stints[:-1] if before else ()
-    ended = dataclasses.replace(stint, finished=_now(), wall_seconds=round(wall_seconds, 3))
-    _write(folder, (*earlier, ended))
+    finished = _now() if ended else None
+    now = dataclasses.replace(stint, finished=finished, wall_seconds=round(wall_seconds, 3))
+    _write(folder, (*earlier, now))
+
+
+def check_weights(folder: str | Path, domain: DomainSettings) -> None:
+    """Refuse to take a run's latents for those of other weights than it was searched with.
+
+    Args:
+        folder: of the run.
+        domain: the table [domain] of its run file.
+
+    Raises:
+        ValueError: generator or CLIP are others; provenance is damaged.
+    """
+    kept = read_provenance(folder)
+    begun = kept.last.weights if kept is not None else {}
+    now = fingerprints(domain)
+    for field in begun:
+        if now.get(field, begun[field]) != begun[field]:
+            raise ValueError(
+                f"domain.{field} = {getattr(domain, field)!r} holds other weights than those that "
+                f"{folder} was searched with: put these back, or begin another run."
+            )
 
 
 def read_provenance(folder: str | Path) -> Provenance | None:

@@ -9,6 +9,7 @@ from run_text import RUN
 
 from qdgs_jax.datasets.balance import Balance, Group, UnbalancedError, measure_balance
 from qdgs_jax.datasets.labels import LabelRule, class_names, label_rule
+from qdgs_jax.report.verdict import answer
 from qdgs_jax.runs.config import RunConfig, parse_run
 
 SKIN = ("skin", "dark skin", "light skin")
@@ -120,3 +121,40 @@ def test_an_equal_data_set_is_balanced() -> None:
     balance = measure_balance(run, sign_of(1), rows)
     assert (balance.ratio, balance.short) == (1.0, ())
     balance.check()
+
+
+def cut_at(cut: float, images: int, bins: str = "[1, 4]") -> Balance:
+    """Equal groups, of classes that are cut at `cut`: a row in the middle of each."""
+    run = config(
+        **{
+            "bins = [4, 4]": f"bins = {bins}\nlabel_bins = [[{cut}]]",
+            "images = 1000": f"images = {images}",
+        }
+    )
+    middles = np.array([-0.075, -0.025, 0.025, 0.075])
+    measures = np.stack([np.zeros(4), middles], axis=1)
+    rule = label_rule(run)
+    return measure_balance(run, rule, labelled(rule.labels(measures), measures))
+
+
+def test_classes_of_unequal_reach_are_not_called_balanced() -> None:
+    balance = cut_at(0.05, 4)
+    assert (balance.ratio, balance.short) == (1.0, ())
+    triangle, square = "a triangle with 3 edges", "a square or diamond with 4 edges"
+    message = f"of 4 images {square!r} has 1 and {triangle!r} has 3, for they reach into 1 and 3"
+    assert balance.uneven is not None
+    assert balance.uneven.startswith(message)
+    assert answer(balance) == f"No: {balance.uneven}."
+    with pytest.raises(UnbalancedError, match="not equally large: of 4 images 'a square"):
+        balance.check()
+    assert cut_at(0.05, 4, "[1, 1]").uneven is None
+    assert cut_at(0.0, 4).uneven is None
+
+
+def test_fewer_images_than_groups_leave_groups_short() -> None:
+    run = config(**{"bins = [4, 4]": "bins = [1, 4]", "images = 1000": "images = 2"})
+    measures = np.array([[0.0, -0.07], [0.0, 0.07]])
+    balance = measure_balance(run, label_rule(run), labelled(np.array([0, 1]), measures))
+    assert [group.got for group in balance.short] == [0, 0]
+    with pytest.raises(UnbalancedError, match="ask for at least 4 images, one for each group"):
+        balance.check()

@@ -18,9 +18,11 @@ from labelled_rows import labelled
 from qdgs_jax import files
 from qdgs_jax.datasets.balance import Balance, Group
 from qdgs_jax.datasets.manifest import MANIFEST, Manifest, ShardError, read_manifest
+from qdgs_jax.datasets.pictures import open_pictures
 from qdgs_jax.datasets.png import decode_png
 from qdgs_jax.datasets.selection import Labelled
 from qdgs_jax.datasets.shards import ShardSource, read_rows, read_table, write_shards
+from qdgs_jax.elites import Elites
 
 NAMES = {"label_names": ("triangle", "square"), "measure_names": ("colour", "shape")}
 
@@ -288,3 +290,16 @@ def test_the_manifest_keeps_balance_and_notes(tmp_path: Path) -> None:
     manifest = read_manifest(tmp_path)
     assert (manifest.balance, manifest.notes) == (balance, notes)
     assert json.loads((tmp_path / MANIFEST).read_text())["balance"]["min_to_max"] == 0.8333
+
+
+def test_a_folder_whose_name_is_no_text_is_read(tmp_path: Path) -> None:
+    """Systems allow any bytes in a name; pyarrow takes only paths in UTF-8."""
+    folder = tmp_path / os.fsdecode(b"latin-1 \xe9")
+    rows = labelled(np.array([0, 1]), np.zeros((2, 1), np.float32))
+    pictures = [np.zeros((2, 4, 4, 3), np.uint8)]
+    write_shards(folder, rows, pictures, label_names=("a", "b"), measure_names=("m",))
+    assert read_rows(folder).labels.tolist() == [0, 1]
+    assert ShardSource(folder)[1]["label"] == 1
+    rows.elites.to_parquet(folder / "archive.parquet")
+    assert len(Elites.from_parquet(folder / "archive.parquet")) == 2
+    assert len(list(open_pictures(folder).batches((4, 4), 2, []))) == 1

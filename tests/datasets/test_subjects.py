@@ -78,6 +78,14 @@ def test_augmentations_are_read_from_a_ported_file(tmp_path):
         read_augmentations(tmp_path / "aug", 32)
 
 
+def test_a_count_beside_a_list_of_latents_keeps_it_from_nothing(tmp_path):
+    rows = np.ones((9, 20), np.float32)
+    (tmp_path / "aug.pt").write_bytes(tw.zip_bytes({"n": np.asarray(9), "directions": rows}))
+    summary = ports.convert("latents", tmp_path / "aug.pt", tmp_path / "aug")
+    assert summary.elsewhere == {"n": 1}
+    np.testing.assert_array_equal(read_augmentations(tmp_path / "aug", 20), rows)
+
+
 def test_a_file_of_several_tensors_is_no_list_of_latents(tmp_path):
     (tmp_path / "two.pt").write_bytes(tw.zip_bytes({"a": np.ones((2, 3)), "b": np.ones(3)}))
     with pytest.raises(ports.CheckpointError, match=r"one tensor\. The file holds a, b"):

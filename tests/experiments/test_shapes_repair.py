@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from qdgs_jax.datasets.shards import write_shards
 from qdgs_jax.experiments import experiments_of, run_experiments
 from qdgs_jax.experiments.protocol import ExperimentError, arm_names
 from qdgs_jax.experiments.shapes_repair import ShapesRepair, names_in_order
+from qdgs_jax.report.collect import sections_of
 from qdgs_jax.runs.config import baseline_of, parse_run
 from qdgs_jax.runs.folder import RunFolder
 from qdgs_jax.train.shapes import oracle, repair
@@ -128,7 +130,7 @@ def test_results_are_kept_in_a_folder_of_its_own_and_read_back(
     monkeypatch.setattr(repair, "run_repair", lambda *arguments: made)
     run_experiments(folder, lambda done, total: None)
     written = sorted(path.name for path in (folder.path / "repair").iterdir())
-    assert written == ["accuracy.json", "groups.json"]
+    assert written == ["accuracy.json", "data_sets.json", "groups.json"]
     result = experiment.results(folder)
     assert result is not None
     np.testing.assert_array_equal(result.accuracy.accuracy["run"], accuracy["run"])
@@ -141,6 +143,17 @@ def test_results_are_kept_in_a_folder_of_its_own_and_read_back(
     section = experiment.section(result, names)
     assert [card.value.strip("%").strip() for card in section.cards] == ["70.0", "10.0"]
     assert "red square, as the oracle sees it" in section.cards[1].beside
+    assert sections_of(folder, folder.config(), names) == (section,)
+    moved = RunFolder(shutil.move(folder.path, tmp_path / "moved"))
+    manifest = moved.baseline.data / "_manifest.json"
+    manifest.write_text(manifest.read_text().replace('"notes": []', '"notes": ["anew"]'))
+    (stale,) = sections_of(moved, moved.config(), names)
+    assert stale.words.startswith(section.words)
+    assert "The data set of random was written anew after this. `qdgs train" in stale.words
+    assert stale.cards == ()  # figures of other data do not stand at the head of the page
+    (moved.path / "repair" / "data_sets.json").write_text("[")
+    with pytest.raises(ValueError, match=r"data_sets\.json is damaged"):
+        sections_of(moved, moved.config(), names)
 
 
 def test_a_run_without_the_table_has_no_experiment(tmp_path: Path) -> None:

@@ -181,6 +181,35 @@ def test_scalars_that_a_search_does_not_need_keep_no_model_out(arrays, tmp_path)
         port("clip", folder_with(tmp_path / "two", two))
 
 
+@pytest.mark.parametrize("scale", [np.float32(np.nan), np.float32(np.inf), np.int64(3)])
+def test_a_scale_that_is_no_number_keeps_no_model_out(scale, arrays, tmp_path):
+    source = folder_with(
+        tmp_path / "hf", {**arrays, "logit_scale": np.asarray(scale)}, preprocessor_config=HALF
+    )
+    summary = ports.convert("clip", source, tmp_path / "out")
+    assert f"the file holds {scale.item()} of type" in summary.assumed["logit_scale"]
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "words"),
+    [
+        ("num_attention_heads", "heads", "8 (texts), transformers' default"),
+        ("hidden_act", "activation", "quick_gelu (texts), transformers' default"),
+    ],
+)
+def test_what_a_config_does_not_tell_of_a_tower_is_told_to_be_assumed(
+    key, name, words, arrays, tmp_path
+):
+    config = formats.hugging_face_config(TINY)
+    text = {k: value for k, value in config["text_config"].items() if k != key}
+    config = {**config, "text_config": text}
+    source = folder_with(tmp_path / "hf", arrays, config, preprocessor_config=HALF)
+    summary = ports.convert("clip", source, tmp_path / "out")
+    assert list(summary.assumed) == [name]
+    assert summary.assumed[name] == f"{words}: config.json has no {key} for them"
+    assert ports.load_config(tmp_path / "out")["assumed"] == dict(summary.assumed)
+
+
 def test_the_scalars_of_an_openclip_file_likewise(tmp_path):
     state = formats.stored(load_manifest("clip", "clip_openai_tiny"))
     state["logit_scale"] = state["logit_scale"].reshape(1)

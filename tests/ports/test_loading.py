@@ -108,6 +108,29 @@ def test_a_config_that_does_not_fit_is_named(folder, tmp_path):
         ports.load(tmp_path, Generator)
 
 
+@pytest.mark.parametrize(
+    ("name", "model", "path"),
+    [
+        ("shapes-clip", CLIP, ("image_mean",)),
+        ("shapes-clip", CLIP, ("eos_token_id",)),
+        ("shapes-clip", CLIP, ("vision", "activation")),
+        ("faces-stylegan2", Generator, ("mapping_lr",)),
+    ],
+)
+def test_a_setting_that_was_lost_is_not_taken_from_a_default(name, model, path, tmp_path):
+    source = VAE_FOLDER.with_name(name)
+    (tmp_path / "params").symlink_to(source / "params")
+    header = json.loads((source / "config.json").read_text())
+    *tables, setting = path
+    table = header["config"]
+    for key in tables:
+        table = table[key]
+    del table[setting]
+    (tmp_path / "config.json").write_text(json.dumps(header))
+    with pytest.raises(ports.CheckpointError, match=rf"config\.json lacks {'.'.join(path)}, which"):
+        ports.load(tmp_path, model)
+
+
 @pytest.mark.parametrize("config", CONFIGS)
 def test_configs_are_read_alike(config):
     fields = CONFIGS[config]

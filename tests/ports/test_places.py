@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from synthetic import DATA
 
 from qdgs_jax import ports
@@ -70,6 +71,25 @@ def test_links_lie_elsewhere_if_the_temporary_folder_is_odd_too(tmp_path, monkey
     check(odd / "model")
     assert [path.name for path in odd.iterdir()] == ["model"]
     assert set(Path("/tmp").glob("qdgs-link-*")) <= before
+
+
+def test_links_of_killed_processes_are_swept(tmp_path, monkeypatch):
+    odd = tmp_path / "[odd]"
+    (odd / "kept").mkdir(parents=True)
+    plain = tmp_path / "plain"
+    for name in ("left", "used"):
+        (plain / f"qdgs-link-{name}").mkdir(parents=True)
+        (plain / f"qdgs-link-{name}" / "folder").symlink_to(odd)
+        (plain / f"qdgs-link-{name}" / "qdgs.lock").touch()
+    monkeypatch.setenv("TMPDIR", str(plain))
+    with (
+        FileLock(plain / "qdgs-link-used" / "qdgs.lock"),
+        plain_path.plain_path(odd) as link,
+    ):
+        assert (link / "kept").is_dir()
+        assert len(list(plain.iterdir())) == 2
+    assert [path.name for path in plain.iterdir()] == ["qdgs-link-used"]
+    assert (odd / "kept").is_dir()
 
 
 def test_where_no_link_can_be_made_the_way_out_is_named(tmp_path, monkeypatch):

@@ -211,8 +211,18 @@ def changed_network(path, key, value):
             -1.0,
             "network pickle is -1.0",
         ),
-        (["synthesis", "b4"], "architecture", "resnet", "of synthesis.b4 is 'resnet', that of the"),
-        (["synthesis", "b4", "conv1"], "conv_clamp", None, "conv_clamp of synthesis.b4 is None"),
+        (["synthesis", "b4"], "architecture", "resnet", "of synthesis.b4 is 'resnet', not 'skip'"),
+        (
+            ["synthesis", "b4", "conv1"],
+            "conv_clamp",
+            None,
+            "of synthesis.b4.conv1 is None, not 256",
+        ),
+        (["synthesis", "b8", "conv0"], "conv_clamp", 1, "of synthesis.b8.conv0 is 1.0, not 256.0"),
+        (["synthesis", "b8", "torgb"], "conv_clamp", 1, "of synthesis.b8.torgb is 1.0, not 256.0"),
+        (["synthesis", "b8", "conv0"], "activation", "relu", "conv0 is 'relu', not 'lrelu'"),
+        (["mapping", "fc1"], "activation", "linear", "mapping.fc1 is 'linear', not 'lrelu'"),
+        (["mapping", "fc1"], "bias_gain", 1.0, "bias_gain of mapping.fc1 is 1.0, not 0.01"),
     ],
 )
 def test_attributes_that_do_not_fit_are_named_in_short(path, key, value, message, tmp_path):

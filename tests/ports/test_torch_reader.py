@@ -161,3 +161,9 @@ def test_other_files_are_named_for_what_they_are(data, message, read):
 def test_a_missing_file_is_an_error_with_its_name(tmp_path):
     with pytest.raises(CheckpointError, match=r"nowhere\.pt: The file cannot be read"):
         read_checkpoint(tmp_path / "nowhere.pt")
+
+
+def test_an_archive_that_was_packed_again_has_entries_for_folders(read):
+    folders = {"": b"", "data/": b"", ".data/": b""}
+    found = read(tw.zip_bytes({"w": np.arange(3, dtype=np.float32)}, folders))
+    np.testing.assert_array_equal(found["w"], [0, 1, 2])

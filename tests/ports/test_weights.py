@@ -15,8 +15,9 @@ from qdgs_jax.ports.readers.torch_file import open_checkpoint
 from qdgs_jax.ports.weights import find_weights, top_of
 
 KEYS = ("state_dict", "model_state_dict", "model", "net", "weights", "ema_model", "generator")
+AVERAGED = ("state_dict_ema", "ema_state_dict", "params_ema")
 ONE = np.ones(1, np.float32)
-PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "_forward_module.")
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "_forward_module.", "_module.")
 
 
 def vae():
@@ -56,7 +57,7 @@ def found_in(root, kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", STATES)
-@pytest.mark.parametrize("key", [*KEYS, "g_ema"])
+@pytest.mark.parametrize("key", [*KEYS, *AVERAGED, "g_ema"])
 def test_a_wrapped_state_dict_is_found_whole(kind, key, states, tmp_path):
     state = states[kind]
     for prefix in ("", *PREFIXES, "module._orig_mod.", "model.module.net."):
@@ -89,6 +90,15 @@ def test_what_is_not_behind_the_same_wrapper_is_another_part(states, tmp_path):
     assert summary.details["found below"] == "state_dict.model"
     assert summary.elsewhere == {"state_dict.head": 1, "state_dict.model_ema": 1, "teacher": 20}
     assert summary.ignored == ()
+
+
+def test_counters_of_averaged_models_are_passed_over(states, tmp_path):
+    state = {f"module.{name}": array for name, array in states["vae"].items()}
+    averaged = {"n_averaged": np.asarray(7), **state}  # torch.optim.swa_utils.AveragedModel
+    (tmp_path / "vae.pt").write_bytes(tw.zip_bytes({"state_dict_ema": averaged}))
+    summary = ports.convert("vae", tmp_path / "vae.pt", tmp_path / "out")
+    assert summary.details["found below"] == "state_dict_ema"
+    assert summary.elsewhere == {"state_dict_ema.n_averaged": 1}
 
 
 def test_names_that_become_equal_are_refused(states, tmp_path):
@@ -169,3 +179,12 @@ def test_a_bare_generator_without_g_ema_is_taken(tmp_path):
     (tmp_path / "g.pt").write_bytes(tw.zip_bytes(both))
     _, found = port("stylegan2", tmp_path / "g.pt")
     np.testing.assert_array_equal(found["mapping.w_avg"], root["latent_avg"])
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (1, 1, 5)])
+def test_an_average_code_may_have_unit_axes(shape, tmp_path):
+    root = formats.rosinality(formats.without_classes(formats.tiny_stylegan2()))
+    code = root["latent_avg"]
+    (tmp_path / "g.pt").write_bytes(tw.zip_bytes({**root, "latent_avg": code.reshape(shape)}))
+    _, found = port("stylegan2", tmp_path / "g.pt")
+    np.testing.assert_array_equal(found["mapping.w_avg"], code)

@@ -341,6 +341,25 @@ def test_provenance_tells_of_every_session(folder, search_task):
     assert read_provenance(folder.path / "elsewhere") is None
 
 
+def test_the_time_of_a_search_that_was_killed_counts_until_its_checkpoint(folder, search_task):
+    """A row of metrics is told after the checkpoint of the row before was begun."""
+
+    def killed(row):
+        if row["step"] >= 3 * CHUNK:
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        run_search(folder, search_task, killed)
+    (first,) = read_provenance(folder.path).stints
+    assert first.finished is None
+    assert first.wall_seconds > 0
+    run_search(folder, search_task)
+    kept = read_provenance(folder.path)
+    assert len(kept.stints) == 2
+    assert kept.wall_seconds == pytest.approx(first.wall_seconds + kept.last.wall_seconds)
+    assert kept.finished
+
+
 @pytest.mark.parametrize(
     ("steps", "chunk", "wanted"),
     [(60, 25, 30), (60, 3, 3), (36, 5, 6), (61, 25, 25), (2, 5, 5), (10, 5, 5), (1, 1, 1)],

@@ -12,6 +12,7 @@ from labelled_rows import labelled
 from qdgs_jax.datasets.shards import write_shards
 from qdgs_jax.models.shape_classifier import ShapeClassifier
 from qdgs_jax.ports.errors import CheckpointError
+from qdgs_jax.ports.model_folder import save_model
 from qdgs_jax.train import load_classifier, train_classifier
 from qdgs_jax.train.classify import TrainedClassifier
 from qdgs_jax.train.loader import load_images
@@ -79,6 +80,15 @@ def test_it_is_written_and_read_back_and_answers_the_same(
     right = read.predict(data.images) == data.labels
     expected = 120 * trained.train_accuracy + 40 * np.mean(trained.test_accuracy)
     assert right.sum() == pytest.approx(expected, abs=1.5)
+
+
+@pytest.mark.parametrize("names", [None, ["triangle"], "ab"])
+def test_a_folder_that_does_not_name_its_classes_is_refused(
+    names: object, trained: TrainedClassifier, tmp_path: Path
+) -> None:
+    save_model(tmp_path / "net", {**trained.config(), "label_names": names}, trained.params)
+    with pytest.raises(CheckpointError, match=r"label_names of .*config\.json .*tells 2 classes"):
+        load_classifier(tmp_path / "net")
 
 
 def test_a_folder_without_a_classifier_says_what_makes_one(

@@ -27,6 +27,7 @@ from qdgs_jax import keys
 from qdgs_jax.datasets.manifest import ShardError, read_manifest, shards_folder
 from qdgs_jax.datasets.png import decode_picture
 from qdgs_jax.datasets.shards import read_table
+from qdgs_jax.files import arrow_file
 
 SUBJECT = "subject"
 _AHEAD = 4  # batches that are decoded before they are asked for
@@ -94,7 +95,7 @@ class FaceShards:
 
 def _opened(file: Path) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(file)
+        return pq.ParquetFile(arrow_file(file))
     except (pa.ArrowInvalid, OSError) as error:
         raise ShardError(f"{file} cannot be read as Parquet: {error}.") from None
 
