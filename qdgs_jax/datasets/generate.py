@@ -33,6 +33,7 @@ from qdgs_jax.datasets.subjects import Grouping, group_subjects
 from qdgs_jax.datasets.thumbnails import laid_out, write_thumbnails
 from qdgs_jax.domains.decoding import BATCH, batches, decoded
 from qdgs_jax.domains.protocol import Domain
+from qdgs_jax.domains.weights import checkpoint_folder
 from qdgs_jax.elites import Elites
 from qdgs_jax.runs.config import RunConfig
 from qdgs_jax.runs.folder import BASELINE, RunFolder
@@ -146,7 +147,7 @@ def _augmentations(config: RunConfig, domain: Domain[Any]) -> np.ndarray | None:
     if table is None:
         return None
     if table.augmentations is not None:
-        return read_augmentations(table.augmentations, domain.latent_dim)
+        return read_augmentations(checkpoint_folder(table.augmentations), domain.latent_dim)
     key = keys.stream(keys.root(config.seed), "augmentations")
     return draw_augmentations(key, *table.drawn, domain.latent_dim)
 

@@ -193,12 +193,11 @@ def read_run_file(path: str | os.PathLike[str], *, sizes_alone: bool = False) ->
     given = _folders(config)
     for field, folder in _folders(resolved).items():
         if not (sizes_alone or Path(folder).is_dir()):
-            known = f", or {EMBEDDED}NAME" if field[0] == "domain" else ""
             named = f"{file}: {'.'.join(field)} = {toml_value(given[field])}"
             if is_address(given[field]):
                 raise ConfigError(f"{named}: {NO_ADDRESS}")
             raise ConfigError(
-                f"{named}: no folder {folder}; give a folder written by `qdgs port`{known}"
+                f"{named}: no folder {folder}; give one that `qdgs port` wrote, or {EMBEDDED}NAME"
             )
     return resolved
 

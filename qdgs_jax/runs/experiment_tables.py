@@ -66,7 +66,7 @@ class RecognitionConfig(Table):
     test_people: int = Field(default=180, ge=2)
     test_pictures: int = Field(default=6, ge=2)
     pairs: int = Field(default=3500, ge=20, multiple_of=2)
-    pretrain_epochs: Count = 5
+    pretrain_epochs: Count = 15
     epochs: Count = 15
     batch_size: int = Field(default=32, ge=2)
     learning_rate: PositiveFloat = 0.05

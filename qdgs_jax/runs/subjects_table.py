@@ -19,8 +19,8 @@ class SubjectsConfig(Table):
         size: latents of a subject, on average.
         restarts: clusterings of each class, of which the tightest is taken.
         iterations: most rounds of each.
-        augmentations: folder of latent augmentations that `qdgs port latents` wrote; None draws
-            some.
+        augmentations: folder of latent augmentations that `qdgs port latents` wrote, or
+            `embedded:NAME`; None draws some.
         augmentation_count: pictures of each latent, where augmentations are drawn, the latent's own
             included.
         augmentation_scale: their deviation, in units of the searched latents.
@@ -31,7 +31,9 @@ class SubjectsConfig(Table):
     size: PositiveInt = 2
     restarts: PositiveInt = 10
     iterations: PositiveInt = 2000
-    augmentations: str | None = Field(default=None, min_length=1, description="a folder")
+    augmentations: str | None = Field(
+        default=None, min_length=1, description="embedded:NAME or a folder"
+    )
     augmentation_count: PositiveInt | None = None
     augmentation_scale: PositiveFloat | None = None
     align: Literal["arcface", "none"] = "arcface"
