@@ -295,7 +295,7 @@ def test_the_manifest_keeps_balance_and_notes(tmp_path: Path) -> None:
 def test_a_folder_whose_name_is_no_text_is_read(tmp_path: Path) -> None:
     """Systems allow any bytes in a name; pyarrow takes only paths in UTF-8."""
     folder = tmp_path / os.fsdecode(b"latin-1 \xe9")
-    rows = labelled(np.array([0, 1]), np.zeros((2, 1), np.float32))
+    rows = labelled(np.array([0, 1]), np.zeros((2, 1)), latents=np.ones((2, 3), np.float32))
     pictures = [np.zeros((2, 4, 4, 3), np.uint8)]
     write_shards(folder, rows, pictures, label_names=("a", "b"), measure_names=("m",))
     assert read_rows(folder).labels.tolist() == [0, 1]
