@@ -68,9 +68,11 @@ def check_emitter(emitter: Emitter, problem: Problem) -> None:
         ):
             own = getattr(part, name, wanted)
             if own != wanted:
+                grid = " (`from_function` counts dims and ranges, one for each measure)"
+                hint = grid if what == "measures" else ""
                 raise ValueError(
                     f"{type(part).__name__} is set up for {own} {what} but the problem has "
-                    f"{wanted}: give both the same number."
+                    f"{wanted}: give both the same number{hint}."
                 )
 
 

@@ -65,8 +65,8 @@ def grid_archive_heatmap(
     archive, names, ends = _opened(archive, names, ends)
     if not isinstance(archive, GridArchive):
         raise TypeError(
-            f"archive is a {type(archive).__name__}: give a GridArchive, or use "
-            "cvt_archive_heatmap."
+            f"archive is {_shown(archive)}: give a GridArchive, such as `from_elites` makes, or "
+            "what load_run reads; cells of a CVTArchive are drawn by cvt_archive_heatmap."
         )
     _check_measures(measures, len(archive.dims))
     if transpose_measures:
@@ -123,8 +123,8 @@ def cvt_archive_heatmap(
     archive, names, ends = _opened(archive, names, ends)
     if not isinstance(archive, CVTArchive):
         raise TypeError(
-            f"archive is a {type(archive).__name__}: give a CVTArchive, or use "
-            "grid_archive_heatmap."
+            f"archive is {_shown(archive)}: give a CVTArchive, such as `from_elites` makes, or "
+            "what load_run reads; cells of a GridArchive are drawn by grid_archive_heatmap."
         )
     if len(archive.ranges) != 2:
         raise ValueError(
@@ -188,8 +188,8 @@ def parallel_axes_plot(
     archive, names, ends = _opened(archive, names, ends)
     if not isinstance(archive, Archive):
         raise TypeError(
-            f"archive is a {type(archive).__name__}: give a GridArchive or a CVTArchive, such as "
-            "state.archive."
+            f"archive is {_shown(archive)}: give a GridArchive or a CVTArchive, such as "
+            "state.archive, or what load_run reads."
         )
     occupied = np.asarray(archive.occupied)
     descriptors, fitnesses = jax.device_get((archive.descriptors, archive.fitnesses))
@@ -242,11 +242,19 @@ def _voronoi_cells(points: np.ndarray) -> list[np.ndarray]:
     return [diagram.vertices[region] for region in regions]
 
 
+def _shown(thing: object) -> str:
+    """What was given in place of an archive."""
+    return repr(thing) if isinstance(thing, str) else f"of type {type(thing).__name__}"
+
+
 def _axes(ax: Axes | None) -> Axes:
     import matplotlib.axes
     import matplotlib.pyplot as plt
 
     if ax is None:
+        own = not plt.get_fignums() or not plt.gcf().axes
+        if own and plt.gcf().get_layout_engine() is None:
+            plt.gcf().set_layout_engine("constrained")  # labels have two lines
         return plt.gca()
     if not isinstance(ax, matplotlib.axes.Axes):
         raise TypeError(

@@ -63,7 +63,9 @@ def search(
     if plan:
         if out is not None or resume or seed:
             raise ValueError("--plan writes nothing: leave out --out, --resume and --seed.")
-        show_plans(_configured(source, evaluations), baseline)
+        config = _configured(source, evaluations)
+        warn_of_experiments(config, source)
+        show_plans(config, baseline)
         return
     seeds = parse_seeds(seed or [])
     if resume:
@@ -75,6 +77,7 @@ def search(
         show_searches(folder)
         return
     runs = _runs(source, out, seeds, evaluations)
+    warn_of_experiments(runs[0][1], source)
     same = _command(source, out, baseline, seeds, evaluations)
     for number, (folder, config) in enumerate(runs):
         if len(runs) > 1:
@@ -237,6 +240,17 @@ def load(config: RunConfig) -> Domain[Any]:
 
     say(f"{config.name}: loading the generator and CLIP")
     return load_domain(config)
+
+
+def warn_of_experiments(config: RunConfig, source: Path) -> None:
+    """Say which experiment of a run file will refuse what is searched by it."""
+    from qdgs_jax.experiments import ExperimentError, experiments_of
+
+    for experiment in experiments_of(config):
+        try:
+            experiment.check_file(config, source)
+        except ExperimentError as error:
+            say(f"warning: `qdgs train` will refuse this run: {error}", "yellow")
 
 
 def warn_of_measures(config: RunConfig, domain: Domain[Any]) -> None:

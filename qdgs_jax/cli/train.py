@@ -88,8 +88,9 @@ def _refuse(options: Mapping[str, object], why: str) -> None:
 
 def make_experiments(folder: RunFolder) -> None:
     """Make the experiments of a run's file with its data sets."""
-    from qdgs_jax.experiments import run_experiments
+    from qdgs_jax.experiments import check_experiments, run_experiments
 
+    check_experiments(folder)
     with counting("classifiers") as progress:
         run_experiments(folder, progress)
 

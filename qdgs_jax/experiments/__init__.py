@@ -34,8 +34,8 @@ def experiments_of(config: RunConfig) -> list[Experiment[Any]]:
     return [make() for name, make in EXPERIMENTS.items() if getattr(config, name, None) is not None]
 
 
-def run_experiments(folder: RunFolder, progress: Callable[[int, int], None]) -> None:
-    """Make all experiments of a run; all are checked before the first one starts.
+def check_experiments(folder: RunFolder) -> list[Experiment[Any]]:
+    """The experiments of a run, all of which can be made with it.
 
     Raises:
         ExperimentError: the run has no experiment, or one cannot be made with it.
@@ -48,10 +48,26 @@ def run_experiments(folder: RunFolder, progress: Callable[[int, int], None]) -> 
         )
     for experiment in wanted:
         experiment.check(folder)
-    for experiment in wanted:
+    return wanted
+
+
+def run_experiments(folder: RunFolder, progress: Callable[[int, int], None]) -> None:
+    """Make all experiments of a run; all are checked before the first one starts.
+
+    Raises:
+        ExperimentError: the run has no experiment, or one cannot be made with it.
+    """
+    for experiment in check_experiments(folder):
         seen = freshness.look(folder, experiment.data_sets(folder))
         experiment.run(folder, progress)
         freshness.keep(folder.path / experiment.name, seen)
 
 
-__all__ = ["EXPERIMENTS", "Experiment", "ExperimentError", "experiments_of", "run_experiments"]
+__all__ = [
+    "EXPERIMENTS",
+    "Experiment",
+    "ExperimentError",
+    "check_experiments",
+    "experiments_of",
+    "run_experiments",
+]

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from qdgs_jax.runs.config import RunConfig
 from qdgs_jax.runs.folder import RunFolder
 
 Progress = Callable[[int, int], None]  # hundredths done, hundredths in all
@@ -120,11 +121,18 @@ class Experiment(Protocol[R]):
     def name(self) -> str:
         """Name of the table and of the folder."""
 
-    def check(self, folder: RunFolder) -> None:
-        """Refuse a run that the experiment cannot be made with.
+    def check_file(self, config: RunConfig, place: Path) -> None:
+        """Refuse a run file that the experiment cannot be made with, `place` being where it is.
 
         Raises:
-            ExperimentError: its table, its labels or a data set is missing.
+            ExperimentError: its table or its labels are missing.
+        """
+
+    def check(self, folder: RunFolder) -> None:
+        """Refuse a run that the experiment cannot be made with: its file, a baseline or data set.
+
+        Raises:
+            ExperimentError: something is missing; the message names it.
         """
 
     def data_sets(self, folder: RunFolder) -> Mapping[str, Path]:

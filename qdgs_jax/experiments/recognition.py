@@ -46,21 +46,31 @@ class Recognition:
 
     name = "recognition"
 
+    def check_file(self, config: RunConfig, place: Path) -> None:
+        """Refuse a run file without the table, or with more pairs than people have.
+
+        Raises:
+            ExperimentError: something is missing; the message names it.
+        """
+        table = _table(config, place)
+        possible = table.test_people * math.comb(table.test_pictures, 2)
+        if possible < table.pairs // 2:
+            raise ExperimentError(
+                f"{place}: recognition.pairs = {table.pairs}, half of them of one person,"
+                f" but {table.test_people} people have {possible} pairs of their "
+                f"{table.test_pictures} pictures: give fewer pairs, or more of the others."
+            )
+
     def check(self, folder: RunFolder) -> None:
-        """Refuse a run without the table, a baseline, or people in both.
+        """Refuse a run of another file, without a baseline, or without people in both.
 
         Raises:
             ExperimentError: something is missing; the message names it.
             ShardError: a data set is damaged.
         """
-        table = _table(folder.config(), folder)
-        possible = table.test_people * math.comb(table.test_pictures, 2)
-        if possible < table.pairs // 2:
-            raise ExperimentError(
-                f"{folder.run_file}: recognition.pairs = {table.pairs}, half of them of one person,"
-                f" but {table.test_people} people have {possible} pairs of their "
-                f"{table.test_pictures} pictures: give fewer pairs, or more of the others."
-            )
+        config = folder.config()
+        self.check_file(config, folder.run_file)
+        table = _table(config, folder.run_file)
         if not folder.baseline.exists:
             raise ExperimentError(
                 f"{folder.path} has no baseline to compare with: add it with "
@@ -84,7 +94,7 @@ class Recognition:
         from qdgs_jax.train.faces.comparison import compare, load_people
 
         config = folder.config()
-        table = _table(config, folder)
+        table = _table(config, folder.run_file)
         people = {
             arm: load_people(place, table.side) for arm, place in self.data_sets(folder).items()
         }
@@ -197,9 +207,9 @@ def write_results(target: Path, result: Comparison) -> None:
     write_atomically(target / RESULTS, result.to_json().encode())
 
 
-def _table(config: RunConfig, folder: RunFolder) -> RecognitionConfig:
+def _table(config: RunConfig, place: Path) -> RecognitionConfig:
     if config.recognition is None:
-        raise ExperimentError(f"{folder.run_file} has no table [recognition]: add one.")
+        raise ExperimentError(f"{place} has no table [recognition]: add one.")
     return config.recognition
 
 

@@ -30,6 +30,7 @@ from qdgs_jax.experiments.protocol import (
     Table,
 )
 from qdgs_jax.files import sweep, write_atomically
+from qdgs_jax.runs.config import RunConfig
 from qdgs_jax.runs.folder import RunFolder
 from qdgs_jax.train.shapes.repair_result import ARMS, GROUPS, RepairResult
 
@@ -66,18 +67,14 @@ class ShapesRepair:
 
     name = "repair"
 
-    def check(self, folder: RunFolder) -> None:
-        """Refuse a run without the table, the colours, the classes or the data sets.
-
-        What takes another run to mend comes before what another command adds.
+    def check_file(self, config: RunConfig, place: Path) -> None:
+        """Refuse a run file without the table, the colours or the classes.
 
         Raises:
             ExperimentError: something is missing; the message names it.
-            ShardError: a data set is damaged.
         """
-        config = folder.config()
         if config.repair is None:
-            raise ExperimentError(f"{folder.run_file} has no table [repair]: add one.")
+            raise ExperimentError(f"{place} has no table [repair]: add one.")
         if not any(
             names_in_order((prompt_text(m.positive), prompt_text(m.negative)), COLOURS)
             for m in config.measures
@@ -87,11 +84,22 @@ class ShapesRepair:
                 for m in config.measures
             )
             raise ExperimentError(
-                f"[repair] needs a measure from red to blue, in this order, but {folder.run_file} "
+                f"[repair] needs a measure from red to blue, in this order, but {place} "
                 f"has {measures}: its classifiers are biased by red and blue, and no other colours "
                 "repair them."
             )
-        _check_classes(label_rule(config).names, folder.run_file)
+        _check_classes(label_rule(config).names, place)
+
+    def check(self, folder: RunFolder) -> None:
+        """Refuse a run of another file, without a baseline or without data sets.
+
+        What takes another run to mend comes before what another command adds.
+
+        Raises:
+            ExperimentError: something is missing; the message names it.
+            ShardError: a data set is damaged.
+        """
+        self.check_file(folder.config(), folder.run_file)
         if not folder.baseline.exists:
             raise ExperimentError(
                 f"{folder.path} has no baseline to compare with: add it with "

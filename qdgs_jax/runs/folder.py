@@ -149,8 +149,16 @@ class RunFolder:
             RunFolderError: no run was begun here.
         """
         if not self.exists:
-            raise RunFolderError(f"{self.path} holds no run: begin one with `qdgs search`.")
+            raise RunFolderError(self._no_run())
         return read_run_file(self.run_file)
+
+    def _no_run(self) -> str:
+        """Why there is no run here."""
+        if self.path.is_file():
+            return f"{self.path} is a file: give the run folder, which `qdgs search` writes."
+        if not self.path.exists():
+            return f"{self.path} does not exist: give a run folder, which `qdgs search` writes."
+        return f"{self.path} holds no run: begin one with `qdgs search`."
 
     def check_finished(self) -> None:
         """Refuse a folder whose search has not spent its budget.

@@ -250,9 +250,10 @@ class SearchConfig(Table):
     @classmethod
     def _known_algorithm(cls, name: str) -> str:
         if name not in TRAITS:
+            hint = did_you_mean(name, TRAITS)
             raise refuse(
-                "unknown algorithm{hint}; known are {names}",
-                hint=did_you_mean(name, TRAITS),
+                "unknown algorithm{hint} are {names}",
+                hint=f"{hint} Known" if hint else "; known",
                 names=", ".join(map(toml_value, sorted(TRAITS))),
             )
         return name

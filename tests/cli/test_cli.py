@@ -109,7 +109,7 @@ def test_a_folder_with_another_run_is_refused(tmp_path, capsys):
 def test_commands_that_need_a_finished_run_say_so(tmp_path, capsys):
     for command in ("generate", "report"):
         assert qdgs(command, "nowhere") == 2
-        assert "nowhere holds no run" in capsys.readouterr().err
+        assert "nowhere does not exist" in capsys.readouterr().err
 
 
 def test_ctrl_c_keeps_a_checkpoint_and_says_how_to_continue(tmp_path, capsys, monkeypatch):

@@ -227,7 +227,7 @@ def test_train_on_one_data_set_writes_a_classifier_that_loads_again(capsys):
 def test_commands_that_need_a_finished_run_say_so(capsys):
     for command in ("generate", "report", "train"):
         assert qdgs(command, "nowhere") == 2
-        assert "nowhere holds no run" in capsys.readouterr().err
+        assert "nowhere does not exist" in capsys.readouterr().err
 
 
 def test_an_extension_has_thumbnails_and_data_of_its_own(tmp_path, capsys):

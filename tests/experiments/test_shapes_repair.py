@@ -10,6 +10,7 @@ import pytest
 from labelled_rows import labelled
 from run_text import RUN
 
+from qdgs_jax.cli.search import warn_of_experiments
 from qdgs_jax.datasets.shards import write_shards
 from qdgs_jax.experiments import experiments_of, run_experiments
 from qdgs_jax.experiments.protocol import ExperimentError, arm_names
@@ -59,6 +60,15 @@ def test_other_colours_are_refused_by_name(tmp_path: Path, positive: str, negati
     )
     with pytest.raises(ExperimentError, match=f"from red to blue.*'{positive}' to '{negative}'"):
         ShapesRepair().check(make_run(tmp_path / "run", text))
+
+
+def test_a_file_is_doubted_before_it_is_searched(capsys: pytest.CaptureFixture[str]) -> None:
+    text = RUN.replace('"a red shape"', '"a green shape"')
+    warn_of_experiments(parse_run(RUN), Path("my.toml"))
+    assert capsys.readouterr().out == ""
+    warn_of_experiments(parse_run(text), Path("my.toml"))
+    told = " ".join(capsys.readouterr().out.split())
+    assert "`qdgs train` will refuse this run: [repair] needs a measure from red to blue" in told
 
 
 def test_other_numbers_of_classes_are_refused(tmp_path: Path) -> None:

@@ -189,8 +189,14 @@ def test_a_folder_that_holds_something_is_refused(folder, unbroken, tmp_path):
         RunFolder(tmp_path / "taken" / "thesis.tex").create(CONFIG)
     with pytest.raises(RunFolderError, match="is not finished: continue it"):
         folder.check_finished()
-    with pytest.raises(RunFolderError, match="holds no run"):
-        RunFolder(tmp_path / "nowhere").check_finished()
+    (tmp_path / "empty").mkdir()
+    for place, words in (
+        ("empty", "holds no run: begin one"),
+        ("nowhere", "nowhere does not exist"),
+        ("taken/thesis.tex", "is a file: give the run folder"),
+    ):
+        with pytest.raises(RunFolderError, match=words):
+            RunFolder(tmp_path / place).check_finished()
 
 
 def test_two_searches_in_one_folder_are_refused(folder, search_task):

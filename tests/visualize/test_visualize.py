@@ -98,6 +98,18 @@ def test_a_run_names_its_measures_and_their_ends(run, ax):
     assert ax.get_xlabel() == "measure 0\nred → blue"
 
 
+@pytest.mark.parametrize("draw", [visualize.grid_archive_heatmap, visualize.parallel_axes_plot])
+def test_texts_lie_inside_a_figure_that_was_given_no_axes(run, draw):
+    plt.close("all")
+    drawn = draw(run)
+    drawn.figure.canvas.draw()
+    texts = [drawn.xaxis.label, drawn.yaxis.label, *drawn.get_xticklabels()]
+    boxes = [text.get_window_extent() for text in texts if text.get_text()]
+    whole = drawn.figure.bbox
+    assert all(whole.x0 <= box.x0 and whole.y0 <= box.y0 and box.x1 <= whole.x1 for box in boxes)
+    plt.close("all")
+
+
 def test_texts_of_parallel_axes_lie_apart(run, ax):
     visualize.parallel_axes_plot(run, ax, colorbar=False)
     ax.set_title("a title")
@@ -145,7 +157,8 @@ def test_voronoi_cells_are_exchanged(ax):
         (lambda grid: visualize.grid_archive_heatmap(grid, ends=("ab", "cd")), "ends is"),
         (lambda grid: visualize.parallel_axes_plot(grid, ends=(("a", "b"),)), "each of 2 measures"),
         (lambda grid: visualize.grid_archive_heatmap(grid, [1]), "ax is a list: give one"),
-        (lambda grid: visualize.parallel_axes_plot(None), "archive is a NoneType"),
+        (lambda grid: visualize.grid_archive_heatmap("runs/my"), "archive is 'runs/my'.*load_run"),
+        (lambda grid: visualize.parallel_axes_plot(None), "archive is of type NoneType"),
     ],
 )
 def test_wrong_use_is_told(draw, error):
