@@ -53,7 +53,7 @@ def fingerprints(domain: DomainSettings) -> dict[str, str]:
         parameters and of its tokenizer; nothing of what is no model folder, such as a generator of
         one's own.
     """
-    found = {}
+    found: dict[str, str] = {}
     for field in ("generator", "clip"):
         if field == "clip" or domain.kind != "external":
             digest = _fingerprint(checkpoint_folder(getattr(domain, field)))
