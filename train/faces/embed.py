@@ -74,7 +74,8 @@ def embed_faces(
         model: the network, with S its `cfg.input_size`.
         images: UInt8[N, S, S, 3], red first.
         flip: embed mirror images too, and fuse both by their norms.
-        batch_size: pictures embedded together; the last batch is filled up.
+        batch_size: pictures embedded together; the last batch is filled up, unless it is the only
+            one.
 
     Returns:
         Float32[N, E] of unit length and norms Float32[N, 1]; with `flip`, of the sum of both.
@@ -88,6 +89,7 @@ def embed_faces(
             f"images are {images.dtype}{list(images.shape)}: pass uint8[N, {size}, {size}, 3]."
         )
     graph, state = nnx.split(model)
+    batch_size = max(1, min(batch_size, len(images)))
     embeddings = np.zeros((len(images), model.cfg.embed_dim), np.float32)
     norms = np.zeros((len(images), 1), np.float32)
     for start in range(0, len(images), batch_size):

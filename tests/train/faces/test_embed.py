@@ -19,6 +19,7 @@ from qdgs_jax.ports import convert, load
 from qdgs_jax.ports.faces.pairs import FacePairs
 from qdgs_jax.ports.faces.pairs_bin import read_pairs_bin
 from qdgs_jax.ports.families import adaface, adaface_names
+from qdgs_jax.train.faces import embed
 from qdgs_jax.train.faces.embed import embed_faces, verify_pairs
 
 PAIRS = 40
@@ -101,6 +102,21 @@ def test_a_ported_network_verifies_a_bin_file_as_the_protocol_implies(network, p
     assert 0.6 < result.accuracy < 1.0  # neither chance nor beyond doubt
     assert result.groups is None
     assert result.roc.tar[-1] == 1.0
+
+
+def test_few_pictures_are_not_filled_up_to_a_batch(network, pairs, monkeypatch):
+    shapes: list[int] = []
+    embedded = embed._embed
+
+    def noted(graph: Any, state: Any, images: np.ndarray, flip: bool) -> Any:
+        shapes.append(len(images))
+        return embedded(graph, state, images, flip)
+
+    monkeypatch.setattr(embed, "_embed", noted)
+    few, _ = embed_faces(network, pairs.images[:3])
+    some, _ = embed_faces(network, pairs.images[:5], batch_size=4)
+    assert shapes == [3, 4, 4]
+    np.testing.assert_allclose(few, some[:3], atol=1e-6)
 
 
 def test_groups_of_pairs_are_verified_apart(network, pairs):
