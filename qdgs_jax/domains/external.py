@@ -230,7 +230,7 @@ def _import_module(name: str, folder: Path) -> ModuleType:
     if found is None and known is None and importlib.util.find_spec(top) is None:
         raise ValueError(
             f"domain.generator names the module {name!r}, which is neither in {folder.resolve()} "
-            "nor where Python looks: put it beside the run file, or install it."
+            "nor where Python looks: put it into that folder, or install it."
         )
     origin = getattr(known, "__file__", None)
     if found is not None and origin and found.origin and Path(found.origin) != Path(origin):

@@ -21,7 +21,7 @@ from qdgs_jax.runs.config import (
 )
 from qdgs_jax.runs.driver import SearchTask
 from qdgs_jax.runs.folder import RunFolder, RunFolderError
-from qdgs_jax.runs.provenance import check_weights
+from qdgs_jax.runs.provenance import check_weights, read_provenance
 from qdgs_jax.runs.tables import BASELINE
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def check_same_search(folder: RunFolder, config: RunConfig) -> None:
         except DamagedCheckpointError:
             continue
         begun = resolve_folders(parse_run(text, f"the run that {path} remembers"), folder.path)
-        changed = _changes(begun, config)
+        changed = _changes(_at_the_places_of(config, begun, folder), config)
         if changed:
             raise RunFolderError(
                 f"{folder.run_file} is not the run that was begun: {'; '.join(changed)}. The "
@@ -156,6 +156,16 @@ def check_same_search(folder: RunFolder, config: RunConfig) -> None:
                 "run for the rest."
             )
         return
+
+
+def _at_the_places_of(config: RunConfig, begun: RunConfig, folder: RunFolder) -> RunConfig:
+    """What was begun, with its weights where they are now; `check_weights` tells them apart."""
+    kept = read_provenance(folder.path)
+    places = {"folder", *(kept.last.weights if kept is not None else ())}
+    now = {name: value for name, value in dict(config.domain).items() if name in places}
+    if begun.domain.kind != config.domain.kind:
+        return begun
+    return begun.model_copy(update={"domain": begun.domain.model_copy(update=now)})
 
 
 def check_same_run(folder: RunFolder, config: RunConfig) -> None:

@@ -1,6 +1,7 @@
 """A run's latents belong to the weights that it was searched with."""
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +9,8 @@ from run_text import RUN
 
 from qdgs_jax import load_run
 from qdgs_jax.domains.weights import fingerprints
-from qdgs_jax.runs.config import parse_run
+from qdgs_jax.runs import checkpoint, checkpoint_writer
+from qdgs_jax.runs.config import parse_run, run_to_toml
 from qdgs_jax.runs.folder import RunFolder
 from qdgs_jax.runs.prepare import take_up_run
 from qdgs_jax.runs.provenance import begin_stint, check_weights, read_provenance
@@ -70,3 +72,19 @@ def test_a_run_that_kept_no_weights_is_let_through(run):
     del content["stints"][0]["weights"]  # as 0.2.0 wrote it
     path.write_text(json.dumps(content))
     check_weights(run.path, run.config().domain)
+
+
+def test_a_run_that_was_moved_with_its_weights_is_gone_on_with(run, tmp_path, monkeypatch):
+    config = run.config()
+    monkeypatch.setattr(checkpoint_writer, "find_checkpoints", lambda folder: [(1, folder)])
+    monkeypatch.setattr(checkpoint, "read_about", lambda path: {"run": run_to_toml(config)})
+    assert config.domain.generator == str(tmp_path / "vae")
+    (tmp_path / "new").mkdir()
+    for name in ("vae", run.path.name):
+        shutil.move(tmp_path / name, tmp_path / "new" / name)
+    moved = RunFolder(tmp_path / "new" / run.path.name)
+    assert moved.config().domain.generator == str(tmp_path / "new" / "vae")
+    assert len(take_up_run(moved)) == 1
+    write_model(tmp_path / "new" / "vae", crc=2)
+    with pytest.raises(ValueError, match="holds other weights"):
+        take_up_run(moved)
