@@ -252,10 +252,10 @@ def _axes(ax: Axes | None) -> Axes:
     import matplotlib.pyplot as plt
 
     if ax is None:
-        own = not plt.get_fignums() or not plt.gcf().axes
-        if own and plt.gcf().get_layout_engine() is None:
-            plt.gcf().set_layout_engine("constrained")  # labels have two lines
-        return plt.gca()
+        figure = plt.gcf()
+        if not figure.axes and figure.get_layout_engine() is None:
+            figure.set_layout_engine("constrained")  # labels have two lines
+        return figure.gca()
     if not isinstance(ax, matplotlib.axes.Axes):
         raise TypeError(
             f"ax is a {type(ax).__name__}: give one of matplotlib's, as plt.subplots() makes."

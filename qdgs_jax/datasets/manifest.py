@@ -101,6 +101,16 @@ class Manifest:
             raise ValueError(f"its fields do not fit: {error}") from None
 
 
+def digest_of(manifest: Path) -> str:
+    """SHA-256 of a manifest, which tells its data set from others that may lie in its place."""
+    return hashlib.sha256(manifest.read_bytes()).hexdigest()
+
+
+def written_anew(manifest: Path, digest: str) -> bool:
+    """Whether a manifest is there and another one than that of a digest."""
+    return manifest.is_file() and digest_of(manifest) != digest
+
+
 def refuse_other_dataset(folder: str | os.PathLike[str]) -> None:
     """Check that a data set can be written to a folder, or that one begun there can go on.
 

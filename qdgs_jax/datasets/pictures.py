@@ -7,7 +7,6 @@ position; the others are averaged down to one size, so that all data sets are se
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 import struct
@@ -21,7 +20,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from qdgs_jax.datasets.manifest import MANIFEST, ShardError, read_manifest, shards_folder
+from qdgs_jax.datasets.manifest import (
+    MANIFEST,
+    ShardError,
+    digest_of,
+    read_manifest,
+    shards_folder,
+)
 from qdgs_jax.datasets.png import decode_picture
 from qdgs_jax.files import arrow_file
 from qdgs_jax.ports.readers.stand_ins import reason
@@ -147,7 +152,7 @@ def open_pictures(folder: str | os.PathLike[str]) -> PictureSet:
     if (place / MANIFEST).exists() or any(place.glob("shard-*.parquet")):
         manifest = read_manifest(place)
         files = tuple(place / shard.file for shard in manifest.shards)
-        digest = hashlib.sha256((place / MANIFEST).read_bytes()).hexdigest()
+        digest = digest_of(place / MANIFEST)
         return PictureSet(place, files, "image", manifest.count, manifest.image_size, digest)
     files = tuple(file for file in sorted(path.rglob("*.parquet")) if _is_shown(file, path))
     if not files:

@@ -6,12 +6,11 @@ ones would then stand beside them in the report.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from qdgs_jax.datasets.manifest import MANIFEST, shards_folder
+from qdgs_jax.datasets import manifest
 from qdgs_jax.files import write_atomically
 from qdgs_jax.runs.folder import RunFolder
 
@@ -26,9 +25,11 @@ def look(run: RunFolder, data_sets: Mapping[str, Path]) -> Seen:
         run: the run.
         data_sets: the folder of each arm's data set, inside the run's.
     """
-    manifests = {arm: shards_folder(place) / MANIFEST for arm, place in data_sets.items()}
+    manifests = {
+        arm: manifest.shards_folder(place) / manifest.MANIFEST for arm, place in data_sets.items()
+    }
     return {
-        arm: (path.relative_to(run.path).as_posix(), _digest(path))
+        arm: (path.relative_to(run.path).as_posix(), manifest.digest_of(path))
         for arm, path in manifests.items()
     }
 
@@ -51,17 +52,9 @@ def written_anew(run: RunFolder, name: str) -> list[str]:
     path = run.path / name / FILE
     try:
         seen = json.loads(path.read_text(encoding="utf-8"))
-        places = {arm: (run.path / manifest, digest) for arm, (manifest, digest) in seen.items()}
+        places = {arm: (run.path / place, digest) for arm, (place, digest) in seen.items()}
     except FileNotFoundError:
         return []
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is damaged: {error}.") from None
-    return [
-        arm
-        for arm, (place, digest) in places.items()
-        if place.is_file() and _digest(place) != digest
-    ]
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return [arm for arm, (place, digest) in places.items() if manifest.written_anew(place, digest)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 
 from qdgs_jax.datasets.audit import FOLDER, Audit, read_audit
 from qdgs_jax.datasets.labels import prompt_text
-from qdgs_jax.datasets.manifest import MANIFEST, read_manifest
+from qdgs_jax.datasets.manifest import MANIFEST, read_manifest, written_anew
 from qdgs_jax.datasets.shards import read_rows
 from qdgs_jax.datasets.thumbnails import places_on_map, read_thumbnails
 from qdgs_jax.experiments import experiments_of, freshness
@@ -178,9 +177,8 @@ def _of_former_data(section: Section, stale: Sequence[str], folder: RunFolder) -
 
 def _written_anew(audit: Audit) -> list[str]:
     """Names of the data sets whose manifest is another one than the audit saw."""
-    manifests = [(each, Path(each.path) / MANIFEST) for each in audit.data_sets if each.digest]
     return [
         each.name
-        for each, file in manifests
-        if file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() != each.digest
+        for each in audit.data_sets
+        if each.digest and written_anew(Path(each.path) / MANIFEST, each.digest)
     ]

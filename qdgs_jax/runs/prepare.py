@@ -160,11 +160,11 @@ def check_same_search(folder: RunFolder, config: RunConfig) -> None:
 
 def _at_the_places_of(config: RunConfig, begun: RunConfig, folder: RunFolder) -> RunConfig:
     """What was begun, with its weights where they are now; `check_weights` tells them apart."""
+    if begun.domain.kind != config.domain.kind:
+        return begun
     kept = read_provenance(folder.path)
     places = {"folder", *(kept.last.weights if kept is not None else ())}
     now = {name: value for name, value in dict(config.domain).items() if name in places}
-    if begun.domain.kind != config.domain.kind:
-        return begun
     return begun.model_copy(update={"domain": begun.domain.model_copy(update=now)})
 
 
