@@ -35,9 +35,13 @@ class Spread(NamedTuple):
 
     text: str | None = None
     margin: float = 0.02
+    beyond: str | None = None
 
     def warning(self):
         return self.text
+
+    def range_warning(self, low, high, cells):
+        return self.beyond
 
 
 class ToyDomain(FunctionProblem):

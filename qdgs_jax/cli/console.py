@@ -22,6 +22,7 @@ from qdgs_jax.ports.errors import printable
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
+    from rich.table import Table
 
     from qdgs_jax.runs.folder import Row
 
@@ -29,6 +30,7 @@ BAD_INPUT = 2
 FAILURE = 1
 SIGNALLED = 128  # as shells report a program that a signal ended, plus the signal's number
 LATER = 0.05  # seconds from an interrupt that comes at a bad time to the next try
+WIDEST = 1000  # characters of a line of a table where there is no terminal
 PLAIN_EVERY = 10.0  # seconds between lines of progress where there is no terminal
 
 
@@ -51,10 +53,16 @@ def show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]])
 
     table = Table(title=Text(title), title_justify="left")
     for number, name in enumerate(header):
-        table.add_column(Text(name), justify="right" if number else "left")
+        table.add_column(Text(name), justify="right" if number else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
-    console().print(table)
+    print_table(table)
+
+
+def print_table(table: Table) -> None:
+    """Print a table, as wide as it is where there is no terminal that it has to fit into."""
+    screen = console()
+    screen.print(table, width=None if screen.is_terminal else WIDEST)
 
 
 class _Interrupts:

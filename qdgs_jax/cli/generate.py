@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qdgs_jax.cli.console import PLAIN_EVERY, console, if_stopped, say
+from qdgs_jax.cli.console import PLAIN_EVERY, console, if_stopped, print_table, say
 from qdgs_jax.cli.search import load
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from qdgs_jax.datasets.manifest import Manifest
     from qdgs_jax.domains.protocol import Domain
     from qdgs_jax.runs.folder import RunFolder
+
+OF_BASELINE = "random samples are what the generator draws by itself, there to compare with"
 
 
 def generate(
@@ -106,6 +108,7 @@ def write_data_sets(
             generator draws by itself is what it is compared by.
     """
     from qdgs_jax.datasets.generate import generate_dataset
+    from qdgs_jax.datasets.manifest import unlike
 
     for each in missing:
         algorithm = each.config().search.algorithm
@@ -121,6 +124,9 @@ def write_data_sets(
                 tell=_Talk(algorithm).say,
             )
         show_manifest(root, algorithm, manifest)
+    differ = None if out else unlike(folder.data, folder.baseline.data)
+    if differ is not None:
+        say(f"warning: {differ}", "yellow")
 
 
 def _kept(folder: RunFolder, out: Path | None) -> str:
@@ -147,17 +153,20 @@ def show_manifest(root: Path, algorithm: str, manifest: Manifest) -> None:
 
     say(f"{root / DATA}: {manifest.count} images of {algorithm}; {root / CARD} describes them")
     if manifest.balance is not None:
-        show_balance(manifest.balance, f"{algorithm}: images by class and bin")
+        show_balance(manifest.balance, algorithm)
     for note in manifest.notes:
         say(f"warning: {note}", "yellow")
 
 
-def show_balance(balance: Balance, title: str) -> None:
+def show_balance(balance: Balance, algorithm: str) -> None:
     """Print what was asked of each class and bin, and what it got."""
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(title), title_justify="left")
+    from qdgs_jax.runs.tables import BASELINE
+
+    title = Text(f"{algorithm}: images by class and bin")
+    table = Table(title=title, title_justify="left")
     for name in ("class", "bin"):
         table.add_column(name)
     for name in ("asked", "got"):
@@ -167,13 +176,14 @@ def show_balance(balance: Balance, title: str) -> None:
     table.add_section()
     for group in balance.groups:
         table.add_row(Text(group.label), Text(group.bin), str(group.asked), str(group.got))
-    console().print(table)
+    print_table(table)
     say(f"{balance.got} of {balance.asked} images; smallest to largest group {balance.ratio:.2f}")
     if balance.uneven is not None:
         say(f"the classes are not equally large: {balance.uneven}", "yellow")
     if balance.short:
         count = f"{len(balance.short)} of {len(balance.groups)} groups"
-        say(f"{count} are short: {balance.cure}", "yellow")
+        cure = OF_BASELINE if algorithm == BASELINE else balance.cure
+        say(f"{count} are short: {cure}", "yellow")
 
 
 @contextlib.contextmanager

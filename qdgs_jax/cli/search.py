@@ -228,10 +228,13 @@ def _take_up(
 
 
 def say_budgets(configs: Sequence[RunConfig]) -> None:
-    """Say where a budget is no whole number of steps, and how much of it will be run."""
+    """Say where a budget is no whole number of steps, or a handful of steps that adapt nothing."""
     for config in configs:
-        if config.search.left_over is not None:
-            say(f"{config.search.algorithm}: {config.search.left_over}")
+        budget = config.search
+        if budget.left_over is not None:
+            say(f"{budget.algorithm}: {budget.left_over}")
+        if budget.few_steps is not None:
+            say(f"warning: {budget.algorithm}: {budget.few_steps}", "yellow")
 
 
 def load(config: RunConfig) -> Domain[Any]:
@@ -254,15 +257,17 @@ def warn_of_experiments(config: RunConfig, source: Path) -> None:
 
 
 def warn_of_measures(config: RunConfig, domain: Domain[Any]) -> None:
-    """Say where a measure hardly moves over the generator's own images."""
+    """Say where a measure hardly moves over the generator's own images, or its range is far off."""
     from qdgs_jax import keys
 
     say(f"{config.name}: looking at the generator's own images")
     spreads = domain.spread(domain.params, keys.stream(keys.root(config.seed), "spread"))
     for measure, spread in zip(config.measures, spreads, strict=True):
         warning = spread.warning()
-        if warning is not None:
-            say(f"warning: the measure {measure.name!r} {warning}", "yellow")
+        beyond = spread.range_warning(*measure.range, measure.cells)
+        for doubt in (warning, beyond):
+            if doubt is not None:
+                say(f"warning: the measure {measure.name!r} {doubt}", "yellow")
 
 
 def finish(folder: RunFolder, tasks: Sequence[tuple[RunFolder, SearchTask]]) -> None:

@@ -107,7 +107,7 @@ def generate_dataset(
             label_names=rule.names,
             measure_names=[m.name for m in config.measures],
             shard_size=config.dataset.shard_size,
-            source=_source(config, plan),
+            source=_source(config, plan, _evaluations(folder)),
             balance=balance.times(len(rows) // len(plan.rows)),
             notes=plan.notes,
             card=root,
@@ -187,6 +187,9 @@ def doubts(config: RunConfig, domain: Domain[Any], rule: LabelRule, rows: Labell
     notes += [f"no image is labelled {rule.names[c]!r}." for c in np.flatnonzero(counts == 0)]
     key = keys.stream(keys.root(config.seed), "spread")
     spreads = domain.spread(domain.params, key)
+    for measure, spread in zip(config.measures, spreads, strict=True):
+        beyond = spread.range_warning(*measure.range, measure.cells)
+        notes += [] if beyond is None else [f"the measure {measure.name!r} {beyond}."]
     for index, cuts in zip(rule.measures, rule.cuts, strict=True):
         name, spread = config.measures[index].name, spreads[index]
         warning = spread.warning()
@@ -223,7 +226,13 @@ def _settings(folder: RunFolder, config: RunConfig, added: np.ndarray | None) ->
     return flat_settings(table)
 
 
-def _source(config: RunConfig, plan: Plan) -> dict[str, Any]:
+def _evaluations(folder: RunFolder) -> int:
+    """How many a search made: whole steps, so not always its budget."""
+    rows = folder.read_metrics()
+    return int(rows[-1]["evaluations"]) if rows else folder.config().search.evaluations
+
+
+def _source(config: RunConfig, plan: Plan, evaluations: int) -> dict[str, Any]:
     """Where a data set comes from; folders of weights by their names alone."""
     dataset, domain = config.dataset, config.domain
     pairs = [("objective", config.objective), *((m.name, m) for m in config.measures)]
@@ -234,7 +243,7 @@ def _source(config: RunConfig, plan: Plan) -> dict[str, Any]:
         "generator": Path(domain.generator).name,
         "clip": Path(domain.clip).name,
         "algorithm": config.search.algorithm,
-        "evaluations": config.search.evaluations,
+        "evaluations": evaluations,
         "seed": config.seed,
         "prompts": [
             [name, prompt_text(pair.positive), prompt_text(pair.negative)] for name, pair in pairs
@@ -287,7 +296,7 @@ def _sampled_rows(config: RunConfig, domain: Domain[Any], rule: LabelRule, tell:
             break
         part_key = sample_key if at_once == total else jax.random.fold_in(sample_key, start)
         latents = np.asarray(domain.sample(domain.params, part_key, min(at_once, total - start)))
-        for batch, count in batches(latents):
+        for batch, count in batches(latents, min(BATCH, total)):
             if found >= wanted:
                 break
             if number % _TOLD_EACH == 0 and number:

@@ -24,6 +24,18 @@ PEOPLE = (
     "people"  # in a run's folder, the card's folder of people beside a data set of single faces
 )
 FORMAT = "qdgs-dataset-2"
+CHOSEN_BY = (  # fields of a source by which images are chosen and drawn
+    "generator",
+    "clip",
+    "prompts",
+    "label",
+    "label_bins",
+    "margin",
+    "bins",
+    "subject_size",
+    "augmentations",
+    "align",
+)
 
 
 class ShardError(ValueError):
@@ -125,7 +137,8 @@ def refuse_other_dataset(folder: str | os.PathLike[str]) -> None:
     if found and (whole or not (target / PLAN).is_dir()):
         held = "already holds a data set" if whole else "holds part of a data set, without its end"
         raise ShardError(
-            f"{target} {held} ({found[0].name}): give another folder, or delete this one first."
+            f"{target} {held} ({found[0].name}): give another folder (`qdgs generate --out`), or "
+            "delete this one first."
         )
 
 
@@ -166,3 +179,32 @@ def read_manifest(folder: str | os.PathLike[str], *, verify: bool = False) -> Ma
                 "write it anew."
             )
     return manifest
+
+
+def unlike(folder: Path, baseline: Path) -> str | None:
+    """In what a baseline's data set was not chosen as the one that it is compared with, a sentence.
+
+    Args:
+        folder: of the data set.
+        baseline: of the baseline's.
+
+    Returns:
+        None where they were chosen alike, or one is not there.
+
+    Raises:
+        ShardError: one is damaged.
+    """
+    if not all((place / MANIFEST).is_file() for place in (folder, baseline)):
+        return None
+    own, other = (read_manifest(place) for place in (folder, baseline))
+    pairs = [(name, other.source.get(name), own.source.get(name)) for name in CHOSEN_BY]
+    pairs.append(("image_size", list(other.image_size), list(own.image_size)))
+    differ = [
+        f"{name} {there!r} instead of {here!r}" for name, there, here in pairs if there != here
+    ]
+    if not differ:
+        return None
+    return (
+        f"{baseline} was not chosen as {folder} was: {'; '.join(differ)}. To compare them, delete "
+        "it and write it anew."
+    )

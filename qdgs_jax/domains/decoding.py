@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec as P
 
 from qdgs_jax.domains.protocol import Domain
 
-BATCH = 50  # latents decoded or scored together, on each device
+BATCH = 50  # latents decoded or scored together, on each device; fewer are not filled up to these
 
 
 class Latents(Protocol):
@@ -49,7 +49,7 @@ def decoded(
         fit: what becomes of pictures on the device before they leave it.
     """
     devices = devices or _devices()
-    size = BATCH * len(devices)
+    size = min(BATCH, max(1, -(-len(latents) // len(devices)))) * len(devices)
     first = start // size * size
     params, draw = domain.params, domain.pictures
     place: Any = None

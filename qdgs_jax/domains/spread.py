@@ -18,6 +18,7 @@ from qdgs_jax.domains.scoring import PromptAxis
 
 SAMPLES = 256  # that a spread is judged by
 NOISES = 2.0  # deviations of noise that a measure must exceed
+NARROW = 0.05  # of a range, that samples should span at least
 
 
 class MeasureSpread(NamedTuple):
@@ -64,6 +65,33 @@ class MeasureSpread(NamedTuple):
             return (
                 f"is near its {side} prompt for nearly all of the generator's own images "
                 f"({figures}): the generator may not be able to draw what the other one names"
+            )
+        return None
+
+    def range_warning(self, low: float, high: float, cells: int) -> str | None:
+        """What is doubtful about the measure's range, to follow on its name; None if nothing is.
+
+        Args:
+            low: the range's lower end.
+            high: its upper end.
+            cells: how many it is cut into.
+        """
+        reach = self.high - self.low
+        figures = f"{self.low:+.3g} to {self.high:+.3g}"
+        suggested = f"[{self.low - reach / 2:.2g}, {self.high + reach / 2:.2g}]"
+        if self.low > high or self.high < low:
+            return (
+                f"is {figures} over the generator's own images, outside its range "
+                f"[{low:g}, {high:g}]: the cells at its edge would hold everything; a range of "
+                f"{suggested} spans what the generator draws, and as much again"
+            )
+        if not self.hardly_moves and reach < NARROW * (high - low):
+            reached = max(1, round(cells * reach / (high - low)))
+            return (
+                f"is {figures} over the generator's own images, about {reached} of the {cells} "
+                f"cells of its range [{low:g}, {high:g}]: most of the archive, and of the data "
+                f"set's bins, can hardly be reached; a range of {suggested} spans what the "
+                "generator draws, and as much again"
             )
         return None
 

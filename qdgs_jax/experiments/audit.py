@@ -64,12 +64,16 @@ def make_audit(plan: Plan, progress: Progress = lambda done, total: None) -> Aud
         ShardError: a file is damaged, or no image of a data set can be decoded.
         ValueError: a text is too long, or images are too small for the oracle.
     """
-    onlookers: dict[str, Onlooker] = {CLIP: load_zero_shot(plan.config, plan.config.audit or {})}
     size = plan.places[0].pictures.size
-    if plan.judge is not None:
+    judges: dict[str, Onlooker] = {}
+    if plan.judge is not None:  # before CLIP, which takes longer to load
         oracle = load_faces_oracle(plan.judge)
         oracle.check(size)
-        onlookers[ORACLE] = oracle
+        judges[ORACLE] = oracle
+    onlookers: dict[str, Onlooker] = {
+        CLIP: load_zero_shot(plan.config, plan.config.audit or {}),
+        **judges,
+    }
     found: list[_Looked] = []
     for place in plan.places:
         done = sum(each.pictures.count for each in plan.places[: len(found)])

@@ -12,7 +12,7 @@ import numpy as np
 
 from qdgs_jax.datasets.audit import FOLDER, Audit, read_audit
 from qdgs_jax.datasets.labels import prompt_text
-from qdgs_jax.datasets.manifest import MANIFEST, read_manifest, written_anew
+from qdgs_jax.datasets.manifest import MANIFEST, read_manifest, unlike, written_anew
 from qdgs_jax.datasets.shards import read_rows
 from qdgs_jax.datasets.thumbnails import places_on_map, read_thumbnails
 from qdgs_jax.experiments import experiments_of, freshness
@@ -41,6 +41,9 @@ def collect(run_dir: Path) -> ReportData:
     arms = [_arm(names["run"], folder, folder.path)]
     if folder.baseline.finished:
         arms.append(_arm(names["baseline"], folder.baseline, folder.path))
+        differ = unlike(folder.data, folder.baseline.data)
+        if differ is not None:
+            arms[1] = dataclasses.replace(arms[1], notes=(*arms[1].notes, differ))
     return ReportData(
         name=config.name,
         measures=_measures(config),

@@ -30,6 +30,7 @@ from qdgs_jax.runs.table import Table
 
 BASELINE = "random"  # the algorithm that a run is compared with, and its folder in the run's
 RESTARTS = ("basic", "no_improvement")
+FEW_STEPS = 10  # in which a search adapts to nothing
 
 Texts = Annotated[
     tuple[str, ...], Field(min_length=1, description="a text, or several separated by |")
@@ -317,6 +318,17 @@ class SearchConfig(Table):
         return (
             f"{done:,} of the {self.evaluations:,} evaluations will be run: the start takes "
             f"{self.start_evaluations:,} and each of {self.steps:,} steps {self.step_evaluations:,}"
+        )
+
+    @property
+    def few_steps(self) -> str | None:
+        """How many steps there are where a search can adapt to nothing in them; None for enough."""
+        if self.algorithm == BASELINE or self.steps >= FEW_STEPS:
+            return None
+        return (
+            f"the budget is {self.steps} step{'' if self.steps == 1 else 's'} of "
+            f"{self.step_evaluations:,} evaluations, and a search needs tens of them to find more "
+            "than random sampling does: give more evaluations or fewer emitters"
         )
 
 

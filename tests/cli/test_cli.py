@@ -63,12 +63,23 @@ def test_init_writes_a_run_file_and_overwrites_none(tmp_path, capsys):
     assert "my.toml exists already" in capsys.readouterr().err
     assert qdgs("init", "shapes", tmp_path / "none" / "my.toml") == 2
     assert "none: make it first" in capsys.readouterr().err
+    assert qdgs("init", "drawn-faces") == 0
+    assert Path("drawn-faces.toml").read_text() == packaged_run("drawn-faces")
     assert qdgs("init", "shape", "other.toml") == 2
     assert (
         "there are drawn-faces, faces, faces-accelerator, recognition, shapes"
         in capsys.readouterr().err
     )
     assert not (tmp_path / "other.toml").exists()
+
+
+def test_init_alone_says_what_there_is(capsys):
+    assert qdgs("init") == 0
+    lines = capsys.readouterr().out.splitlines()
+    named = [line.partition(":")[0] for line in lines[:-1]]
+    assert named == ["drawn-faces", "faces", "faces-accelerator", "recognition", "shapes"]
+    assert lines[-2].startswith("shapes: The shapes domain: a generator whose triangles are mostly")
+    assert "`qdgs init NAME`" in lines[-1]
 
 
 def test_the_run_file_names_every_algorithm():
@@ -293,6 +304,25 @@ def test_a_measure_that_hardly_moves_is_told_of(tmp_path, capsys, monkeypatch):
     shown = capsys.readouterr().out
     assert "warning: the measure 'colour' hardly moves" in shown
     assert "'shape'" not in shown
+
+
+def test_a_range_far_from_what_the_generator_draws_is_told_of(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(ToyDomain, "spreads", (Spread(), Spread(beyond="is far off")))
+    run_file = write_run(tmp_path / "my.toml", "random")
+    assert qdgs("search", run_file, "--out", "run") == 0
+    shown = capsys.readouterr().out
+    assert "warning: the measure 'shape' is far off" in shown
+    assert "'colour'" not in shown
+    assert qdgs("generate", "run") == 0
+    assert "warning: the measure 'shape' is far off" in capsys.readouterr().out
+
+
+def test_a_budget_of_a_few_steps_is_told_of(tmp_path, capsys):
+    few = write_run(tmp_path / "few.toml", **{f"evaluations = {EVALUATIONS}": "evaluations = 700"})
+    assert qdgs("search", few, "--out", "few") == 0
+    shown = capsys.readouterr().out
+    assert "warning: cma_maega: the budget is 5 steps of 32 evaluations" in shown
+    assert "random: the budget" not in shown
 
 
 def test_a_second_ctrl_c_says_how_to_go_on(tmp_path, capsys, monkeypatch):

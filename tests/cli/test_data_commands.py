@@ -90,6 +90,11 @@ def test_generate_says_what_was_asked_and_got_and_what_is_doubtful(capsys):
     assert "--margin 0.02 leaves them out" in shown
     assert any("--margin 0.02" in note for note in baseline.notes)
     assert json.loads((folder.data / MANIFEST).read_text())["balance"]["asked"] == 30
+    assert own.source["evaluations"] == folder.read_metrics()[-1]["evaluations"]
+    of_baseline = shown[shown.index("random: images by class and bin") :]
+    assert "random samples are what the generator draws by itself" in of_baseline
+    assert "search longer" not in of_baseline
+    assert "was not chosen as" not in shown
     assert "\x1b" not in shown  # no terminal, no control characters
     card = folder.path.joinpath("README.md").read_text()
     assert "| 0 | a triangle with 3 edges | 15 |" in card
@@ -128,6 +133,16 @@ def test_of_two_data_sets_the_one_that_is_missing_is_written(capsys):
     assert (folder.data / MANIFEST).stat().st_mtime_ns == stamp
     assert (folder.data / MANIFEST).read_bytes() == kept
     assert (folder.baseline.data / MANIFEST).read_bytes() == again
+
+
+def test_data_sets_that_were_not_chosen_alike_are_not_compared_in_silence(capsys):
+    shutil.copytree("run", "unlike")
+    shutil.rmtree("unlike/data")
+    assert qdgs("generate", "unlike", "--margin", 0.03) == 0
+    told = "unlike/random/data was not chosen as unlike/data was: margin 0.0 instead of 0.03."
+    assert told in capsys.readouterr().out
+    assert qdgs("report", "unlike") == 0
+    assert told in Path("unlike/report/index.html").read_text()
 
 
 def test_ctrl_c_says_which_data_sets_are_kept(capsys, monkeypatch):

@@ -37,6 +37,17 @@ def test_a_processor_is_one_device():
     assert check(2 * BATCH + 1) == 3
 
 
+def test_few_latents_are_drawn_alone(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        Bright, "pictures", lambda self, params, rows: drawn.append(len(rows)) or rows[:, :1]
+    )
+    for count in (3, BATCH - 1, BATCH, BATCH + 1):
+        list(decoded(Bright(), np.zeros((count, 1), np.float32)))
+    assert drawn == [3, BATCH - 1, BATCH, BATCH, BATCH]
+    assert list(decoded(Bright(), np.zeros((0, 1), np.float32))) == []
+
+
 @pytest.mark.full  # starts JAX anew
 def test_devices_share_the_work():
     """In a process of its own, as the number of devices is fixed when JAX starts."""
@@ -49,4 +60,5 @@ def test_devices_share_the_work():
 
 if __name__ == "__main__":
     assert check(2 * BATCH + 1, jax.local_devices()) == 2
+    assert check(3, jax.local_devices()) == 1
     assert len(jax.local_devices()) == 2

@@ -24,6 +24,7 @@ from qdgs_jax.domains.shapes_drawing import (
     random_pose,
     render,
 )
+from qdgs_jax.domains.spread import MeasureSpread
 from qdgs_jax.domains.weights import ASSETS, load_clip
 from qdgs_jax.ports.errors import CheckpointError
 from qdgs_jax.ports.model_folder import load_model
@@ -276,6 +277,23 @@ def test_a_measure_that_the_generator_cannot_draw_hardly_moves(spreads, pair):
         assert 0 < spread.margin < spread.std
     else:
         assert spread.warning().startswith("hardly moves over the generator's own images (")
+
+
+@pytest.mark.parametrize(
+    ("ends", "told"),
+    [
+        ((-0.6, 0.6), None),
+        ((-1.0, 3.0), None),
+        ((-50.0, 50.0), "about 1 of the 40 cells of its range [-50, 50]"),
+        ((2.0, 3.0), "outside its range [2, 3]"),
+        ((-3.0, -2.0), "outside its range [-3, -2]"),
+    ],
+)
+def test_a_range_is_judged_by_what_the_generator_draws(ends, told):
+    spread = MeasureSpread(-0.4, 0.4, std=0.3, noise=0.01)
+    warning = spread.range_warning(*ends, 40)
+    assert warning is None if told is None else told in warning
+    assert told is None or "a range of [-0.8, 0.8]" in warning
 
 
 @pytest.mark.parametrize("pair", ONE_SIDED, ids=" - ".join)
