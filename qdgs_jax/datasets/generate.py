@@ -31,7 +31,7 @@ from qdgs_jax.datasets.selection import Labelled, select_elites
 from qdgs_jax.datasets.shards import write_shards
 from qdgs_jax.datasets.subjects import Grouping, group_subjects
 from qdgs_jax.datasets.thumbnails import laid_out, write_thumbnails
-from qdgs_jax.domains.decoding import BATCH, batches, decoded
+from qdgs_jax.domains.decoding import BATCH, batch_size, batches, decoded
 from qdgs_jax.domains.protocol import Domain
 from qdgs_jax.domains.weights import checkpoint_folder
 from qdgs_jax.elites import Elites
@@ -296,7 +296,7 @@ def _sampled_rows(config: RunConfig, domain: Domain[Any], rule: LabelRule, tell:
             break
         part_key = sample_key if at_once == total else jax.random.fold_in(sample_key, start)
         latents = np.asarray(domain.sample(domain.params, part_key, min(at_once, total - start)))
-        for batch, count in batches(latents, min(BATCH, total)):
+        for batch, count in batches(latents, batch_size(total)):
             if found >= wanted:
                 break
             if number % _TOLD_EACH == 0 and number:

@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec as P
 
 from qdgs_jax.domains.protocol import Domain
 
-BATCH = 50  # latents decoded or scored together, on each device; fewer are not filled up to these
+BATCH = 50  # latents decoded or scored together, on each device
 
 
 class Latents(Protocol):
@@ -49,7 +49,7 @@ def decoded(
         fit: what becomes of pictures on the device before they leave it.
     """
     devices = devices or _devices()
-    size = min(BATCH, max(1, -(-len(latents) // len(devices)))) * len(devices)
+    size = batch_size(len(latents), len(devices)) * len(devices)
     first = start // size * size
     params, draw = domain.params, domain.pictures
     place: Any = None
@@ -84,6 +84,15 @@ def on_each(domain: Domain[Any], mesh: Mesh, params: Any, latents: jax.Array) ->
 def _devices() -> list[jax.Device]:
     found = jax.local_devices()
     return found[:1] if found[0].platform == "cpu" else found
+
+
+def batch_size(count: int, devices: int = 1) -> int:
+    """Latents of a batch, on each device: few are filled up to a power of two, not to a batch.
+
+    Sizes are few, as each is a program to compile.
+    """
+    share = max(1, -(-count // devices))
+    return int(min(BATCH, 1 << (share - 1).bit_length()))
 
 
 def batches(latents: Latents, size: int = BATCH, first: int = 0) -> Iterator[tuple[jax.Array, int]]:

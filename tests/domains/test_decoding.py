@@ -42,9 +42,9 @@ def test_few_latents_are_drawn_alone(monkeypatch):
     monkeypatch.setattr(
         Bright, "pictures", lambda self, params, rows: drawn.append(len(rows)) or rows[:, :1]
     )
-    for count in (3, BATCH - 1, BATCH, BATCH + 1):
+    for count in (1, 3, 16, BATCH - 1, BATCH + 1):
         list(decoded(Bright(), np.zeros((count, 1), np.float32)))
-    assert drawn == [3, BATCH - 1, BATCH, BATCH, BATCH]
+    assert drawn == [1, 4, 16, BATCH, BATCH, BATCH]
     assert list(decoded(Bright(), np.zeros((0, 1), np.float32))) == []
 
 
