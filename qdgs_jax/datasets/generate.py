@@ -24,10 +24,11 @@ from qdgs_jax.datasets.align import fit
 from qdgs_jax.datasets.augment import Augmented, draw_augmentations, read_augmentations
 from qdgs_jax.datasets.balance import measure_balance
 from qdgs_jax.datasets.card import check_place
+from qdgs_jax.datasets.distinct import distinct_subjects
 from qdgs_jax.datasets.labels import LabelRule, label_rule, prompt_text
 from qdgs_jax.datasets.manifest import DATA, MANIFEST, Manifest
 from qdgs_jax.datasets.plan import Plan, clear_finished, planned
-from qdgs_jax.datasets.selection import Labelled, select_elites
+from qdgs_jax.datasets.selection import Labelled, groups_of, select_elites
 from qdgs_jax.datasets.shards import write_shards
 from qdgs_jax.datasets.subjects import Grouping, group_subjects
 from qdgs_jax.datasets.thumbnails import laid_out, write_thumbnails
@@ -124,21 +125,27 @@ def _plan(
     tell: Tell,
 ) -> Plan:
     """Choose the rows of a data set, and find its subjects."""
-    if config.search.algorithm == BASELINE:
+    table = config.dataset.subjects
+    sampled = config.search.algorithm == BASELINE
+    distinct = table is not None and table.distinct and not sampled
+    if sampled:
         rows = _sampled_rows(config, domain, rule, tell)
     else:
-        rows = _elite_rows(folder.elites(), config, rule)
-    if strict:
+        rows = _elite_rows(folder.elites(), config, rule, all_of_them=distinct)
+    if strict and not distinct:  # before subjects are looked for, which takes long
         measure_balance(config, rule, rows).check()
-    notes = doubts(config, domain, rule, rows)
-    table = config.dataset.subjects
     if table is not None:
         key = keys.stream(keys.root(config.seed), "subjects")
         grouping = Grouping(table.size, table.restarts, table.iterations)
         rows = group_subjects(rows, grouping, key, names=rule.names, tell=tell)
+        if distinct:
+            kinds = groups_of(rows, config.dataset.bins, config.ranges)
+            rows = distinct_subjects(rows, kinds, config.dataset.images)
         sizes = np.bincount(rows.subjects if rows.subjects is not None else [])
         tell(f"{len(rows):,} latents are {len(sizes):,} subjects of {sizes.min()} to {sizes.max()}")
-    return Plan(rows, added, tuple(notes))
+    if strict:
+        measure_balance(config, rule, rows).check()
+    return Plan(rows, added, tuple(doubts(config, domain, rule, rows)))
 
 
 def _augmentations(config: RunConfig, domain: Domain[Any]) -> np.ndarray | None:
@@ -262,17 +269,20 @@ def _people(table: SubjectsConfig | None, plan: Plan) -> dict[str, Any]:
     return {
         "subjects": int(plan.rows.subjects.max()) + 1,
         "subject_size": table.size,
+        "distinct": table.distinct,
         "latents": len(plan.rows),
         "augmentations": len(plan.augmentations),
         "align": table.align,
     }
 
 
-def _elite_rows(elites: Elites, config: RunConfig, rule: LabelRule) -> Labelled:
+def _elite_rows(
+    elites: Elites, config: RunConfig, rule: LabelRule, *, all_of_them: bool
+) -> Labelled:
     return select_elites(
         elites,
         rule,
-        count=config.dataset.images,
+        count=len(elites) if all_of_them else config.dataset.images,
         bins=config.dataset.bins,
         ranges=config.ranges,
     )

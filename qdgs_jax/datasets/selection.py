@@ -130,6 +130,13 @@ def bins_of(
     return np.ravel_multi_index(tuple(bin_positions(measures, bins, ranges).T), tuple(bins))
 
 
+def groups_of(
+    rows: Labelled, bins: Sequence[int], ranges: Sequence[tuple[float, float]]
+) -> np.ndarray:
+    """Group Int[N] of each row: its class and its measure bin, see `bin_positions`."""
+    return rows.labels * int(np.prod(bins)) + bins_of(rows.elites.measures, bins, ranges)
+
+
 def balance(
     groups: np.ndarray, objectives: np.ndarray, cells: np.ndarray, count: int
 ) -> np.ndarray:
@@ -186,8 +193,7 @@ def select_elites(
     without = dataclasses.replace(elites, latents=elites.latents[:, :0])  # large, and copied once
     sure = np.flatnonzero(rule.sure(elites.measures))
     rows = label(without, rule)
-    where = bins_of(rows.elites.measures, bins, ranges)
-    groups = rows.labels * int(np.prod(bins)) + where
+    groups = groups_of(rows, bins, ranges)
     chosen = balance(groups, rows.elites.objectives, rows.elites.cells, count)
     return Labelled(elites.take(sure[chosen]), rows.labels[chosen])
 

@@ -19,6 +19,8 @@ class SubjectsConfig(Table):
         size: latents of a subject, on average.
         restarts: clusterings of each class, of which the tightest is taken.
         iterations: most rounds of each.
+        distinct: whether the subjects least alike are taken, of all elites with sure labels, rather
+            than those of the best elites. Random samples are taken as they come.
         augmentations: folder of latent augmentations that `qdgs port latents` wrote, or
             `embedded:NAME`; None draws some.
         augmentation_count: pictures of each latent, where augmentations are drawn, the latent's own
@@ -31,6 +33,7 @@ class SubjectsConfig(Table):
     size: PositiveInt = 2
     restarts: PositiveInt = 10
     iterations: PositiveInt = 2000
+    distinct: bool = False
     augmentations: str | None = Field(
         default=None, min_length=1, description="embedded:NAME or a folder"
     )

@@ -160,35 +160,32 @@ def load_people(folder: str | os.PathLike[str], side: int) -> People:
     return found.take(np.argsort(people, kind="stable"))
 
 
-def some_people(people: People, share: float, seed: int) -> People:
+def some_people(people: People, share: float) -> People:
     """A share of the people, of each class in the same proportion; everybody keeps all pictures.
+
+    Those of a class that were chosen first are taken, who may be the most distinct.
 
     Args:
         people: to choose from.
         share: in (0, 1].
-        seed: of the choice.
     """
-    rng = keys.numpy_stream(seed, "recognition/some people")
     first = np.unique(people.people, return_index=True)[1]
     classes = people.labels[first]
     chosen: list[np.ndarray] = []
     for each in np.unique(classes):
         members = np.flatnonzero(classes == each)
-        chosen.append(rng.permutation(members)[: max(1, round(share * len(members)))])
+        chosen.append(members[: max(1, round(share * len(members)))])
     return people.take(np.flatnonzero(np.isin(people.people, np.concatenate(chosen))))
 
 
 def even(people: Mapping[str, People], seed: int) -> dict[str, People]:
     """The same numbers of people and of pictures in each: what differs is who they are.
 
-    People, and pictures of those who have more than `FEWEST`, are left out at random.
+    People who were chosen last are left out, and at random pictures of those who have more than
+    `FEWEST`.
     """
-    found = {}
     count = min(each.count for each in people.values())
-    for name, each in people.items():
-        rng = keys.numpy_stream(seed, f"recognition/even {name}")
-        kept = rng.permutation(each.count)[:count]
-        found[name] = each.take(np.flatnonzero(np.isin(each.people, kept)))
+    found = {name: each.take(np.flatnonzero(each.people < count)) for name, each in people.items()}
     least = min(len(each.images) for each in found.values())
     for name, each in found.items():
         rng = keys.numpy_stream(seed, f"recognition/even pictures {name}")
@@ -278,7 +275,7 @@ def _people_of_arms(people: Mapping[str, People], seed: int) -> dict[str, People
     given: dict[str, People | None] = {NONE: None}
     for size in SIZES:
         share = 1.0 if size == SIZES[-1] else SMALL
-        chosen = {kind: some_people(people[role], share, seed) for kind, role in KINDS.items()}
+        chosen = {kind: some_people(people[role], share) for kind, role in KINDS.items()}
         given |= {f"{kind}{size}": each for kind, each in even(chosen, seed).items()}
     return given
 
