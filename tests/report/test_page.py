@@ -381,23 +381,3 @@ def test_a_histogram_counts_images_beyond_the_range_at_its_edges():
     assert (y[1], y[-2]) == (high, pytest.approx((high + base) / 2, abs=0.1))
     assert np.sum(y == high) == 2  # the first bin alone holds two of the four
     assert (x[0], x[-1]) == (x.min(), x.max())
-
-
-@pytest.mark.parametrize(
-    ("ends", "shown"),
-    [
-        (("a red shape", "a blue shape"), ("← a red shape", "a blue shape →")),
-        (("short", "long " * 12), ("← short", "long long long long long long long long… →")),
-        (("long " * 12, "long " * 12), ("← long long long long lo…", "long long long long lo… →")),
-    ],
-)
-def test_the_ends_of_an_axis_share_its_room(ends, shown):
-    plot = svg.Plot(svg.Axis(0.0, 1.0, "x", ends), svg.Axis(0.0, 1.0, "y"))
-    names = re.findall(r'class="name"[^>]*>([^<]*)<', plot.axes())
-    assert tuple(names[:2]) == shown
-
-
-def test_points_beyond_an_axis_stay_in_the_frame():
-    plot = svg.Plot(svg.Axis(0.0, 1.0, "x"), svg.Axis(0.0, 1.0, "y"))
-    assert plot.px(-5.0) == plot.left
-    assert plot.py(9.0) == plot.top
