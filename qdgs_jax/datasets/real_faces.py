@@ -9,6 +9,7 @@ second one decodes them. An import that was stopped goes on after its last compl
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -82,12 +83,11 @@ def import_records(
 
     rec = path / "train.rec" if path.is_dir() else path
     settings = {
-        "records": str(path),
-        "bytes": rec.stat().st_size if rec.is_file() else 0,
+        "bytes of records": rec.stat().st_size if rec.is_file() else 0,
         "skip_corrupt": skip_corrupt,
         "shard_size": shard_size,
     }
-    return _write(Path(out), settings, plan, pictures, "InsightFace RecordIO", progress)
+    return _write(Path(out), path, settings, plan, pictures, "InsightFace RecordIO", progress)
 
 
 def import_identities(
@@ -112,13 +112,14 @@ def import_identities(
         first = int(rows.elites.cells[start]) if start < len(rows) else len(source)
         return (picture for _, picture in source.pictures(first))
 
+    names = "\0".join(str(file.relative_to(source.path)) for file in source.files)
     settings = {
-        "images": str(source.path),
-        "files": len(source),
+        "images": len(source),
+        "names of images": hashlib.sha256(os.fsencode(names)).hexdigest(),
         "skip_corrupt": skip_corrupt,
         "shard_size": shard_size,
     }
-    return _write(Path(out), settings, plan, pictures, "folder of images", progress)
+    return _write(Path(out), source.path, settings, plan, pictures, "folder of images", progress)
 
 
 def write_identities(
@@ -242,20 +243,24 @@ def _batches(pictures: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 
 def _write(
     out: Path,
+    place: Path,
     settings: Mapping[str, Any],
     make: Callable[[], Plan],
     pictures: Callable[[Labelled, int], Iterator[np.ndarray]],
     format_name: str,
     progress: Progress,
 ) -> Manifest:
-    """Write identities as shards, by a plan that is made once."""
+    """Write the identities of a place as shards, by a plan that is made once.
+
+    The settings tell what is there and not where, so that a set that was moved is gone on with.
+    """
     if (out / MANIFEST).exists():
         clear_finished(out)
     refuse_other_dataset(out)
     with planned(out, settings, make) as (plan, _):
         rows = plan.rows
         if not len(rows):
-            raise ShardError(f"{next(iter(settings.values()))} has no picture that can be read.")
+            raise ShardError(f"{place} has no picture that can be read.")
 
         def batches(start: int) -> Iterator[np.ndarray]:
             done = start

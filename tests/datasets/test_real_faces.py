@@ -80,10 +80,32 @@ def test_an_import_that_was_stopped_goes_on(last, records, tmp_path, monkeypatch
         assert (tmp_path / "out" / name).stat().st_mtime_ns == changed
 
 
-def test_another_import_does_not_go_on_with_it(records, tmp_path):
-    def stop(done, total):
-        raise KeyboardInterrupt
+def stop(done, total):
+    raise KeyboardInterrupt
 
+
+def test_an_import_goes_on_where_its_records_were_moved(records, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        import_records(records, tmp_path / "out", shard_size=4, progress=stop)
+    import_records(records.rename(tmp_path / "moved"), tmp_path / "out", shard_size=4)
+    check(tmp_path / "out")
+
+
+def test_an_import_of_images_goes_on_where_they_were_moved_but_not_with_others(tmp_path):
+    folder = images_of_identities(tmp_path / "casia")
+    with pytest.raises(KeyboardInterrupt):
+        import_identities(folder, tmp_path / "out", shard_size=4, progress=stop)
+    moved = folder.rename(tmp_path / "moved")
+    (moved / "1" / "3.png").rename(moved / "2" / "3.png")  # as many files, another identity
+    with pytest.raises(ShardError, match="names of images was"):
+        import_identities(moved, tmp_path / "out", shard_size=4)
+    (moved / "2" / "3.png").rename(moved / "1" / "3.png")
+    import_identities(moved, tmp_path / "out", shard_size=4)
+    rows = read_rows(tmp_path / "out")
+    np.testing.assert_array_equal(rows.subjects, np.sort(PEOPLE))
+
+
+def test_another_import_does_not_go_on_with_it(records, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         import_records(records, tmp_path / "out", shard_size=4, progress=stop)
     with pytest.raises(ShardError, match="shard_size was 4 and is 5"):
@@ -107,11 +129,16 @@ def test_damaged_records_stop_the_import_or_are_left_out(records, tmp_path, monk
     assert f"left out: record 6 at byte {starts[6]}" in manifest.notes[0]
 
 
-def test_a_folder_for_each_identity(tmp_path):
+def images_of_identities(folder):
     for number, (picture, person) in enumerate(zip(PICTURES, PEOPLE, strict=True)):
-        place = tmp_path / "casia" / str(person)
+        place = folder / str(person)
         place.mkdir(parents=True, exist_ok=True)
         (place / f"{number}.png").write_bytes(picture)
+    return folder
+
+
+def test_a_folder_for_each_identity(tmp_path):
+    images_of_identities(tmp_path / "casia")
     order = np.argsort(PEOPLE, kind="stable")
     manifest = import_identities(tmp_path / "casia", tmp_path / "out", shard_size=4)
     source, rows = ShardSource(tmp_path / "out"), read_rows(tmp_path / "out")
