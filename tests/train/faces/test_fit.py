@@ -190,7 +190,9 @@ def test_shards_that_were_changed_are_refused(data, tmp_path):
 @pytest.mark.filterwarnings("ignore:overflow|invalid")
 def test_a_training_that_diverges_ends_and_writes_no_model(data, tmp_path):
     wild = parse_recipe(TINY.replace("batch_size", "learning_rate = 1e30\nbatch_size"))
-    with pytest.raises(ValueError, match=r"after step \d+ the loss is \S+, .*learning_rate.*1e\+30"):
+    with pytest.raises(
+        ValueError, match=r"after step \d+ the loss is \S+, .*learning_rate.*1e\+30"
+    ):
         train_faces(wild, data, tmp_path / "model")
     assert not (tmp_path / "model").exists()
 
