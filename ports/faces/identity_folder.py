@@ -1,16 +1,23 @@
-"""A folder with a folder of images for each identity, as CASIA-WebFace is often handed on."""
+"""A folder with a folder of images for each identity, as CASIA-WebFace is often handed on.
+
+What is no JPEG or PNG file in a folder of its own identity is passed over, and told.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from qdgs_jax.ports.errors import printable
 from qdgs_jax.ports.faces.damage import Damage, DamageLog, FaceSetError
 from qdgs_jax.ports.faces.pair_lists import SUFFIXES
 from qdgs_jax.ports.faces.pictures import PictureError, decode_picture
+
+OTHER_IMAGES = (".avif", ".bmp", ".gif", ".heic", ".jp2", ".jpe", ".tif", ".tiff", ".webp")
 
 
 class IdentityFolder:
@@ -24,6 +31,7 @@ class IdentityFolder:
         names: of the identities' folders.
         files: paths of the N images.
         identities: Int[N], of each image.
+        passed_over: what else lies in the folder and could be meant as images, in sentences.
 
     Raises:
         FaceSetError: there are no images in folders.
@@ -31,13 +39,13 @@ class IdentityFolder:
 
     def __init__(self, path: str | os.PathLike[str], *, skip_corrupt: bool = False) -> None:
         self.path = Path(path)
-        folders = self._sorted(entry for entry in self._listed() if entry.is_dir())
-        found = [
-            (file, folder)
-            for folder in folders
-            for file in self._sorted(folder.iterdir())
-            if file.suffix.lower() in SUFFIXES and file.is_file()
-        ]
+        self._passed: dict[str, list[Path]] = {}
+        entries = self._sorted(iter(self._listed(self.path)))
+        for entry in entries:
+            if entry.suffix.lower() in (*SUFFIXES, *OTHER_IMAGES) and not entry.is_dir():
+                self._pass("images that lie in no identity's folder", entry)
+        folders = [entry for entry in entries if entry.is_dir()]
+        found = [(file, folder) for folder in folders for file in self._images(folder)]
         if not found:
             raise FaceSetError(
                 f"{self.path} has no images in folders: give a folder with one for each identity, "
@@ -80,11 +88,50 @@ class IdentityFolder:
                 continue
             yield number, picture
 
-    def _listed(self) -> list[Path]:
+    @property
+    def passed_over(self) -> tuple[str, ...]:
+        """What was not taken, in sentences."""
+        return tuple(
+            f"left out: {len(paths):,} {what}, such as "
+            f"{printable(str(paths[0].relative_to(self.path)))}."
+            for what, paths in self._passed.items()
+        )
+
+    @property
+    def listing(self) -> str:
+        """Digest of the images' names and sizes, which tells sets apart."""
+        found = hashlib.sha256()
+        for file in self.files:
+            name = os.fsencode(file.relative_to(self.path))
+            found.update(b"%d %s\0" % (file.stat().st_size, name))
+        return found.hexdigest()[:16]
+
+    def _images(self, folder: Path) -> list[Path]:
+        """The images of an identity."""
+        images = []
+        for file in self._sorted(iter(self._listed(folder))):
+            image = file.suffix.lower() in SUFFIXES
+            if image and file.is_file():
+                images.append(file)
+            elif file.is_dir():
+                self._pass("folders inside of identities' folders", file)
+            elif image:
+                self._pass("names of images that are no files", file)
+            elif file.suffix.lower() in OTHER_IMAGES:
+                self._pass(f"images of other kinds than {', '.join(SUFFIXES)}", file)
+        if not images:
+            self._pass("folders without an image", folder)
+        return images
+
+    def _pass(self, what: str, path: Path) -> None:
+        self._passed.setdefault(what, []).append(path)
+
+    @staticmethod
+    def _listed(folder: Path) -> list[Path]:
         try:
-            return list(self.path.iterdir())
+            return list(folder.iterdir())
         except OSError as error:
-            raise FaceSetError(f"{self.path} cannot be read: {error.strerror}.") from None
+            raise FaceSetError(f"{folder} cannot be read: {error.strerror}.") from None
 
     @staticmethod
     def _sorted(paths: Iterator[Path]) -> list[Path]:

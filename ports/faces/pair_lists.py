@@ -21,6 +21,7 @@ from qdgs_jax.ports.faces.pairs import FacePairs, gather_pairs
 
 GROUP_COLUMNS = ("att1", "att2")
 SUFFIXES = (".jpg", ".jpeg", ".png")
+_DIGITS = 10  # of an image's number, at most one less
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,12 +56,13 @@ def read_pairs_txt(
     """
     found: list[ListedPair] = []
     for number, line in enumerate(read_lines(Path(path)), start=1):
-        fields = line.split()
+        # Names may hold spaces where tabs part the fields.
+        fields = [field.strip() for field in line.split("\t")] if "\t" in line else line.split()
         if number == 1 and len(fields) <= 2 and all(field.isdecimal() for field in fields):
             continue  # folds, and pairs in a half of each
         if len(fields) == 3:
             fields = [fields[0], fields[1], fields[0], fields[2]]
-        if len(fields) != 4 or not (fields[1].isdecimal() and fields[3].isdecimal()):
+        if len(fields) != 4 or not (_is_image(fields[1]) and _is_image(fields[3])):
             raise FaceSetError(
                 f"{path}, line {number}: {show(line)} is neither NAME n m nor NAME n OTHER m."
             )
@@ -87,8 +89,14 @@ def read_pairs_csv(
         raise ValueError(f"group_columns are {group_columns}: give one, two or none.")
     lines = read_lines(Path(path))
     rows = csv.reader(lines, strict=True)
-    header = next(rows, [])
-    if missing := [name for name in ("p1", "p2", "label", *group_columns) if name not in header]:
+    try:
+        header = next(rows, [])
+    except csv.Error as error:
+        raise FaceSetError(f"{path}, line 1: {error}.") from None
+    needed = ("p1", "p2", "label", *group_columns)
+    if twice := [name for name in needed if header.count(name) > 1]:
+        raise FaceSetError(f"{path} has several columns {twice}: which one counts?")
+    if missing := [name for name in needed if name not in header]:
         raise FaceSetError(
             f"{path} has no columns {missing}, it has {[show(name) for name in header[:20]]}."
         )
@@ -114,9 +122,19 @@ def _table(
             raise FaceSetError(
                 f"{path}, line {number}: the label is {show(row['label'])}, not 0 or 1."
             )
+        if empty := [name for name in group_columns if not row[name].strip()]:
+            raise FaceSetError(
+                f"{path}, line {number}: there is no group in {empty[0]}: fill it in, or take the "
+                'list without groups (--group-columns "").'
+            )
         names = dict.fromkeys(row[name] for name in group_columns)
         same = row["label"] in ("1", "1.0", "True")
         yield ListedPair(row["p1"], row["p2"], same, "|".join(names))
+
+
+def _is_image(text: str) -> bool:
+    """Whether a text is the number of an image."""
+    return text.isdecimal() and len(text) < _DIGITS
 
 
 def _some(path: object, pairs: list[ListedPair]) -> list[ListedPair]:
@@ -145,6 +163,8 @@ def load_pairs(
     files = [name for pair in pairs for name in (pair.first, pair.second)]
 
     def content(number: int) -> bytes:
+        if "\0" in files[number]:
+            raise OSError("its name holds a character that no file's can")
         path = root / files[number]
         if not path.resolve().is_relative_to(root.resolve()):
             raise OSError("it lies outside of the folder of images")

@@ -10,7 +10,7 @@ import io
 import zlib
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from qdgs_jax.ports.readers.stand_ins import stand_in
 
@@ -44,11 +44,24 @@ def decode_picture(content: bytes) -> np.ndarray:
                     f"the picture has {image.size[0]} x {image.size[1]} pixels, more than "
                     f"{LARGEST_SIDE} a side"
                 )
-            return np.asarray(image.convert("RGB"))
+            return np.asarray(as_shown(image))
     except PictureError:
         raise
     except Exception as error:  # of a damaged file, decoders raise whatever they stumble over
         raise PictureError(f"the picture is damaged ({type(error).__name__}: {error})") from None
+
+
+def as_shown(image: Image.Image) -> Image.Image:
+    """A picture as any viewer shows it, in RGB with 8 bits.
+
+    It is turned as its EXIF data say, and brightnesses of 16 bits keep their upper half, where
+    Pillow alone makes white of all that are beyond 255.
+    """
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image, np.uint32) >> 8).astype(np.uint8))
+    return image.convert("RGB")
 
 
 def _check_png(content: bytes) -> None:

@@ -12,6 +12,8 @@ from qdgs_jax.ports.errors import show
 from qdgs_jax.ports.faces.damage import FaceSetError
 from qdgs_jax.ports.faces.files import read_lines, stream_lines
 
+_LAST = 2**31 - 1  # number of a record that shards can hold
+
 
 @dataclasses.dataclass(frozen=True)
 class Properties:
@@ -41,6 +43,8 @@ def read_index(path: Path) -> tuple[np.ndarray, np.ndarray]:
         key, _, start = line.partition("\t")
         try:
             if not (key.isdecimal() and start.isdecimal()):
+                raise ValueError
+            if int(key) > _LAST:
                 raise ValueError
             found.extend((int(key), int(start)))
         except (ValueError, OverflowError):

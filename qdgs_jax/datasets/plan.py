@@ -47,7 +47,10 @@ class Plan:
 
 @contextlib.contextmanager
 def planned(
-    folder: Path, settings: Mapping[str, Any], make: Callable[[], Plan]
+    folder: Path,
+    settings: Mapping[str, Any],
+    make: Callable[[], Plan],
+    given_up: Callable[[Mapping[str, Any], Mapping[str, Any]], bool] = lambda before, now: False,
 ) -> Iterator[tuple[Plan, bool]]:
     """The plan of a data set: that which a stopped command left, or a new one.
 
@@ -58,6 +61,8 @@ def planned(
         folder: of the shards; made if needed.
         settings: all that the data set follows from, as plain values by name.
         make: makes the plan, where there is none.
+        given_up: told the settings of a plan that was left and these; whether a new plan takes its
+            place, and its shards are kept as far as they fit.
 
     Yields:
         The plan, and whether a stopped command left it.
@@ -69,21 +74,47 @@ def planned(
     """
     place = folder / PLAN
     left = place.is_dir()
-    if not left:
+    if left and given_up(_settings_of(place), _plain(settings)):
+        with _locked(place):
+            made = make()
+            shutil.rmtree(place)
+        _write(place, settings, made)
+    elif not left:
         made = make()
         folder.mkdir(parents=True, exist_ok=True)
         sweep(folder, PLAN)
         _write(place, settings, made)
+    with _locked(place):
+        yield _read(place, settings), left
+    shutil.rmtree(place)
+
+
+@contextlib.contextmanager
+def _locked(place: Path) -> Iterator[None]:
     lock = filelock.FileLock(place / "lock", timeout=0)
     try:
         lock.acquire()
     except filelock.Timeout:
-        raise ShardError(f"another process is writing a data set to {folder}.") from None
+        raise ShardError(f"another process is writing a data set to {place.parent}.") from None
     try:
-        yield _read(place, settings), left
+        yield
     finally:
         lock.release()
-    shutil.rmtree(place)
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as a file gives them back."""
+    plain: dict[str, Any] = json.loads(json.dumps(dict(settings)))
+    return plain
+
+
+def _settings_of(place: Path) -> dict[str, Any]:
+    """Settings of a plan; none where it cannot be read, which `_read` tells."""
+    try:
+        found = json.loads((place / _ABOUT).read_text(encoding="utf-8"))["settings"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def clear_finished(folder: Path) -> None:
@@ -138,7 +169,7 @@ def _read(place: Path, settings: Mapping[str, Any]) -> Plan:
             f"{place.parent} holds part of a data set whose plan cannot be read ({error}): delete "
             "the folder and write it anew."
         ) from None
-    now = json.loads(json.dumps(dict(settings)))
+    now = _plain(settings)
     changed = [
         f"{name} was {was.get(name)!r} and is {now.get(name)!r}"
         for name in dict.fromkeys([*was, *now])

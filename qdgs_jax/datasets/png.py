@@ -7,6 +7,8 @@ import io
 import numpy as np
 from PIL import Image
 
+from qdgs_jax.ports.faces.pictures import as_shown
+
 
 class PictureSizeError(ValueError):
     """A picture of a size that cannot be averaged down to the one that is wanted."""
@@ -44,10 +46,11 @@ def decode_picture(
         PictureSizeError: it is smaller, or of another shape.
         OSError, ValueError and others of Pillow's: it cannot be decoded.
     """
-    with Image.open(io.BytesIO(content), formats=formats) as image:
+    with Image.open(io.BytesIO(content), formats=formats) as opened:
+        image = as_shown(opened)
         if size is not None and image.size != size[::-1]:
             height, width = size
             if image.width < width or image.width * height != image.height * width:
                 raise PictureSizeError(image.height, image.width)
-            return np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.BOX))
-        return np.asarray(image.convert("RGB"))
+            return np.asarray(image.resize((width, height), Image.Resampling.BOX))
+        return np.asarray(image)

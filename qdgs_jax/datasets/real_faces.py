@@ -9,7 +9,6 @@ second one decodes them. An import that was stopped goes on after its last compl
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -41,6 +40,7 @@ SHARD_SIZE = 5000  # rows: about 100 MB of faces of 112 x 112 as PNG
 _TOGETHER = 64  # pictures between two reports of progress
 _LISTED = 20  # damaged parts that a manifest names
 _WORDS = ("different", "same")
+_Picture = tuple[int, int, np.ndarray]  # number of the record or file, identity, UInt8[H, W, 3]
 
 
 def import_records(
@@ -76,10 +76,10 @@ def import_records(
             keys, identities = np.fromiter(pairs, np.dtype((np.int32, 2))).T
             return Plan(_rows(keys, identities), None, _notes(records.damage))
 
-    def pictures(rows: Labelled, start: int) -> Iterator[np.ndarray]:
+    def pictures(rows: Labelled, start: int) -> Iterator[_Picture]:
         with FaceRecords(path, skip_corrupt=skip_corrupt) as records:
-            for _, picture in records.pictures(rows.elites.cells[start:]):
-                yield picture
+            for record, picture in records.pictures(rows.elites.cells[start:]):
+                yield record.key, record.identity, picture
 
     rec = path / "train.rec" if path.is_dir() else path
     settings = {
@@ -106,16 +106,16 @@ def import_identities(
         if skip_corrupt:
             numbers = np.array([number for number, _ in source.pictures()], np.int64)
         rows = _rows(numbers, source.identities[numbers])
-        return Plan(rows, None, _notes(source.damage))
+        return Plan(rows, None, (*source.passed_over, *_notes(source.damage)))
 
-    def pictures(rows: Labelled, start: int) -> Iterator[np.ndarray]:
+    def pictures(rows: Labelled, start: int) -> Iterator[_Picture]:
         first = int(rows.elites.cells[start]) if start < len(rows) else len(source)
-        return (picture for _, picture in source.pictures(first))
+        for number, picture in source.pictures(first):
+            yield number, int(source.identities[number]), picture
 
-    names = "\0".join(str(file.relative_to(source.path)) for file in source.files)
     settings = {
         "images": len(source),
-        "names of images": hashlib.sha256(os.fsencode(names)).hexdigest(),
+        "the digest of their names and sizes": source.listing,
         "skip_corrupt": skip_corrupt,
         "shard_size": shard_size,
     }
@@ -241,12 +241,44 @@ def _batches(pictures: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         yield np.stack(batch)
 
 
+def _as_planned(
+    found: Iterable[_Picture], rows: Labelled, start: int, out: Path
+) -> Iterator[np.ndarray]:
+    """Pictures from a row on, if these are the plan's.
+
+    Raises:
+        ShardError: the source has changed since the plan was made.
+    """
+    subjects = rows.subjects if rows.subjects is not None else np.zeros(len(rows), np.int32)
+    row = start
+    for number, subject, picture in found:
+        planned_here = (
+            (int(rows.elites.cells[row]), int(subjects[row])) if row < len(rows) else None
+        )
+        if (number, subject) != planned_here:
+            break
+        yield picture
+        row += 1
+    else:
+        if row == len(rows):
+            return
+    raise ShardError(
+        f"the set is not the one that the import to {out} began with: row {row} would be another "
+        "picture or person. Delete the folder and import again."
+    )
+
+
+def _given_up(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether damage ended an import that is now to leave it out: its shards hold none of it."""
+    return before == {**now, "skip_corrupt": False}
+
+
 def _write(
     out: Path,
     place: Path,
     settings: Mapping[str, Any],
     make: Callable[[], Plan],
-    pictures: Callable[[Labelled, int], Iterator[np.ndarray]],
+    pictures: Callable[[Labelled, int], Iterator[_Picture]],
     format_name: str,
     progress: Progress,
 ) -> Manifest:
@@ -257,14 +289,14 @@ def _write(
     if (out / MANIFEST).exists():
         clear_finished(out)
     refuse_other_dataset(out)
-    with planned(out, settings, make) as (plan, _):
+    with planned(out, settings, make, given_up=_given_up) as (plan, _):
         rows = plan.rows
         if not len(rows):
             raise ShardError(f"{place} has no picture that can be read.")
 
         def batches(start: int) -> Iterator[np.ndarray]:
             done = start
-            for batch in _batches(pictures(rows, start)):
+            for batch in _batches(_as_planned(pictures(rows, start), rows, start, out)):
                 yield batch
                 done += len(batch)
                 progress(done, len(rows))

@@ -99,7 +99,7 @@ def write_shards(
     target.mkdir(parents=True, exist_ok=True)
     sweep(target, rf"shard-\d+\.parquet|{re.escape(MANIFEST)}")
     resumable = callable(images)
-    shards = _kept_shards(target, len(rows), shard_size) if resumable else []
+    shards = _kept_shards(target, rows, shard_size) if resumable else []
     begun = sum(shard.count for shard in shards)
     pictures_left = images(begun) if callable(images) else images
     written: list[Path] = []
@@ -138,21 +138,18 @@ def write_shards(
     return manifest
 
 
-def _kept_shards(folder: Path, count: int, shard_size: int) -> list[Shard]:
-    """The shards of a data set of so many rows that a folder holds already, from the first on.
+def _kept_shards(folder: Path, rows: Labelled, shard_size: int) -> list[Shard]:
+    """The shards of a data set that a folder holds already, from the first on.
 
-    What follows the first that is missing or of another length is removed.
+    What follows the first that is missing, cannot be read or is of other rows is removed.
     """
+    count = len(rows)
     kept: list[Shard] = []
     starts = range(0, count, shard_size)
     paths = [folder / f"shard-{number:05d}.parquet" for number in range(len(starts))]
     for path, start in zip(paths, starts, strict=True):
         wanted = min(shard_size, count - start)
-        try:
-            held = pq.read_metadata(arrow_file(path)).num_rows
-        except (pa.ArrowInvalid, OSError):
-            break
-        if held != wanted:
+        if not _holds(path, rows.take(np.arange(start, start + wanted))):
             break
         content = path.read_bytes()
         kept.append(Shard(path.name, wanted, hashlib.sha256(content).hexdigest()))
@@ -160,6 +157,25 @@ def _kept_shards(folder: Path, count: int, shard_size: int) -> list[Shard]:
         if path not in paths[: len(kept)]:
             path.unlink()
     return kept
+
+
+def _holds(path: Path, rows: Labelled) -> bool:
+    """Whether a file is a shard of these rows; latents are not compared."""
+    columns = {_COLUMNS[name][0]: values for name, values in rows.columns().items()}
+    wanted = {name: values for name, values in columns.items() if values.ndim == 1}
+    try:
+        shard = pq.ParquetFile(arrow_file(path))
+        if shard.metadata.num_rows != len(rows):
+            return False
+        if set(shard.schema_arrow.names) != {"image", *columns}:
+            return False
+        held = shard.read(columns=list(wanted))
+    except (pa.ArrowException, OSError):
+        return False
+    return all(
+        np.array_equal(column := held[name].to_numpy(), values.astype(column.dtype))
+        for name, values in wanted.items()
+    )
 
 
 def _picture_size(path: Path) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from qdgs_jax.runs.config_errors import refuse
 from qdgs_jax.runs.table import Table
 
+MOST = 4096  # pictures of a latent, and pixels of their sides
 COUNT, SCALE = 9, 0.18  # of augmentations that are drawn: as many and as long as the published ones
 
 
@@ -37,10 +38,10 @@ class SubjectsConfig(Table):
     augmentations: str | None = Field(
         default=None, min_length=1, description="embedded:NAME or a folder"
     )
-    augmentation_count: PositiveInt | None = None
+    augmentation_count: PositiveInt | None = Field(default=None, le=MOST)
     augmentation_scale: PositiveFloat | None = None
     align: Literal["arcface", "none"] = "arcface"
-    side: PositiveInt = 112
+    side: PositiveInt = Field(default=112, le=MOST)
 
     @model_validator(mode="after")
     def _read_or_drawn(self) -> SubjectsConfig:

@@ -31,6 +31,7 @@ from qdgs_jax.runs.table import Table
 BASELINE = "random"  # the algorithm that a run is compared with, and its folder in the run's
 RESTARTS = ("basic", "no_improvement")
 FEW_STEPS = 10  # in which a search adapts to nothing
+MOST_BINS = 10_000  # of a data set: each is counted, named and shown for each class
 
 Texts = Annotated[
     tuple[str, ...], Field(min_length=1, description="a text, or several separated by |")
@@ -372,6 +373,17 @@ class DatasetConfig(Table):
             if not numbers or not cuts or any(a >= b for a, b in itertools.pairwise(cuts)):
                 raise refuse("must be a list of ascending cut points for each label measure")
         return tuple(tuple(map(float, cuts)) for cuts in rows)
+
+    @field_validator("bins")
+    @classmethod
+    def _are_few(cls, bins: tuple[int, ...]) -> tuple[int, ...]:
+        if math.prod(bins) > MOST_BINS:
+            raise refuse(
+                "makes {made} bins: give at most {most}, far fewer than images",
+                made=f"{math.prod(bins):,}",
+                most=f"{MOST_BINS:,}",
+            )
+        return bins
 
     @property
     def label_measures(self) -> tuple[str, ...]:

@@ -97,7 +97,7 @@ def test_an_import_of_images_goes_on_where_they_were_moved_but_not_with_others(t
         import_identities(folder, tmp_path / "out", shard_size=4, progress=stop)
     moved = folder.rename(tmp_path / "moved")
     (moved / "1" / "3.png").rename(moved / "2" / "3.png")  # as many files, another identity
-    with pytest.raises(ShardError, match="names of images was"):
+    with pytest.raises(ShardError, match="digest of their names and sizes was"):
         import_identities(moved, tmp_path / "out", shard_size=4)
     (moved / "2" / "3.png").rename(moved / "1" / "3.png")
     import_identities(moved, tmp_path / "out", shard_size=4)
@@ -149,6 +149,101 @@ def test_a_folder_for_each_identity(tmp_path):
     manifest = import_identities(tmp_path / "casia", tmp_path / "other", skip_corrupt=True)
     assert manifest.count == 9
     assert "file 1/3.png" in manifest.notes[0]
+
+
+def folder_of(place, people):
+    for number, person in enumerate(people):
+        (place / f"id{person}").mkdir(parents=True, exist_ok=True)
+        (place / f"id{person}" / f"{number}.png").write_bytes(PICTURES[number])
+    return place
+
+
+def stopped(imported, source, out, **options):
+    """Stop an import after the first five pictures."""
+
+    def stop(done, total):
+        if done >= 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        imported(source, out, shard_size=2, progress=stop, **options)
+
+
+def test_what_lies_beside_the_images_of_a_folder_is_told(tmp_path):
+    casia = folder_of(tmp_path / "casia", PEOPLE)
+    (casia / "id1" / "more.webp").write_bytes(b"RIFF")
+    (casia / "id1" / "gone.jpg").symlink_to("nowhere.jpg")
+    (casia / "id2" / "deeper").mkdir()
+    (casia / "id9").mkdir()
+    (casia / "top.jpg").write_bytes(PICTURES[0])
+    (casia / "README.txt").touch()
+    manifest = import_identities(casia, tmp_path / "out")
+    assert manifest.count == 10
+    assert [note.partition("left out: 1 ")[2] for note in manifest.notes] == [
+        "images that lie in no identity's folder, such as top.jpg.",
+        "names of images that are no files, such as id1/gone.jpg.",
+        "images of other kinds than .jpg, .jpeg, .png, such as id1/more.webp.",
+        "folders inside of identities' folders, such as id2/deeper.",
+        "folders without an image, such as id9.",
+    ]
+
+
+def test_an_import_of_a_folder_that_has_changed_does_not_go_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(real_faces, "_TOGETHER", 1)
+    casia = folder_of(tmp_path / "casia", sorted(PEOPLE))
+    stopped(import_identities, casia, tmp_path / "out")
+    last = casia / "id3" / "9.png"
+    last.rename(casia / "id0" / "0b.png")  # as many files, and other people on them
+    with pytest.raises(ShardError, match="digest of their names and sizes was"):
+        import_identities(casia, tmp_path / "out", shard_size=2)
+    (casia / "id0" / "0b.png").rename(last)
+    assert import_identities(casia, tmp_path / "out", shard_size=2).count == 10
+
+
+@pytest.mark.parametrize("changed", [[0, 0, 0, 1, 1, 2, 0, 3, 2, 3], None])
+def test_an_import_of_records_that_have_changed_does_not_go_on(
+    changed, records, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(real_faces, "_TOGETHER", 1)
+    stopped(import_records, records, tmp_path / "out", skip_corrupt=True)
+    if changed:
+        face_files.insightface(records, PICTURES, changed)
+    else:
+        content = (records / "train.rec").read_bytes()
+        (records / "train.rec").write_bytes(content.replace(PICTURES[8], bytes(len(PICTURES[8]))))
+    with pytest.raises(ShardError, match=r"is not the one that the import .* began with: row 8"):
+        import_records(records, tmp_path / "out", shard_size=2, skip_corrupt=True)
+
+
+@pytest.mark.parametrize("damaged", [1, 6])
+def test_leaving_out_the_damage_that_ended_an_import_goes_on(
+    damaged, records, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(real_faces, "_TOGETHER", 2)
+    content = (records / "train.rec").read_bytes()
+    picture = PICTURES[damaged - 1]
+    (records / "train.rec").write_bytes(content.replace(picture, bytes(len(picture))))
+    out = tmp_path / "out"
+    with pytest.raises(FaceSetError, match=f"record {damaged} .*--skip-corrupt"):
+        import_records(records, out, shard_size=2)
+    left = {path: path.stat().st_mtime_ns for path in out.glob("shard-*")}
+    assert len(left) == damaged // 2 - (damaged == 6)
+    manifest = import_records(records, out, shard_size=2, skip_corrupt=True)
+    check(out, [number for number in range(10) if number != damaged - 1])
+    assert len(manifest.notes) == 1
+    assert all(path.stat().st_mtime_ns == changed for path, changed in left.items())
+
+
+def test_a_shard_of_another_set_is_written_anew(records, tmp_path, monkeypatch):
+    monkeypatch.setattr(real_faces, "_TOGETHER", 1)
+    others = tmp_path / "others"
+    face_files.insightface(others, PICTURES[::-1], PEOPLE[::-1])
+    import_records(others, tmp_path / "other", shard_size=2)
+    stopped(import_records, records, tmp_path / "out")
+    shard = tmp_path / "out" / "shard-00001.parquet"
+    shard.write_bytes((tmp_path / "other" / shard.name).read_bytes())
+    import_records(records, tmp_path / "out", shard_size=2)
+    check(tmp_path / "out")
 
 
 @pytest.mark.parametrize("groups", [(), ("light", "dark", "dark", "light", "dark")])

@@ -198,6 +198,20 @@ def test_a_minimal_file_gets_defaults_and_odd_texts_survive():
             id="bins",
         ),
         pytest.param(
+            "bins = [4, 4]",
+            "bins = [1000, 1000]",
+            "my.toml: dataset.bins = [1000, 1000]: makes 1,000,000 bins: give at most 10,000, far "
+            "fewer than images",
+            id="more bins than anybody counts",
+        ),
+        pytest.param(
+            "bins = [4, 4]",
+            "bins = [4, 4]\nsubjects = {side = 1000000, augmentation_count = 1000000}",
+            "my.toml: dataset.subjects.augmentation_count = 1000000: must be at most 4096\n"
+            "my.toml: dataset.subjects.side = 1000000: must be at most 4096",
+            id="pictures that no memory holds",
+        ),
+        pytest.param(
             "qd_score_offset = 0.0",
             "learning_rate = 0.02\nthreshold_min = -inf",
             "my.toml: archive.learning_rate = 0.02 with threshold_min = -inf: only learning_rate = "

@@ -147,7 +147,7 @@ def verify_groups(
         if members.sum() < folds:
             raise ValueError(f"group {name} has {members.sum()} pairs: {folds} folds need more.")
         own, truth = distances[members], same[members]
-        matched = own < threshold
+        matched = own.astype(np.float64) < threshold  # which float32 cannot tell from a distance
         found.append(
             GroupResult(
                 name=str(name),

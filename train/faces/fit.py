@@ -122,7 +122,8 @@ def train_faces(
     Raises:
         ShardError: the data cannot be read or has no subjects.
         CheckpointError: `out` holds something, or `start` is no face network.
-        ValueError: recipe, data, start and a training that was begun do not fit together.
+        ValueError: recipe, data, start and a training that was begun do not fit together, or the
+            training diverged: its loss or weights are not finite.
         OSError: the disk is full; the checkpoints before stay.
     """
     check_destination(Path(out))
@@ -143,13 +144,15 @@ def train_faces(
         training, state = begin(recipe, head, key, order.steps_per_epoch, model)
         state, written = _newest(folder, state)
         writer = CheckpointWriter(folder, recipe.checkpoints.seconds, about, written=written)
-        run = _Run(training, mesh, key, order, progress, should_stop)
+        run = _Run(training, mesh, key, order, progress, should_stop, folder)
         state, step = run.go(state, written or 0, writer)
         if step < run.steps:
             writer.finish(step, state)
             return Trained(None, step, run.steps)
         writer.wait()
         network = trained_network(training, state)
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(nnx.state(network))):
+            raise _diverged(step, "weights are not finite", recipe, folder)
         save_network(network, out, folder, recipe)
     shutil.rmtree(folder, ignore_errors=True)
     return Trained(network, step, run.steps)
@@ -182,6 +185,7 @@ class _Run:
     order: FaceOrder
     progress: Callable[[Progress], None]
     should_stop: Callable[[], bool]
+    folder: Path
 
     @property
     def steps(self) -> int:
@@ -207,13 +211,21 @@ class _Run:
             step += 1
             losses.append(loss)
             if len(losses) > _AHEAD:
-                losses.pop(0).block_until_ready()
+                self._check(step - len(losses) + 1, losses.pop(0))
             now = time.monotonic()
             if told is None or now - told[0] >= _TOLD or step == self.steps:
                 self._tell(step, losses[0] if step < self.steps else loss, told, now)
                 told = (time.monotonic(), step)
             writer.offer(step, state, 0)
+        for number, loss in enumerate(losses, step - len(losses) + 1):
+            self._check(number, loss)
         return state, step
+
+    def _check(self, step: int, loss: jax.Array) -> None:
+        """Wait for a step, and end a training that no further step could bring back."""
+        if not np.isfinite(value := float(loss)):
+            recipe = self.training.recipe
+            raise _diverged(step, f"loss is {value}", recipe, self.folder)
 
     def _tell(
         self, step: int, loss: jax.Array, before: tuple[float, int] | None, now: float
@@ -225,6 +237,14 @@ class _Run:
         self.progress(
             Progress(step, self.steps, step // per_epoch, rate, float(loss), learning_rate)
         )
+
+
+def _diverged(step: int, what: str, recipe: Recipe, folder: Path) -> ValueError:
+    return ValueError(
+        f"after step {step:,} the {what}, and no further step would bring the network back: lower "
+        f"optimizer.learning_rate of the recipe, which is {recipe.optimizer.rate:g}, delete "
+        f"{folder}, and train again."
+    )
 
 
 def shardings(state: LearnerState, mesh: Mesh) -> LearnerState:

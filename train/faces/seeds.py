@@ -85,7 +85,8 @@ def train_seeds(
         progress: told the finished share in [0, 1].
 
     Raises:
-        ValueError: images, identities, start and recipe do not fit together.
+        ValueError: images, identities, start and recipe do not fit together, or a loss is not
+            finite.
     """
     _check(recipe, images, identities, seeds, start)
     table = recipe.optimizer
@@ -109,6 +110,11 @@ def train_seeds(
         for _ in range(table.epochs):
             state, loss = _epoch(training, in_axes, state, *given)
             losses.append(np.asarray(loss))
+            if not np.isfinite(losses[-1]).all():
+                raise ValueError(
+                    f"in epoch {len(losses)} the loss of a network is not finite: lower "
+                    f"optimizer.learning_rate, which is {table.rate:g}."
+                )
             done += len(losses[-1])
             progress(min(1.0, done / (len(seeds) * table.epochs)))
         return (state.params, state.buffers), np.stack(losses, axis=1)

@@ -56,7 +56,8 @@ class FaceShards:
         """Open a data set; its identities are read, its pictures are not.
 
         Raises:
-            ShardError: there is no complete data set, it has no subjects, or one subject alone.
+            ShardError: there is no complete data set, it has no subjects, one subject alone, or
+                images without one.
         """
         self.folder = shards_folder(folder)
         manifest = read_manifest(folder)
@@ -69,7 +70,18 @@ class FaceShards:
         if height != width:
             raise ShardError(f"{folder} has images of {width} x {height} pixels: give square ones.")
         self.count, self.image_size = manifest.count, height
-        subjects = read_table(folder, [SUBJECT])[SUBJECT].to_numpy()
+        column = read_table(folder, [SUBJECT])[SUBJECT]
+        if column.null_count:
+            raise ShardError(
+                f"{folder} does not say of {column.null_count:,} images who is on them: leave such "
+                "images out."
+            )
+        if len(column) != manifest.count:
+            raise ShardError(
+                f"{folder} has {len(column):,} rows, but its manifest says {manifest.count:,}: "
+                "shards were changed; copy the data set again, or write it anew."
+            )
+        subjects = column.to_numpy()
         found, self.identities = np.unique(subjects, return_inverse=True)
         self.num_identities = len(found)
         if self.num_identities < 2:

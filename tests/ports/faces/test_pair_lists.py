@@ -41,6 +41,33 @@ def test_pairs_txt(header, tmp_path):
     assert read_pairs_txt(listed(tmp_path, header + RFW), group="African") == LISTED
 
 
+def test_names_may_hold_spaces_between_tabs(tmp_path):
+    pair, other = read_pairs_txt(listed(tmp_path, "Ann Lee\t1\t2\nAnn Lee\t1\tBo\t3\n"))
+    assert (pair.first, pair.same) == ("Ann Lee/Ann Lee_0001.jpg", True)
+    assert (other.second, other.same) == ("Bo/Bo_0003.jpg", False)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('fold,"p1,p2,label\n', "line 1: unexpected end"),
+        ("p1,p2,label,label\na,b,1,0\n", r"several columns \['label'\]"),
+        ("p1,p2,label,att1,att2\na,b,1,x,x\na,b,1, ,x\n", "line 3: there is no group in att1"),
+    ],
+)
+def test_tables_that_cannot_be_understood(text, message, tmp_path):
+    columns = ["att1", "att2"] if "att1" in text else []
+    with pytest.raises(FaceSetError, match=message):
+        read_pairs_csv(listed(tmp_path, text), group_columns=columns)
+
+
+def test_numbers_and_names_that_no_file_has(images):
+    with pytest.raises(FaceSetError, match=r"line 1: .* is neither"):
+        read_pairs_txt(listed(images, "m.01\t" + "9" * 5000 + "\t2\n"))
+    with pytest.raises(FaceSetError, match=r"pair 0, file .*no file's can"):
+        load_pairs([ListedPair("m.01\0", FILES[0], True)], images)
+
+
 def test_a_table_with_groups(tmp_path):
     text = "fold,p1,p2,label,att1,att2\n1,a/0.jpg,a/1.jpg,1,asian_females,asian_females\n"
     path = listed(tmp_path, text + "2,a/0.jpg,b/0.jpg,0.0,asian_females,black_males\n")

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from qdgs_jax.datasets import png
 from qdgs_jax.ports.faces.damage import FaceSetError
 from qdgs_jax.ports.faces.pairs_bin import read_pairs_bin
+from qdgs_jax.ports.faces.pictures import decode_picture
 
 IMAGES = face_files.faces(8)
 PICTURES = [face_files.encoded(image) for image in IMAGES]
@@ -139,3 +141,18 @@ def test_flips_end_as_an_error_a_report_or_the_same_pictures(old, tmp_path):
         np.testing.assert_array_equal(found.images, IMAGES[rows])
         outcomes["report" if found.damage else "same"] += 1
     assert outcomes["report"] > 300
+
+
+@pytest.mark.parametrize("decode", [decode_picture, png.decode_picture])
+def test_pictures_are_those_that_viewers_show(decode):
+    buffer = io.BytesIO()
+    levels = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
+    Image.fromarray(levels).save(buffer, "PNG")
+    np.testing.assert_array_equal(decode(buffer.getvalue())[..., 1], levels // 257)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned to the right
+    top = np.zeros((16, 16, 3), np.uint8)
+    top[:8] = 255
+    buffer = io.BytesIO()
+    Image.fromarray(top).save(buffer, "JPEG", exif=exif, quality=95)
+    assert decode(buffer.getvalue())[:, :, 0].mean(axis=0)[[2, 13]].round().tolist() == [0, 255]

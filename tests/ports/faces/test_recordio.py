@@ -153,6 +153,7 @@ def test_without_an_index_what_follows_damage_is_lost_and_said_so(tmp_path):
         ("train.idx", b"0\t0\n0\t5\n", "the number 0 for several records"),
         ("train.idx", b"0\t0\n1\t0\n", "the place 0 for several records"),
         ("train.idx", b"0\t0\n1\t99999999999999999999\n", "line 2"),
+        ("train.idx", b"0\t0\n3000000000\t5\n", "line 2: '3000000000"),
         ("train.idx", b"", "has no records"),
         ("train.idx", b"0\t0\n\xff\t5\n", "no text in UTF-8"),
         ("train.lst", b"1\tpath\t0\n", "lists 1 pictures, the records hold 6"),

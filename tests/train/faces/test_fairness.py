@@ -51,6 +51,11 @@ def test_a_threshold_by_its_false_match_rate():
     found = verify_groups(DISTANCES, SAME, GROUPS, threshold=above)
     assert (found["dark"].fmr, found["light"].fmr) == (0.2, 0.0)
     assert common_threshold(DISTANCES, SAME, fmr=1.0) > 1.5
+    single = DISTANCES.astype(np.float32)  # as embeddings give them
+    above = common_threshold(single, SAME, fmr=0.1)
+    found = verify_groups(single, SAME, GROUPS, threshold=above)
+    assert (found["dark"].fmr, found["light"].fmr) == (0.2, 0.0)
+    assert (found["dark"].fnmr, found["light"].fnmr) == (0.1, 0.0)
 
 
 def test_groups_that_cannot_be_verified_are_refused():

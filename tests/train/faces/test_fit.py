@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import jax
 import labelled_rows
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from flax import nnx
 from PIL import Image
@@ -167,6 +170,31 @@ def test_shards_without_subjects_are_refused(recipe, tmp_path):
     write_shards(tmp_path, rows, [pictures], label_names="ab", measure_names="m")
     with pytest.raises(ValueError, match="no column `subject`"):
         train_faces(recipe, tmp_path, tmp_path / "model")
+
+
+def test_shards_that_were_changed_are_refused(data, tmp_path):
+    shutil.copytree(data, tmp_path / "fewer")
+    shard = sorted((tmp_path / "fewer").glob("*.parquet"))[0]
+    table = pq.read_table(shard)
+    pq.write_table(table.slice(0, 4), shard)
+    with pytest.raises(ValueError, match="has 23 rows, but its manifest says 30"):
+        FaceShards(tmp_path / "fewer")
+    place = table.column_names.index("subject")
+    subjects = [None, *table["subject"].to_pylist()[1:]]
+    nobody = pa.array(subjects, table.schema.field("subject").type)
+    pq.write_table(table.set_column(place, "subject", nobody), shard)
+    with pytest.raises(ValueError, match="does not say of 1 images who is on them"):
+        FaceShards(tmp_path / "fewer")
+
+
+@pytest.mark.filterwarnings("ignore:overflow|invalid")
+def test_a_training_that_diverges_ends_and_writes_no_model(data, tmp_path):
+    wild = parse_recipe(TINY.replace("batch_size", "learning_rate = 1e30\nbatch_size"))
+    with pytest.raises(
+        ValueError, match=r"after step \d+ the loss is \S+, .*learning_rate.*1e\+30"
+    ):
+        train_faces(wild, data, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
 
 
 def test_each_epoch_shows_each_image_once_in_an_order_of_its_own(data):

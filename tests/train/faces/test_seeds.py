@@ -86,3 +86,16 @@ def test_what_does_not_fit_is_refused(people, trained):
     )
     with pytest.raises(ValueError, match="depth 10 instead of 18, embed_dim 32 instead of 16"):
         train_seeds(deeper, pictures, np.arange(2 * PEOPLE), (0,), start=trained)
+
+
+@pytest.mark.filterwarnings("ignore:overflow|invalid")
+def test_networks_that_diverge_are_told(people):
+    recipe = RECIPE.model_copy(
+        update={
+            "network": NetworkTable(depth=10, input_size=16, embed_dim=8, widths=(4, 4, 4, 4)),
+            "optimizer": OptimizerTable(epochs=3, batch_size=10, learning_rate=1e30),
+        }
+    )
+    pictures = people[:, 0, ::2, ::2]
+    with pytest.raises(ValueError, match=r"the loss of a network is not finite: .*1e\+30"):
+        train_seeds(recipe, pictures, np.arange(PEOPLE), (0,))
