@@ -174,7 +174,7 @@ def _pictures(domain: PromptedDomain[P], params: DomainParams[P], latents: jax.A
 def _sampled(
     domain: PromptedDomain[P], params: DomainParams[P], key: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Measures and normalised embeddings of samples, as many at a time as for start latents."""
+    """Measures and normalised embeddings of samples, no more at a time than for start latents."""
     latents = domain.sample(params, keys.stream(key, "spread/latents"), SAMPLES)
     cutouts = keys.stream(key, "spread/cutouts")
 
@@ -183,8 +183,11 @@ def _sampled(
         _, measures = scoring.prompt_distances(params.targets, embeds)
         return measures, scoring.normalize(embeds).mean(axis=0)
 
+    size = domain.start.batch_size
+    if domain.computation.splits(size):
+        size = domain.computation.batch
     with domain.computation.products():
-        return in_batches(score, latents, domain.start.batch_size)
+        return in_batches(score, latents, size)
 
 
 def embed_images(

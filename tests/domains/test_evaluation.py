@@ -15,7 +15,7 @@ from qdgs_jax.domains import load_domain
 from qdgs_jax.domains.batches import in_batches
 from qdgs_jax.domains.evaluation import Computation
 from qdgs_jax.domains.memory import Memory
-from qdgs_jax.domains.prompted import PromptedDomain
+from qdgs_jax.domains.prompted import PromptedDomain, _sampled
 from qdgs_jax.domains.protocol import DomainParams, LatentStatistics
 from qdgs_jax.domains.scoring import PromptAxis, Targets
 from qdgs_jax.domains.shapes import VAEGenerator
@@ -28,6 +28,7 @@ RUN = (ASSETS / "shapes.toml").read_text()
 TOWER = TowerConfig(width=32, layers=4, heads=2, mlp_width=64)
 CLIP = CLIPConfig(TOWER, TOWER, 16, 4, vocab_size=9, context_length=4, embed_dim=16)
 VAE = VAEConfig(latent_dim=3, image_size=32, channels=(4, 4, 4))
+KEY = jax.random.key(5)
 
 
 def small_domain(start=None, **computation):
@@ -169,6 +170,16 @@ def test_settings_out_of_range_are_refused(field, value, words):
     setattr(table, field, value)
     with pytest.raises(ValueError, match=words):
         Computation.of(table)
+
+
+def test_a_look_at_the_generators_samples_takes_no_more_than_a_batch_at_a_time():
+    def traced(at_once, batch):
+        domain = small_domain(StartSettings(batch_size=at_once), batch=batch)
+        return str(jax.make_jaxpr(_sampled, static_argnums=0)(domain, domain.params, KEY))
+
+    assert traced(at_once=16, batch=4) == traced(at_once=4, batch=0)
+    assert traced(at_once=4, batch=16) == traced(at_once=4, batch=0)
+    assert traced(at_once=16, batch=0) != traced(at_once=4, batch=0)
 
 
 @pytest.mark.parametrize("batch", [0, 1, 3, 4, 7, 8])
