@@ -139,7 +139,18 @@ class CheckpointWriter:
 
         def write() -> None:
             self._before()
-            snapshot.write(self._folder / f"step-{step:09d}", self._about)
+            place = self._folder / f"step-{step:09d}"
+            try:
+                snapshot.write(place, self._about)
+            except OSError as error:
+                if not error.strerror:  # says all itself
+                    raise
+                raise OSError(
+                    error.errno,
+                    f"{error.strerror} while writing a checkpoint; what was written before is "
+                    "kept: make room, then go on",
+                    str(place),
+                ) from error
             self.written = step
             for _, old in find_checkpoints(self._folder)[KEPT:]:
                 shutil.rmtree(old, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from qdgs_jax.datasets.shards import write_shards
 from qdgs_jax.models.iresnet import IResNet
 from qdgs_jax.ports.errors import CheckpointError
 from qdgs_jax.ports.loading import load
+from qdgs_jax.runs.checkpoint import Snapshot
 from qdgs_jax.train.faces.fit import Progress, train_faces, training_folder
 from qdgs_jax.train.faces.recipe import Recipe, parse_recipe
 from qdgs_jax.train.faces.stream import FaceOrder, FaceShards, batches
@@ -195,6 +197,16 @@ def test_a_training_that_diverges_ends_and_writes_no_model(data, tmp_path):
     ):
         train_faces(wild, data, tmp_path / "model")
     assert not (tmp_path / "model").exists()
+
+
+def test_a_full_disk_is_told_by_its_place(recipe, data, tmp_path, monkeypatch):
+    def full(snapshot, place, about):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Snapshot, "write", full)
+    with pytest.raises(OSError, match=r"No space left .* a checkpoint; .*make room") as caught:
+        train_faces(recipe, data, tmp_path / "model")
+    assert caught.value.filename.startswith(str(training_folder(tmp_path / "model")))
 
 
 def test_each_epoch_shows_each_image_once_in_an_order_of_its_own(data):
