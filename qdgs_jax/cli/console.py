@@ -176,7 +176,22 @@ class Commands(typer.core.TyperGroup):
             return f"`{name}` did not finish; the same command begins again"
 
         with if_stopped(hint):
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            except typer.BadParameter as error:
+                error.message = _of_option(error)
+                raise
+
+
+def _of_option(error: typer.BadParameter) -> str:
+    """What is wrong with an option's value, where pydantic found it in words of its own."""
+    found = error.__cause__
+    if not isinstance(found, ValueError) or not hasattr(found, "errors"):
+        return error.message
+    from qdgs_jax.runs.config_errors import allowed
+
+    detail = found.errors()[0]
+    return f"{detail['input']} {allowed(detail)}"
 
 
 def guarded(command: Callable[[], object]) -> int:

@@ -47,7 +47,11 @@ class Plan:
 
 @contextlib.contextmanager
 def planned(
-    folder: Path, settings: Mapping[str, Any], make: Callable[[], Plan]
+    folder: Path,
+    settings: Mapping[str, Any],
+    make: Callable[[], Plan],
+    *,
+    replaces: Mapping[str, Any] | None = None,
 ) -> Iterator[tuple[Plan, bool]]:
     """The plan of a data set: that which a stopped command left, or a new one.
 
@@ -58,6 +62,8 @@ def planned(
         folder: of the shards; made if needed.
         settings: all that the data set follows from, as plain values by name.
         make: makes the plan, where there is none.
+        replaces: settings whose plan, if a stopped command left it, is made anew; its complete
+            shards stay, so their rows have to be the same.
 
     Yields:
         The plan, and whether a stopped command left it.
@@ -68,22 +74,32 @@ def planned(
         OSError: the disk is full; an empty folder may be left.
     """
     place = folder / PLAN
-    left = place.is_dir()
+    left = place.is_dir() and (replaces is None or _settings(place) != dict(replaces))
     if not left:
         made = make()
+        if place.is_dir():
+            with _locked(folder):
+                shutil.rmtree(place)
         folder.mkdir(parents=True, exist_ok=True)
         sweep(folder, PLAN)
         _write(place, settings, made)
-    lock = filelock.FileLock(place / "lock", timeout=0)
+    with _locked(folder):
+        yield _read(place, settings), left
+    shutil.rmtree(place)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from a plan."""
+    lock = filelock.FileLock(folder / PLAN / "lock", timeout=0)
     try:
         lock.acquire()
     except filelock.Timeout:
         raise ShardError(f"another process is writing a data set to {folder}.") from None
     try:
-        yield _read(place, settings), left
+        yield
     finally:
         lock.release()
-    shutil.rmtree(place)
 
 
 def clear_finished(folder: Path) -> None:
@@ -120,6 +136,14 @@ def _write(place: Path, settings: Mapping[str, Any], plan: Plan) -> None:
             "is left behind: make room or give a folder on another disk, then run again",
             str(place),
         ) from error
+
+
+def _settings(place: Path) -> dict[str, Any] | None:
+    """Settings of a plan; None where they cannot be read."""
+    try:
+        return dict(json.loads((place / _ABOUT).read_text(encoding="utf-8"))["settings"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _read(place: Path, settings: Mapping[str, Any]) -> Plan:

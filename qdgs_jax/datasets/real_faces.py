@@ -252,7 +252,9 @@ def _write(
     if (out / MANIFEST).exists():
         clear_finished(out)
     refuse_other_dataset(out)
-    with planned(out, settings, make) as (plan, _):
+    # What is before the first damage is the same with it left out, so complete shards stay.
+    whole = {**settings, "skip_corrupt": False} if settings["skip_corrupt"] else None
+    with planned(out, settings, make, replaces=whole) as (plan, _):
         rows = plan.rows
         if not len(rows):
             raise ShardError(f"{next(iter(settings.values()))} has no picture that can be read.")
