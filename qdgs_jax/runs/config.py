@@ -195,8 +195,8 @@ def read_run_file(path: str | os.PathLike[str], *, sizes_alone: bool = False) ->
         ) from None
     except IsADirectoryError:
         raise ConfigError(
-            f"{file}: is a folder, not a run file; `qdgs search --resume` goes on with a run folder, "
-            "whose run file is run.toml"
+            f"{file}: is a folder, not a run file; a run folder's is run.toml in it, and "
+            "`qdgs search --resume` goes on with the folder"
         ) from None
     except UnicodeDecodeError:
         raise ConfigError(f"{file}: not a text file in UTF-8") from None
