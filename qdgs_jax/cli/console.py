@@ -62,7 +62,9 @@ def show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]])
 def print_table(table: Table) -> None:
     """Print a table, as wide as it is where there is no terminal that it has to fit into."""
     screen = console()
-    screen.print(table, width=None if screen.is_terminal else WIDEST)
+    if not screen.is_terminal:
+        screen.width = WIDEST  # `print` takes no width beyond its console's
+    screen.print(table)
 
 
 class _Interrupts:
