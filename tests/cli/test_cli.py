@@ -99,15 +99,6 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capsys):
     assert not (tmp_path / "runs").exists()
 
 
-def test_tables_are_as_wide_as_they_are_where_there_is_no_terminal(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
-    header = ["data set", *(f"a group of people {number}" for number in range(12))]
-    console.show_table("Shares", header, [["cma_maega", *(["12.5"] * 12)]])
-    shown = capsys.readouterr().out
-    assert all(name in shown for name in header)
-    assert len(shown.splitlines()) == 6
-
-
 @pytest.mark.parametrize(
     ("given", "said"),
     [("0", "0 must be at least 1"), ("1e5", "1e5 must be an integer")],
