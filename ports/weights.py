@@ -186,6 +186,6 @@ def _names(node: Mapping[Any, Data]) -> str:
     for key, value in list(node.items())[:_LISTED]:
         name = printable(key)[:80] if type(key) is str else show(key)
         count = 0 if type(value) is Tensor else sum(1 for _ in named_tensors(value))
-        told.append(f"{name} ({count} tensors)" if count else name)
+        told.append(f"{name} ({count} tensor{'s' * (count > 1)})" if count else name)
     more = f" and {len(node) - _LISTED} more" if len(node) > _LISTED else ""
     return ", ".join(told) + more

@@ -206,7 +206,9 @@ def train_classifier(
     manifest = read_manifest(dataset_dir)
     if len(manifest.label_names) < 2:
         raise ValueError(
-            f"{dataset_dir} has the only class {manifest.label_names}: a classifier needs two."
+            f"{dataset_dir} has the only class {', '.join(map(repr, manifest.label_names))}: a "
+            "classifier needs two. A face recognition network learns from people instead, with a "
+            "recipe: `qdgs train DATA --config FILE`."
         )
     if min(manifest.image_size) < MULTIPLE:
         raise ValueError(

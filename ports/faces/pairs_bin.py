@@ -22,6 +22,7 @@ from qdgs_jax.ports.readers.values import Budget, Data, Global
 
 _SCALARS = ("dtype", "scalar")  # of NumPy, for a truth that was one of its booleans
 _START = 512  # bytes that tell a stand-in from a pickle
+_PICKLE = b"\x80"  # how one begins, but for the oldest
 
 
 def read_pairs_bin(path: str | os.PathLike[str], *, skip_corrupt: bool = False) -> FacePairs:
@@ -34,7 +35,7 @@ def read_pairs_bin(path: str | os.PathLike[str], *, skip_corrupt: bool = False) 
     Raises:
         FaceSetError: it is no such file, its frame is damaged, or a picture is (unless skipped).
     """
-    path = Path(path)
+    path, start = Path(path), b""
     try:
         with path.open("rb") as file:
             region = Region.of_file(file)
@@ -50,6 +51,11 @@ def read_pairs_bin(path: str | os.PathLike[str], *, skip_corrupt: bool = False) 
                 skip_corrupt=skip_corrupt,
             )
     except CheckpointError as error:
+        if start[:1] != _PICKLE:
+            raise FaceSetError(
+                f"{path} is no readable verification set: neither a .bin file of InsightFace, nor "
+                "a list of pairs (.txt, .csv)."
+            ) from None
         raise FaceSetError(f"{path} is no readable verification set: {error}") from None
     except OSError as error:
         raise FaceSetError(f"{path} cannot be read: {error.strerror or error}.") from None

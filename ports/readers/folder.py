@@ -45,6 +45,8 @@ def open_weights(path: Path) -> Iterator[Data]:
             return
         found = next((path / name for name in _WEIGHTS if (path / name).is_file()), None)
         if found is None:
+            if (path / "params").is_dir() and (path / "config.json").is_file():
+                raise CheckpointError("The folder was converted already: name it as it is.", path)
             raise CheckpointError(f"The folder holds none of {', '.join(_WEIGHTS)}.", path)
         if found.suffix != ".json":
             yield stack.enter_context(_open_file(found))

@@ -9,12 +9,28 @@ from pathlib import Path
 from qdgs_jax.ports.errors import show
 
 LOOKED_AT = 512  # bytes that are looked at
+_ARROW = (  # what pyarrow says of a Parquet file, and what that means
+    ("Parquet magic bytes not found", "it is no Parquet file, or its end is missing"),
+    ("Parquet file size is", "it is too short for a Parquet file"),
+    ("smaller than the minimum file footer", "it is too short for a Parquet file"),
+    ("file size is smaller", "its end is damaged"),
+    ("base64", "a description in it is damaged"),
+    ("deserialize thrift", "a description in it is damaged"),
+    ("TProtocolException", "a description in it is damaged"),
+    ("Unexpected end of stream", "a part of it is missing"),
+    ("ompress", "its content is damaged"),
+    ("orrupt", "its content is damaged"),
+)
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a path loses one of the two slashes
 _PAGES = (b"<!doctype", b"<html", b"<?xml")
 _STARTS = (
     (b"\x1f\x8b", "This is a gzip archive: unpack it first."),
     (b"\xfd7zXZ", "This is an xz archive: unpack it first."),
     (b"\x89HDF", "This is an HDF5 file, such as Keras writes, which is not read."),
+    (
+        b"\x93NUMPY",
+        "This is a NumPy array; PyTorch writes one by torch.save(torch.tensor(array), FILE).",
+    ),
     (b"GGUF", "This is a GGUF file of quantised weights, which is not read."),
 )
 
@@ -63,7 +79,9 @@ def reason(path: str | os.PathLike[str], error: object) -> str:
             found = stand_in(file.read(LOOKED_AT), place.stat().st_size)
     except OSError:
         found = None
-    return (found or str(error)).removesuffix(".")
+    said = str(error)
+    meant = next((ours for theirs, ours in _ARROW if theirs in said), said)
+    return (found or meant).removesuffix(".")
 
 
 def told_text(start: bytes) -> str | None:

@@ -67,6 +67,8 @@ class Archive:
         tops = {name.partition("/")[0] for name in pickles if name.endswith("/data.pkl")}
         if len(tops) != 1:
             problem = "several of them" if tops else "none"
+            if infos and all(info.filename.endswith(".npy") for info in infos):
+                problem = "only NumPy arrays"
             raise CheckpointError(
                 f"A PyTorch checkpoint has a data.pkl, the archive has {problem}."
             )

@@ -62,7 +62,9 @@ def show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]])
 def print_table(table: Table) -> None:
     """Print a table, as wide as it is where there is no terminal that it has to fit into."""
     screen = console()
-    screen.print(table, width=None if screen.is_terminal else WIDEST)
+    if not screen.is_terminal:
+        screen.width = WIDEST  # `print` takes no width beyond its console's
+    screen.print(table)
 
 
 class _Interrupts:
@@ -176,7 +178,22 @@ class Commands(typer.core.TyperGroup):
             return f"`{name}` did not finish; the same command begins again"
 
         with if_stopped(hint):
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            except typer.BadParameter as error:
+                error.message = _of_option(error)
+                raise
+
+
+def _of_option(error: typer.BadParameter) -> str:
+    """What is wrong with an option's value, where pydantic found it in words of its own."""
+    found = error.__cause__
+    if not isinstance(found, ValueError) or not hasattr(found, "errors"):
+        return error.message
+    from qdgs_jax.runs.config_errors import allowed
+
+    detail = found.errors()[0]
+    return f"{detail['input']} {allowed(detail)}"
 
 
 def guarded(command: Callable[[], object]) -> int:

@@ -78,12 +78,15 @@ def missing_data_sets(folder: RunFolder, out: Path | None = None) -> list[RunFol
         ShardError: there are none: all data sets exist, or their places are taken.
     """
     from qdgs_jax.datasets.card import check_place
-    from qdgs_jax.datasets.manifest import MANIFEST
+    from qdgs_jax.datasets.manifest import MANIFEST, ShardError
 
     finished = [folder] if out else [f for f in (folder, folder.baseline) if f.finished]
     missing = [f for f in finished if out or not (f.data / MANIFEST).exists()] or finished
     for each in missing:
-        check_place(out or each.path)
+        try:
+            check_place(out or each.path)
+        except ShardError as error:
+            raise ShardError(f"{error} --out FOLDER says where else.") from None
     return missing
 
 

@@ -32,8 +32,9 @@ def read_augmentations(folder: str | Path, latent_dim: int) -> np.ndarray:
     if rows.shape[1] != latent_dim:
         raise ValueError(
             f"{folder} holds augmentations of {rows.shape[1]} numbers, and the generator's latents "
-            f"have {latent_dim}: port those of this generator, or have some drawn "
-            "(augmentation_scale and augmentation_count)."
+            f"have {latent_dim}: in the table [dataset.subjects] of the run, name those "
+            "of this generator, or have some drawn (augmentation_count and augmentation_scale "
+            "instead of augmentations)."
         )
     if not np.isfinite(rows).all():
         raise ValueError(f"{folder} holds augmentations that are not finite: port others.")

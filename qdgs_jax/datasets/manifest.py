@@ -137,8 +137,7 @@ def refuse_other_dataset(folder: str | os.PathLike[str]) -> None:
     if found and (whole or not (target / PLAN).is_dir()):
         held = "already holds a data set" if whole else "holds part of a data set, without its end"
         raise ShardError(
-            f"{target} {held} ({found[0].name}): give another folder (`qdgs generate --out`), or "
-            "delete this one first."
+            f"{target} {held} ({found[0].name}): give another folder, or delete this one first."
         )
 
 

@@ -23,7 +23,14 @@ from qdgs_jax.box import check_resolution, checked_ranges
 from qdgs_jax.files import write_atomically
 from qdgs_jax.ports.readers.stand_ins import is_address, stand_in
 from qdgs_jax.runs.audit_tables import AuditTables
-from qdgs_jax.runs.config_errors import contradict, did_you_mean, error_lines, refuse, toml_value
+from qdgs_jax.runs.config_errors import (
+    contradict,
+    did_you_mean,
+    error_lines,
+    is_recipe,
+    refuse,
+    toml_value,
+)
 from qdgs_jax.runs.experiment_tables import ExperimentTables
 from qdgs_jax.runs.table import Table
 from qdgs_jax.runs.tables import (
@@ -38,6 +45,7 @@ from qdgs_jax.runs.tables import (
     SearchConfig,
     ShapesDomain,
 )
+from qdgs_jax.runs.toml_faults import toml_fault
 
 EMBEDDED = "embedded:"  # prefix of the names of weights that the package carries
 MAX_CELLS = 2**31 - 1  # cells are indexed with int32
@@ -149,7 +157,12 @@ def parse_run(text: str, source: str = "run file") -> RunConfig:
     try:
         table = tomllib.loads(text.removeprefix("\ufeff"))  # as some editors begin a file
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{source}: not valid TOML: {error}") from None
+        raise ConfigError(f"{source}: not valid TOML: {toml_fault(text, error)}") from None
+    if is_recipe(table):
+        raise ConfigError(
+            f"{source}: is a recipe of `qdgs train DATA --config`, not a run file; "
+            "`qdgs init shapes FILE` writes one to start from"
+        )
     try:
         return RunConfig.model_validate(table)
     except ValidationError as error:
@@ -182,7 +195,8 @@ def read_run_file(path: str | os.PathLike[str], *, sizes_alone: bool = False) ->
         ) from None
     except IsADirectoryError:
         raise ConfigError(
-            f"{file}: is a folder, not a run file; `qdgs search --resume` goes on with a run folder"
+            f"{file}: is a folder, not a run file; a run folder's is run.toml in it, and "
+            "`qdgs search --resume` goes on with the folder"
         ) from None
     except UnicodeDecodeError:
         raise ConfigError(f"{file}: not a text file in UTF-8") from None

@@ -17,7 +17,10 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 ALLOWED = {  # what to say for each kind of error that pydantic finds; others keep its own words
     "int_type": "must be an integer",
+    "int_parsing": "must be an integer",
+    "int_from_float": "must be an integer",
     "float_type": "must be a number",
+    "float_parsing": "must be a number",
     "string_type": "must be a text in quotes",
     "tuple_type": "must be a list",
     "model_type": "must be a table",
@@ -56,6 +59,22 @@ def error_lines(error: ValidationError, model: type[BaseModel]) -> list[str]:
         model: the model that was validated.
     """
     return [_line(d, model) for d in error.errors() if not _follows_from_others(d)]
+
+
+def allowed(detail: ErrorDetails) -> str:
+    """What may stand in place of a value that pydantic refused."""
+    words = ALLOWED.get(detail["type"], detail["msg"])
+    return words.format_map(detail.get("ctx", {})) if detail["type"] in ALLOWED else words
+
+
+def is_recipe(table: Mapping[str, Any]) -> bool:
+    """Whether a file is for `qdgs train --config`: it has such tables, and none of a run's."""
+    return not is_run_file(table) and bool({"network", "head", "optimizer"} & table.keys())
+
+
+def is_run_file(table: Mapping[str, Any]) -> bool:
+    """Whether a file has a table that every run file has, and no recipe."""
+    return bool({"domain", "objective", "measures", "search", "dataset"} & table.keys())
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -105,15 +124,13 @@ def _line(detail: ErrorDetails, model: type[BaseModel]) -> str:
         if RENAMED.get(name) in known:
             hint = f"; it is called [{RENAMED[name]}]"
         return f"{path}: unknown field{hint}"
-    allowed = detail["msg"]
-    if kind in ALLOWED:
-        allowed = ALLOWED[kind].format_map(detail.get("ctx", {}))
+    words = allowed(detail)
     given = detail["input"]
     if isinstance(given, Mapping):  # said of a whole table: the text names the field
-        return f"{path}.{allowed}" if path else allowed
+        return f"{path}.{words}" if path else words
     if kind == "refused" and isinstance(given, list | tuple) and _is_table(given):
-        return f"{path}: {allowed}"
-    return f"{path} = {toml_value(given)}: {allowed}"
+        return f"{path}: {words}"
+    return f"{path} = {toml_value(given)}: {words}"
 
 
 def _is_table(rows: Sequence[object]) -> bool:

@@ -99,6 +99,17 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capsys):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [("0", "0 must be at least 1"), ("1e5", "1e5 must be an integer")],
+)
+def test_an_options_value_is_refused_in_words_of_this_program(given, said, tmp_path, capsys):
+    assert qdgs("search", write_run(tmp_path / "my.toml"), "--evaluations", given) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Input should" not in error
+
+
 def test_a_budget_too_small_for_a_step_writes_nothing(tmp_path, capsys):
     run_file = write_run(
         tmp_path / "my.toml", **{f"evaluations = {EVALUATIONS}": "evaluations = 530"}

@@ -111,7 +111,9 @@ def refuse_to_load(config):
 def test_data_sets_that_exist_are_refused_before_anything_is_loaded(capsys, monkeypatch):
     monkeypatch.setattr(qdgs_jax.domains, "load_domain", refuse_to_load)
     assert qdgs("generate", "run") == 2
-    assert "run/data already holds a data set" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "run/data already holds a data set" in error
+    assert "--out FOLDER says where else" in error
     assert qdgs("generate", "run", "--out", "small") == 2
     assert "small/data already holds a data set" in capsys.readouterr().err
     Path("mine").mkdir()

@@ -119,6 +119,11 @@ def test_what_is_no_data_set_is_refused_by_name(tmp_path):
     (tmp_path / "empty" / "x.parquet").write_bytes(b"PAR1 and so on")
     with pytest.raises(ShardError, match="cannot be read as Parquet"):
         open_pictures(tmp_path / "empty")
+    whole = pa.BufferOutputStream()
+    pq.write_table(pa.table({"text": ["a" * 99]}), whole)
+    (tmp_path / "empty" / "x.parquet").write_bytes(whole.getvalue().to_pybytes()[:-20])
+    with pytest.raises(ShardError, match="it is no Parquet file, or its end is missing"):
+        open_pictures(tmp_path / "empty")
     dark = write_foreign(tmp_path / "dark", [None, b"x"])
     with pytest.raises(ShardError, match="no image that can be decoded: PNG, JPEG and WebP"):
         open_pictures(dark)

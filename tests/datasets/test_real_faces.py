@@ -122,7 +122,14 @@ def test_damaged_records_stop_the_import_or_are_left_out(records, tmp_path, monk
     with pytest.raises(FaceSetError, match=f"record 6 at byte {starts[6]}"):
         import_records(records, tmp_path / "out", shard_size=2)
     assert len(list((tmp_path / "out").glob("shard-*"))) == 2  # those before stay
+    early = sorted((tmp_path / "out").glob("shard-*"))
+    times = [file.stat().st_mtime_ns for file in early]
+    with pytest.raises(ShardError, match="shard_size was 2 and is 3"):  # another data set's
+        import_records(records, tmp_path / "out", shard_size=3, skip_corrupt=True)
+    import_records(records, tmp_path / "out", shard_size=2, skip_corrupt=True)  # as it advised
+    assert [file.stat().st_mtime_ns for file in early] == times
     manifest = import_records(records, tmp_path / "other", shard_size=2, skip_corrupt=True)
+    assert read_manifest(tmp_path / "out").shards == manifest.shards
     check(tmp_path / "other", [0, 1, 2, 3, 4, 6, 7, 8, 9])
     assert manifest.count == 9
     assert len(manifest.notes) == 1

@@ -52,9 +52,9 @@ def test_a_part_of_a_data_set_that_is_another_file_is_named(name, content, said,
         read_rows(tmp_path / "data")
 
 
-def test_an_own_mistake_is_told_in_the_readers_words(tmp_path):
+def test_an_own_mistake_is_told_with_its_line(tmp_path):
     (tmp_path / "my.toml").write_text(RUN.replace("seed = 0", "seed ="))
-    with pytest.raises(ConfigError, match="not valid TOML"):
+    with pytest.raises(ConfigError, match="not valid TOML: line 3, `seed =`"):
         read_run_file(tmp_path / "my.toml")
     with pytest.raises(ShardError, match="no data set here"):
         read_manifest(tmp_path)

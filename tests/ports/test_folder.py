@@ -34,6 +34,16 @@ def test_the_tensors_of_all_files_are_found(folder):
     assert found == {"w0": [0, 0], "w1": [1, 1], "w2": [2, 2]}
 
 
+def test_a_folder_that_was_converted_is_told_of(tmp_path):
+    (tmp_path / "params").mkdir()
+    (tmp_path / "config.json").write_text("{}")
+    with (
+        pytest.raises(CheckpointError, match="The folder was converted already"),
+        open_content(tmp_path),
+    ):
+        pass
+
+
 def test_an_error_of_the_reader_names_its_file_alone(folder):
     (folder / "part1.safetensors").write_bytes(SHARDS["part1.safetensors"][:-1])
     with pytest.raises(CheckpointError) as caught, open_content(folder):

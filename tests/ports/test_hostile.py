@@ -312,6 +312,8 @@ HOSTILE = {
         "has a data.pkl, the archive has several",
     ),
     "no pickle": (archive({"a/b": b"N."}), "has a data.pkl, the archive has none"),
+    "NumPy's archive": (archive({"a.npy": b"N."}), "the archive has only NumPy arrays"),
+    "NumPy's array": (b"\x93NUMPY\x01\x00", "This is a NumPy array"),
     "a compressed pickle": (
         archive({"a/data.pkl": b"\x80\x02N."}, zipfile.ZIP_DEFLATED),
         "compressed or encrypted",

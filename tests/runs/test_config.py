@@ -344,8 +344,13 @@ def test_every_mistake_of_a_file_is_reported_at_once():
     ]
 
 
-def test_text_that_is_no_toml_is_refused_with_its_line():
-    assert "my.toml: not valid TOML" in broken("[archive]", "[archive")
+def test_a_recipe_is_not_taken_for_a_run_with_everything_wrong():
+    with pytest.raises(ConfigError) as caught:
+        parse_run("seed = 0\n[network]\ndepth = 18\n[optimizer]\nepochs = 3\n", "my.toml")
+    assert str(caught.value) == (
+        "my.toml: is a recipe of `qdgs train DATA --config`, not a run file; "
+        "`qdgs init shapes FILE` writes one to start from"
+    )
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):

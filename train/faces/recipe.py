@@ -19,8 +19,9 @@ from pydantic import Field, Strict, ValidationError, ValidationInfo, field_valid
 
 from qdgs_jax.models.iresnet import UNITS, IResNetConfig
 from qdgs_jax.ports.readers.stand_ins import stand_in
-from qdgs_jax.runs.config_errors import error_lines, refuse
+from qdgs_jax.runs.config_errors import error_lines, is_run_file, refuse
 from qdgs_jax.runs.table import Table
+from qdgs_jax.runs.toml_faults import toml_fault
 from qdgs_jax.train.faces.heads import HeadConfig, HeadKind
 
 PACKAGED = "recognition.toml"
@@ -185,9 +186,14 @@ def parse_recipe(text: str, source: str = "recipe") -> Recipe:
     """
     try:
         table: dict[str, Any] = tomllib.loads(text.removeprefix("\ufeff"))
-        return Recipe.model_validate(table)
     except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{source}: not valid TOML: {error}") from None
+        raise RecipeError(f"{source}: not valid TOML: {toml_fault(text, error)}") from None
+    if is_run_file(table):
+        raise RecipeError(
+            f"{source}: is a run file, not a recipe; `qdgs init recognition FILE` writes one"
+        )
+    try:
+        return Recipe.model_validate(table)
     except ValidationError as error:
         lines = error_lines(error, Recipe)
         raise RecipeError("\n".join(f"{source}: {line}" for line in lines)) from None

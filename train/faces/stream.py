@@ -28,6 +28,7 @@ from qdgs_jax.datasets.manifest import ShardError, read_manifest, shards_folder
 from qdgs_jax.datasets.png import decode_picture
 from qdgs_jax.datasets.shards import read_table
 from qdgs_jax.files import arrow_file
+from qdgs_jax.ports.readers.stand_ins import reason
 
 SUBJECT = "subject"
 _AHEAD = 4  # batches that are decoded before they are asked for
@@ -101,7 +102,9 @@ class FaceShards:
         try:
             table = _opened(group.file).read_row_group(group.number, columns=["image"])
         except (pa.ArrowInvalid, OSError) as error:
-            raise ShardError(f"{group.file} cannot be read as Parquet: {error}.") from None
+            raise ShardError(
+                f"{group.file} cannot be read as Parquet: {reason(group.file, error)}."
+            ) from None
         return [picture["bytes"].as_py() for picture in table["image"]]
 
 
@@ -109,7 +112,7 @@ def _opened(file: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(arrow_file(file))
     except (pa.ArrowInvalid, OSError) as error:
-        raise ShardError(f"{file} cannot be read as Parquet: {error}.") from None
+        raise ShardError(f"{file} cannot be read as Parquet: {reason(file, error)}.") from None
 
 
 class _Epoch(NamedTuple):

@@ -54,6 +54,12 @@ def test_what_python_2_wrote(kind, tmp_path):
     np.testing.assert_array_equal(found.same, SAME)
 
 
+def test_a_file_that_is_no_pickle_is_told_without_its_words(tmp_path):
+    with pytest.raises(FaceSetError, match=r"neither a \.bin file of InsightFace") as e:
+        read_pairs_bin(written(tmp_path, b"PQ of something else"))
+    assert "opcode" not in str(e.value)
+
+
 class Hostile:
     def __reduce__(self):
         return (print, ("executed",))

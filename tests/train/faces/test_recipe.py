@@ -63,7 +63,8 @@ def test_the_rate_falls_after_whole_epochs():
         ("[augmentation]\nflip = 1.5", "augmentation.flip = 1.5: must be at most 1"),
         ("[augmentation]\nflip = nan", "augmentation.flip"),
         ("[data]\nwindow = 0", "data.window = 0: must be at least 1"),
-        ("seed =", "not valid TOML"),
+        ("seed =\n", "not valid TOML: line 1, `seed =`: what follows = is no value"),
+        ('name = "mine"\n[search]', "is a run file, not a recipe; `qdgs init recognition"),
     ],
 )
 def test_mistakes_are_named_by_file_and_field(text, message, tmp_path):
