@@ -47,16 +47,50 @@ def say(text: str, style: str = "") -> None:
 
 
 def show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table whose first column names its rows and whose others hold numbers."""
+    """Print a table whose first column names its rows and whose others hold numbers.
+
+    One that is wider than the terminal is turned, where that makes it narrower.
+    """
     from rich.table import Table
     from rich.text import Text
 
+    screen = console()
+    if screen.is_terminal:
+        header, rows = turned_to_fit(header, rows, screen.width)
     table = Table(title=Text(title), title_justify="left")
     for number, name in enumerate(header):
         table.add_column(Text(name), justify="right" if number else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
     print_table(table)
+
+
+def turned_to_fit(
+    header: Sequence[str], rows: Sequence[Sequence[str]], width: int
+) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """A table as it is, or with its columns as rows, if it is too wide and narrower so.
+
+    Args:
+        header: a name per column; lines of a name are joined where it comes to name a row.
+        rows: a text per column.
+        width: characters that fit.
+    """
+    as_it_is = _width([header, *rows])
+    names = [" ".join(name.split("\n")) for name in header]
+    columns = list(zip(*rows, strict=True))
+    if as_it_is <= width or not columns:
+        return header, rows
+    turned_header = [names[0], *columns[0]]
+    turned = [[name, *cells] for name, cells in zip(names[1:], columns[1:], strict=True)]
+    if _width([turned_header, *turned]) >= as_it_is:
+        return header, rows
+    return turned_header, turned
+
+
+def _width(lines: Sequence[Sequence[str]]) -> int:
+    """Characters that a table takes, with its frame."""
+    columns = zip(*lines, strict=True)
+    return 1 + sum(3 + max(len(part) for text in c for part in text.split("\n")) for c in columns)
 
 
 def print_table(table: Table) -> None:
