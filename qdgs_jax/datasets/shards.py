@@ -144,12 +144,13 @@ def _kept_shards(folder: Path, rows: Labelled, shard_size: int) -> list[Shard]:
     What follows the first that is missing, cannot be read or is of other rows is removed.
     """
     count = len(rows)
+    columns = {_COLUMNS[name][0]: values for name, values in rows.columns().items()}
     kept: list[Shard] = []
     starts = range(0, count, shard_size)
     paths = [folder / f"shard-{number:05d}.parquet" for number in range(len(starts))]
     for path, start in zip(paths, starts, strict=True):
         wanted = min(shard_size, count - start)
-        if not _holds(path, rows.take(np.arange(start, start + wanted))):
+        if not _holds(path, {name: c[start : start + wanted] for name, c in columns.items()}):
             break
         content = path.read_bytes()
         kept.append(Shard(path.name, wanted, hashlib.sha256(content).hexdigest()))
@@ -159,14 +160,11 @@ def _kept_shards(folder: Path, rows: Labelled, shard_size: int) -> list[Shard]:
     return kept
 
 
-def _holds(path: Path, rows: Labelled) -> bool:
-    """Whether a file is a shard of these rows; latents are not compared."""
-    columns = {_COLUMNS[name][0]: values for name, values in rows.columns().items()}
+def _holds(path: Path, columns: Mapping[str, np.ndarray]) -> bool:
+    """Whether a file is a shard with these columns, of as many rows; lists are not compared."""
     wanted = {name: values for name, values in columns.items() if values.ndim == 1}
     try:
         shard = pq.ParquetFile(arrow_file(path))
-        if shard.metadata.num_rows != len(rows):
-            return False
         if set(shard.schema_arrow.names) != {"image", *columns}:
             return False
         held = shard.read(columns=list(wanted))

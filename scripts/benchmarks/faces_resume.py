@@ -27,6 +27,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from same_files import tell_sameness
+
 from qdgs_jax.cli.init import packaged_run
 
 CHANGES = {
@@ -147,11 +149,7 @@ def main() -> None:
     print("| killed in | rows or shards before | after | |")
     print("| --- | ---: | ---: | --- |")
     print("\n".join(rows))
-    names = sorted(wanted.keys() | found.keys())
-    other = [name for name in names if wanted.get(name) != found.get(name)]
-    print(f"\n{len(names) - len(other)} of {len(names)} files are the same to the bit")
-    if other:
-        raise SystemExit(f"these differ: {', '.join(other)}")
+    tell_sameness(wanted, found)
 
 
 if __name__ == "__main__":

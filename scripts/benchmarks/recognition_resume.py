@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from same_files import tell_sameness
 
 PEOPLE, PICTURES, SIDE, EPOCHS, BATCH = 40, 8, 32, 16, 16
 STEPS = EPOCHS * (PEOPLE * PICTURES // BATCH)
@@ -169,11 +170,7 @@ def main() -> None:
     print("| kill | went on from step | steps begun | |")
     print("| ---: | ---: | ---: | --- |")
     print("\n".join(rows))
-    names = sorted(wanted.keys() | found.keys())
-    other = [name for name in names if wanted.get(name) != found.get(name)]
-    print(f"\n{len(names) - len(other)} of {len(names)} files have the same SHA-256")
-    if other:
-        raise SystemExit(f"these differ: {', '.join(other)}")
+    tell_sameness(wanted, found)
 
 
 if __name__ == "__main__":
