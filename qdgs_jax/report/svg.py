@@ -11,6 +11,8 @@ import numpy as np
 
 MINUS = "\N{MINUS SIGN}"
 LETTER = 6.3  # width of an average letter of an axis name
+FIGURE = 8.3  # width of a digit beside a tick, as phones show it
+NAME = 22  # height of a line of an axis name, with what lies around it
 
 
 def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
@@ -57,7 +59,10 @@ class Axis:
 
 @dataclasses.dataclass(frozen=True)
 class Plot:
-    """A frame with two axes; lengths are SVG units, near the pixels of a phone."""
+    """A frame with two axes; lengths are SVG units, near the pixels of a phone.
+
+    The room to the left grows where the upright axis has long figures.
+    """
 
     x: Axis
     y: Axis
@@ -67,6 +72,11 @@ class Plot:
     bottom: int = 44
     top: int = 12
     right: int = 24
+
+    def __post_init__(self) -> None:
+        figures = (self.y.tick_label(value) for value in ticks(self.y.low, self.y.high, 4))
+        room = NAME + FIGURE * max(map(len, figures), default=0)
+        object.__setattr__(self, "left", max(self.left, round(room)))
 
     @property
     def inner(self) -> tuple[int, int]:

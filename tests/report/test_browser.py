@@ -1,5 +1,6 @@
 """The report in a browser: cells answer, nothing is loaded, nothing sticks out, dark is dark."""
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -44,6 +45,17 @@ CONTRAST = """() => {
     }).sort((a, b) => a[0] - b[0])[0];
 }"""
 
+COLLISIONS = """() => [...document.querySelectorAll("svg[viewBox]")].flatMap((picture) => {
+    const texts = [...picture.querySelectorAll("text")].filter((text) => text.textContent.trim());
+    const boxes = texts.map((text) => text.getBoundingClientRect());
+    return texts.flatMap((text, i) => texts.slice(i + 1).filter((_, k) => {
+        const a = boxes[i], b = boxes[i + 1 + k];
+        const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+        const tall = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+        return wide > 1 && tall > Math.min(a.height, b.height) / 2;
+    }).map((other) => `${text.textContent} / ${other.textContent}`));
+})"""
+
 
 @pytest.fixture(scope="module")
 def browser():
@@ -63,7 +75,7 @@ def address(tmp_path_factory):
 @pytest.fixture
 def opened(browser, address):
     """Open the page with some settings; complaints of the page fail the test."""
-    contexts, complaints, asked = [], [], []
+    contexts, complaints, asked, own = [], [], [], ["data:", address]
 
     def start(width=1300, scheme="light", *, scripts=True, at=address):
         context = browser.new_context(
@@ -72,6 +84,7 @@ def opened(browser, address):
             java_script_enabled=scripts,
         )
         contexts.append(context)
+        own.append(at)
         page = context.new_page()
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("console", lambda message: complaints.append(message.text))
@@ -83,7 +96,7 @@ def opened(browser, address):
     for context in contexts:
         context.close()
     assert complaints == []
-    outside = [url for url in asked if not url.startswith(("data:", address))]
+    outside = [url for url in asked if not url.startswith(tuple(own))]
     assert outside == []
 
 
@@ -195,6 +208,16 @@ def test_nothing_sticks_out_and_every_text_can_be_read(opened, width, scheme):
     assert (max(paper) < 60) if scheme == "dark" else (min(paper) > 200)
     ratio, text = page.evaluate(CONTRAST)
     assert ratio >= 4.5, text
+
+
+@pytest.mark.parametrize("width", [1300, 390])
+@pytest.mark.parametrize("times", [1, 1000])
+def test_no_text_of_a_picture_lies_over_another(opened, tmp_path, width, times):
+    data = made_up.run(4, 5)
+    arms = tuple(dataclasses.replace(a, qd_scores=times * a.qd_scores) for a in data.arms)
+    page = tmp_path / "index.html"
+    page.write_text(render(dataclasses.replace(data, arms=arms)), encoding="utf-8")
+    assert opened(width, at=page.as_uri()).evaluate(COLLISIONS) == []
 
 
 def test_a_table_that_is_too_wide_scrolls_in_its_box_and_can_be_reached(opened):
