@@ -223,7 +223,8 @@ def bin_name(
         low, high = measure.range
         width = (high - low) / count
         if count == 2:
-            parts.append(prompt_text((measure.positive, measure.negative)[number]))
+            text = prompt_text((measure.positive, measure.negative)[number])
+            parts.append(text.rstrip("."))
         elif count > 2:
             start, end = (f"{round(low + i * width, 6):g}" for i in (number, number + 1))
             parts.append(f"{measure.name} {start} to {end}")

@@ -10,7 +10,8 @@ from html import escape
 import numpy as np
 
 MINUS = "\N{MINUS SIGN}"
-LETTER = 6.3  # width of an average letter of an axis name
+LETTER = 7.2  # width of an average letter of an axis name, as phones show it
+LARGEST = 1.55  # that a picture grows to on a wide page, of its own size
 FIGURE = 8.3  # width of a digit beside a tick, as phones show it
 NAME = 22  # height of a line of an axis name, with what lies around it
 
@@ -124,10 +125,14 @@ class Plot:
 def picture(
     width: int, height: int, body: str, title: str, description: str = "", *, role: str = "img"
 ) -> str:
-    """Make an SVG image that scales with its column; one with links inside is a "group"."""
+    """Make an SVG image that scales with its column; one with links inside is a "group".
+
+    A narrow one stays narrow on a wide page, where its letters would be larger than others.
+    """
     more = f"<desc>{escape(description)}</desc>" if description else ""
     return (
-        f'<svg viewBox="0 0 {width} {height}" role="{role}" aria-label="{escape(title)}">'
+        f'<svg viewBox="0 0 {width} {height}" style="max-width:{LARGEST * width:.0f}px" '
+        f'role="{role}" aria-label="{escape(title)}">'
         f"<title>{escape(title)}</title>{more}{body}</svg>"
     )
 
