@@ -12,6 +12,7 @@ import numpy as np
 from qdgs_jax import keys
 from qdgs_jax.domains.weights import checkpoint_folder
 from qdgs_jax.models.latents import Latents
+from qdgs_jax.ports.errors import CheckpointError
 from qdgs_jax.ports.loading import load
 from qdgs_jax.ports.model_folder import load_config
 from qdgs_jax.runs.config import RunConfig
@@ -35,7 +36,11 @@ def augmentations_of(config: RunConfig, latent_dim: int) -> np.ndarray | None:
     if table is None:
         return None
     if table.augmentations is not None:
-        return read_augmentations(checkpoint_folder(table.augmentations), latent_dim)
+        try:
+            return read_augmentations(checkpoint_folder(table.augmentations), latent_dim)
+        except CheckpointError as error:
+            field = f"dataset.subjects.augmentations = {table.augmentations!r}"
+            raise CheckpointError(f"{field}: {error}") from None
     key = keys.stream(keys.root(config.seed), "augmentations")
     return draw_augmentations(key, *table.drawn, latent_dim)
 

@@ -106,13 +106,18 @@ def check_attributes(config: RunSettings, attributes: Attributes) -> None:
 
     Raises:
         CheckpointError: the CLIP is missing or of another model.
-        ValueError: a text is too long.
+        ValueError: a text is too long; its attribute and group are named.
     """
-    texts = [text for groups in attributes.values() for each in groups.values() for text in each]
-    if texts:
-        folder = checkpoint_folder(config.domain.clip)
-        cfg = kind_of(CLIP).read_config(load_config(folder))
-        encode_texts(cfg, load_tokenizer(folder), texts)
+    if not attributes:
+        return
+    folder = checkpoint_folder(config.domain.clip)
+    cfg, tokenizer = kind_of(CLIP).read_config(load_config(folder)), load_tokenizer(folder)
+    for name, groups in attributes.items():
+        for group, texts in groups.items():
+            try:
+                encode_texts(cfg, tokenizer, texts)
+            except ValueError as error:
+                raise ValueError(f"audit.{name}.{group}: {error}") from None
 
 
 def load_zero_shot(config: RunSettings, attributes: Attributes) -> ZeroShot:
