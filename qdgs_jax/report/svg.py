@@ -10,7 +10,8 @@ from html import escape
 import numpy as np
 
 MINUS = "\N{MINUS SIGN}"
-LETTER = 7.2  # width of an average letter of an axis name, as phones show it
+LETTER = 6.8  # width of an average letter of an axis name, as phones show it
+WIDE = 7.4  # of a letter in short names, which may all be wide
 LARGEST = 1.55  # that a picture grows to on a wide page, of its own size
 FIGURE = 8.3  # width of a digit beside a tick, as phones show it
 NAME = 22  # height of a line of an axis name, with what lies around it

@@ -11,7 +11,7 @@ from qdgs_jax.report import svg
     ("ends", "shown"),
     [
         (("a red shape", "a blue shape"), ("← a red shape", "a blue shape →")),
-        (("short", "long " * 12), ("← short", "long long long long long long lon… →")),
+        (("short", "long " * 12), ("← short", "long long long long long long long… →")),
         (("long " * 12, "long " * 12), ("← long long long long…", "long long long long… →")),
     ],
 )
