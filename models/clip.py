@@ -17,16 +17,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
-from qdgs_jax.models.backend import LANES, target_backend
+from qdgs_jax.models.attention import attend
 from qdgs_jax.models.settings import known_settings
 
 Activation = Callable[[jax.Array], jax.Array]
-
-UNSEEN = float(np.finfo(np.float32).min)  # score of a key that a query may not see
 
 
 def quick_gelu(x: jax.Array) -> jax.Array:
@@ -122,50 +119,6 @@ class CLIPConfig:
 def normalise_pixels(cfg: CLIPConfig, images: jax.Array) -> jax.Array:
     """Pixels in [0, 1], Float[..., 3], as the image tower takes them."""
     return (images - jnp.asarray(cfg.image_mean)) / jnp.asarray(cfg.image_std)
-
-
-def attend(
-    query: jax.Array, key: jax.Array, value: jax.Array, heads: int, mask: jax.Array | None
-) -> jax.Array:
-    """Attention of several heads, whose channels lie side by side: Float[B, T, W].
-
-    Args:
-        query: Float[B, T, W].
-        key: Float[B, T, W].
-        value: Float[B, T, W].
-        heads: their number, a divisor of W.
-        mask: Bool[B or 1, 1, T or 1, T], which keys a query may see, or None.
-    """
-    batch, length, width = query.shape
-    narrow = width // heads
-    together = LANES // narrow if LANES % narrow == 0 else 1
-    if target_backend() == "tpu" and together > 1 and heads % together == 0:
-        return _attend_side_by_side(query, key, value, narrow, mask)
-    query, key, value = (part.reshape(batch, length, heads, narrow) for part in (query, key, value))
-    mixed = jax.nn.dot_product_attention(query, key, value, mask=mask)
-    return mixed.reshape(batch, length, width)
-
-
-def _attend_side_by_side(
-    query: jax.Array, key: jax.Array, value: jax.Array, narrow: int, mask: jax.Array | None
-) -> jax.Array:
-    """`attend` for heads narrower than a TPU's registers, as many at a time as fill one.
-
-    Each head asks with the others' channels at zero. That makes small products larger, and spares
-    moving every head's channels into registers of their own.
-    """
-    heads = np.eye(LANES // narrow).repeat(narrow, axis=1)
-    own = jnp.asarray(heads[:, None], query.dtype)
-    parts = (jnp.split(part, query.shape[-1] // LANES, axis=-1) for part in (query, key, value))
-    mixed = []
-    for asked, keys, values in zip(*parts, strict=True):
-        scores = jnp.einsum("bhtc,bsc->bhts", asked[:, None] * own, keys).astype(jnp.float32)
-        scores = scores * narrow**-0.5
-        if mask is not None:
-            scores = jnp.where(mask, scores, UNSEEN)
-        shares = jax.nn.softmax(scores).astype(query.dtype)
-        mixed.append(jnp.sum(jnp.einsum("bhts,bsc->bhtc", shares, values) * own, axis=1))
-    return jnp.concatenate(mixed, axis=-1)
 
 
 class Attention(nnx.Module):

@@ -9,7 +9,9 @@ unfolds its input, or, where it has few channels, works on folded pixels with a 
 
 from __future__ import annotations
 
+import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +20,12 @@ from flax.struct import PyTreeNode, field
 from jax import lax
 
 from qdgs_jax.models.backend import target_backend
+from qdgs_jax.models.side_by_side import side_by_side
 
 SLOPE = 0.2  # of the leaky rectifier below zero
 ACTIVATION_GAIN = math.sqrt(2)  # keeps the variance of a rectified normal variable
+
+Styles = tuple[jax.Array | None, ...]
 
 
 class Pixels(PyTreeNode):  # type: ignore[no-untyped-call]
@@ -54,7 +59,9 @@ class Pixels(PyTreeNode):  # type: ignore[no-untyped-call]
             return image
         if self.shifted:
             image = jnp.pad(image, ((0, 0), (1, 1), (1, 1), (0, 0)))
-        return jnp.repeat(fold(image), self.channels, axis=-1)
+        # A product, for a TPU is bad at putting numbers beside each other.
+        repeats = np.eye(4, dtype=np.float32).repeat(self.channels, axis=1)
+        return jnp.matmul(fold(image), repeats, precision=lax.Precision.HIGHEST)
 
     def scaled(self, style: jax.Array) -> Pixels:
         """Channels times a style Float[B, C], multiplied in float32, in the type of `values`."""
@@ -92,13 +99,50 @@ def planes(x: Pixels, kernel: jax.Array) -> jax.Array:
     channels, count = kernel.shape
     if x.folded:
         kernel = jnp.einsum("qr,cp->qcrp", jnp.eye(4), kernel).reshape(4 * channels, 4 * count)
-    found = (values @ kernel.astype(values.dtype)).transpose(0, 3, 1, 2).astype(jnp.float32)
+    found = _project(values, kernel.astype(values.dtype)).astype(jnp.float32)
     if not x.folded:
         return found
     batch, _, height, width = found.shape
     split = found.reshape(batch, 2, 2, count, height, width)
     rows, columns = _places(height, x.shifted), _places(width, x.shifted)
     return jnp.einsum("yhs,bstphw,xwt->bpyx", rows, split, columns, precision=lax.Precision.HIGHEST)
+
+
+@jax.custom_vjp
+def _project(values: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Products Float[B, P, H, W] of pixels Float[B, H, W, C] with Float[C, P]."""
+    return (values @ kernel).transpose(0, 3, 1, 2)
+
+
+def _project_forward(
+    values: jax.Array, kernel: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _project(values, kernel), (values, kernel)
+
+
+def _project_backward(
+    kept: tuple[jax.Array, jax.Array], to_y: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Pull back by a convolution, for what follows it to become part of it."""
+    values, kernel = kept
+
+    def one(kernel: jax.Array, to_y: jax.Array) -> jax.Array:
+        return jnp.einsum("bphw,cp->bhwc", to_y, kernel)
+
+    def several(kernel: jax.Array, to_y: jax.Array) -> jax.Array:
+        return lax.conv_general_dilated(
+            jnp.moveaxis(to_y, 1, 2),
+            kernel.T[None, None, None],
+            (1, 1, 1),
+            "VALID",
+            dimension_numbers=("NCDHW", "DHWIO", "NDHWC"),
+        )
+
+    to_values = side_by_side(one, several)(kernel, to_y)
+    return to_values, jnp.einsum("bphw,bhwc->cp", to_y, values)
+
+
+_project.defvjp(_project_forward, _project_backward)
 
 
 def _places(squares: int, shifted: bool) -> np.ndarray:
@@ -124,76 +168,132 @@ def leaky(x: jax.Array, gain: float = ACTIVATION_GAIN, clamp: float | None = Non
     return clip(y, clamp)
 
 
+class Layer(PyTreeNode):  # type: ignore[no-untyped-call]
+    """What follows a convolution.
+
+    Attributes:
+        scale: Float[B, C].
+        noise: of four axes that broadcast to those of the pixels.
+        bias: Float[C].
+        styles: factors Float[B, C] of the layers that take the result; None for it as it is.
+    """
+
+    scale: jax.Array
+    noise: jax.Array
+    bias: jax.Array
+    styles: Styles
+
+    def laid_out_as(self, pixels: Pixels) -> Layer:
+        """The same for pixels that may be folded; the noise has one channel."""
+        return Layer(
+            scale=pixels.per_channel(self.scale),
+            noise=pixels.per_pixel(self.noise),
+            bias=pixels.per_channel(self.bias),
+            styles=tuple(
+                None if each is None else pixels.per_channel(each) for each in self.styles
+            ),
+        )
+
+    def rectified(self, x: jax.Array, gain: float, clamp: float | None) -> jax.Array:
+        """The result before it is multiplied with styles, in float32."""
+        scaled = x.astype(jnp.float32) * self.scale[:, None, None, :]
+        return leaky(scaled + (self.noise + self.bias), gain, clamp)
+
+    def activate(self, x: jax.Array, gain: float, clamp: float | None) -> tuple[jax.Array, ...]:
+        """Results for pixels Float[B, H, W, C], in their type."""
+        y = self.rectified(x, gain, clamp)
+        return tuple(
+            (y if style is None else y * style[:, None, None, :]).astype(x.dtype)
+            for style in self.styles
+        )
+
+    def pull(
+        self, x: jax.Array, to_ys: tuple[jax.Array, ...], gain: float, clamp: float | None
+    ) -> tuple[Layer, jax.Array]:
+        """Derivatives of several outputs are pulled back side by side where they are many."""
+
+        def one(kept: tuple[Layer, jax.Array], to_ys: tuple[jax.Array, ...]) -> Any:
+            return _pull(*kept, to_ys, gain, clamp)
+
+        layer, to_x = side_by_side(one, one)((self, x), to_ys)
+        return layer.replace(bias=layer.bias.reshape(self.bias.shape)), to_x
+
+
 def activate(
-    x: jax.Array,
-    scale: jax.Array,
-    noise: jax.Array,
-    bias: jax.Array,
-    gain: float = ACTIVATION_GAIN,
-    clamp: float | None = None,
-) -> jax.Array:
-    """`leaky(x scale + noise + bias)`, computed in float32, in the type of x.
+    x: jax.Array, layer: Layer, gain: float = ACTIVATION_GAIN, clamp: float | None = None
+) -> tuple[jax.Array, ...]:
+    """`leaky(x scale + noise + bias)` times each style, computed in float32, in the type of x.
 
     On accelerators it has no forward derivative (`jax.jvp`).
 
     Args:
         x: Float[B, H, W, C].
-        scale: Float[B, C], nowhere 0.
-        noise: of four axes that broadcast to those of x.
-        bias: Float[C].
+        layer: what follows, laid out as `x`.
         gain: of the rectifier.
         clamp: its limit, or None.
     """
     # On CPUs, whose time goes elsewhere, keeping less makes a Jacobian a sixth slower.
-    form = _activate if target_backend() == "cpu" else activate_keeping_result
-    return form(x, scale, noise, bias, gain, clamp)
+    form = Layer.activate if target_backend() == "cpu" else activate_keeping_input
+    return form(layer, x, gain, clamp)
 
 
-def _activate(
-    x: jax.Array,
-    scale: jax.Array,
-    noise: jax.Array,
-    bias: jax.Array,
-    gain: float,
-    clamp: float | None,
-) -> jax.Array:
-    y = x.astype(jnp.float32) * scale[:, None, None, :] + noise + bias
-    return leaky(y, gain, clamp).astype(x.dtype)
-
-
-# `activate`, of which the result alone is kept for the derivative: its sign tells the slope, and x
-# follows from it. So a layer keeps one array instead of three and a mask.
-activate_keeping_result = jax.custom_vjp(_activate, nondiff_argnums=(4, 5))
-
-_Kept = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def activate_keeping_input(
+    layer: Layer, x: jax.Array, gain: float, clamp: float | None
+) -> tuple[jax.Array, ...]:
+    """`Layer.activate`, which keeps x alone for its derivative."""
+    return layer.activate(x, gain, clamp)
 
 
 def _activate_forward(
-    x: jax.Array,
-    scale: jax.Array,
-    noise: jax.Array,
-    bias: jax.Array,
-    gain: float,
-    clamp: float | None,
-) -> tuple[jax.Array, _Kept]:
-    y = _activate(x, scale, noise, bias, gain, clamp)
-    return y, (y, scale, noise, bias)
+    layer: Layer, x: jax.Array, gain: float, clamp: float | None
+) -> tuple[tuple[jax.Array, ...], tuple[Layer, jax.Array]]:
+    return activate_keeping_input(layer, x, gain, clamp), (layer, x)
 
 
 def _activate_backward(
-    gain: float, clamp: float | None, kept: _Kept, to_y: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    y, scale, noise, bias = kept
-    values, to_values = y.astype(jnp.float32), to_y.astype(jnp.float32)
+    gain: float, clamp: float | None, kept: tuple[Layer, jax.Array], to_ys: tuple[jax.Array, ...]
+) -> tuple[Layer, jax.Array]:
+    layer, x = kept
+    return layer.pull(x, to_ys, gain, clamp)
+
+
+def _pull(
+    layer: Layer, x: jax.Array, to_ys: tuple[jax.Array, ...], gain: float, clamp: float | None
+) -> tuple[Layer, jax.Array]:
+    """Derivatives Float[B, H, W, C] by each result to those by what it follows from.
+
+    Several, Float[B, n, H, W, C], come as several, with n as their second axis; the bias has all
+    four others. What they share is computed first, once.
+    """
+    several = to_ys[0].ndim == 5
+
+    def shared(factor: jax.Array) -> jax.Array:
+        return factor[:, None] if several else factor
+
+    def total(x: jax.Array, *axes: int) -> jax.Array:
+        return jnp.sum(x, [axis + 1 if several and axis else axis for axis in axes], keepdims=True)
+
+    values = layer.rectified(x, gain, clamp)
+    slopes = jnp.where(values >= 0, gain, SLOPE * gain)
     if clamp is not None:
-        within = jnp.abs(values) < jnp.asarray(clamp, y.dtype).astype(jnp.float32)
-        to_values = jnp.where(within, to_values, 0.0)
-    to_sum = to_values * jnp.where(values >= 0, gain, SLOPE * gain)
-    to_x = (to_sum * scale[:, None, None, :]).astype(y.dtype)
-    # The rectifier is as good as linear: its argument times `to_sum` is its result times `to_y`.
-    to_scale = jnp.sum(to_values * values - to_sum * (noise + bias), axis=(1, 2)) / scale
-    copied = tuple(axis for axis in range(4) if noise.shape[axis] == 1)
-    return to_x, to_scale, jnp.sum(to_sum, axis=copied, keepdims=True), jnp.sum(to_sum, (0, 1, 2))
+        slopes = jnp.where(jnp.abs(values) < clamp, slopes, 0.0)
+    to_sum = jnp.zeros((), jnp.float32)
+    to_styles: list[jax.Array | None] = []
+    for style, to_y in zip(layer.styles, to_ys, strict=True):
+        to_y = to_y.astype(jnp.float32)
+        factor = slopes if style is None else slopes * style[:, None, None, :]
+        to_sum = to_sum + to_y * shared(factor)
+        product = None if style is None else jnp.sum(to_y * shared(values), axis=(-3, -2))
+        to_styles.append(product)
+    copied = [axis for axis in range(4) if layer.noise.shape[axis] == 1 != x.shape[axis]]
+    found = Layer(
+        scale=jnp.sum(to_sum * shared(x.astype(jnp.float32)), axis=(-3, -2)),
+        noise=total(to_sum, *copied),
+        bias=total(to_sum, 0, 1, 2),
+        styles=tuple(to_styles),
+    )
+    return found, (to_sum * shared(layer.scale[:, None, None, :])).astype(x.dtype)
 
 
-activate_keeping_result.defvjp(_activate_forward, _activate_backward)
+activate_keeping_input.defvjp(_activate_forward, _activate_backward)

@@ -139,7 +139,8 @@ class SynthesisBlock(nnx.Module):
     ) -> None:
         resolution, c_out = cfg.resolutions[level], cfg.channels[level]
         self.first = level == 0
-        self.residual = cfg.architecture == "resnet" and not self.first
+        self.resnet = cfg.architecture == "resnet"
+        self.residual = self.resnet and not self.first
         self.dtype = jnp.dtype(dtype)
         self.has_head = cfg.architecture == "skip" or resolution == cfg.resolution
         c_in = c_out if self.first else cfg.channels[level - 1]
@@ -180,6 +181,11 @@ class SynthesisBlock(nnx.Module):
         """Codes that the convolutions use up; the RGB head shares the next block's first."""
         return 1 if self.first else 2
 
+    def first_style(self, ws: jax.Array) -> jax.Array:
+        """Factors of the channels that come from the block below, of codes as of `__call__`."""
+        first: StyledConv = self.conv1 if self.first else self.conv0
+        return first.affine(ws[:, 0])
+
     def __call__(
         self,
         x: Pixels | None,
@@ -187,27 +193,39 @@ class SynthesisBlock(nnx.Module):
         ws: jax.Array,
         noise: str,
         key: jax.Array | None,
+        onward: jax.Array | None,
     ) -> tuple[Pixels, jax.Array | None]:
         """Activations and image of the block below, and codes Float[B, num_convs + 1, W].
 
-        Images are Float[B, colours, R, R].
+        Images are Float[B, colours, R, R]. Activations come times `first_style`, and go times
+        `onward`, that of the block above (None for the last); of the resnet architecture, where
+        they are needed twice, they come and go as they are.
         """
         keys = (None, None) if key is None else tuple(jax.random.split(key))
-        gain = math.sqrt(0.5) if self.residual else 1.0
+        style = self.first_style(ws)
         if x is None:
-            const = Pixels(self.const[...][None].astype(self.dtype))
-            y = self.conv1(const, ws[:, 0], noise, keys[1])
+            entry = Pixels(self.const[...][None].astype(self.dtype)).scaled(style)
         else:
-            y = self.conv0(x, ws[:, 0], noise, keys[0])
-            y = self.conv1(y, ws[:, 1], noise, keys[1], gain)
-            if self.residual:
-                y = Pixels(y.unfold() + self.skip(x.unfold(), gain))
+            inner = self.conv1.affine(ws[:, 1])
+            below = x.scaled(style) if self.residual else x
+            (entry,) = self.conv0(below, style, noise, keys[0], (inner,))
+            style = inner
+        head = self.torgb.style(ws[:, self.num_convs]) if self.has_head else None
+        onwards = (head, onward)
+        styles = (None,) if self.resnet else tuple(each for each in onwards if each is not None)
+        gain = math.sqrt(0.5) if self.residual else 1.0
+        found = self.conv1(entry, style, noise, keys[1], styles, gain)
+        shown, above = found[0], found[-1]
+        if self.residual and x is not None:
+            above = Pixels(above.unfold() + self.skip(x.unfold(), gain))
+        if self.resnet and head is not None:
+            shown = above.scaled(head)
         if image is not None:
             image = smooth_up(image, (2, 3))
         if self.has_head:
-            head = self.torgb(y, ws[:, self.num_convs])
-            image = head if image is None else image + head
-        return y, image
+            drawn = self.torgb(shown)
+            image = drawn if image is None else image + drawn
+        return above, image
 
 
 class SynthesisNetwork(nnx.Module):
@@ -255,17 +273,21 @@ class SynthesisNetwork(nnx.Module):
         ws = ws.astype(jnp.float32)
         x: Pixels | None = None
         image: jax.Array | None = None
-        start = 0
-        for level, resolution in enumerate(cfg.resolutions):
-            block: SynthesisBlock = getattr(self, f"b{resolution}")
-            codes = ws[:, start : start + block.num_convs + 1]
-            start += block.num_convs
+        blocks: list[SynthesisBlock] = [getattr(self, f"b{side}") for side in cfg.resolutions]
+        starts = [sum(below.num_convs for below in blocks[:level]) for level in range(len(blocks))]
+        codes = [
+            ws[:, start : start + block.num_convs + 1]
+            for block, start in zip(blocks, starts, strict=True)
+        ]
+        for level, block in enumerate(blocks):
+            last = level + 1 == len(blocks)
+            onward = None if last else blocks[level + 1].first_style(codes[level + 1])
             block_key = (
                 jax.random.fold_in(key, level) if noise == "random" and key is not None else None
             )
             apply = jax.checkpoint(block.__call__, static_argnums=(3,)) if self.remat else block
-            with jax.named_scope(f"b{resolution}"):
-                x, image = apply(x, image, codes, noise, block_key)
+            with jax.named_scope(f"b{cfg.resolutions[level]}"):
+                x, image = apply(x, image, codes[level], noise, block_key, onward)
         if image is None:
             raise AssertionError("the last block always has an RGB head")
         return image.transpose(0, 2, 3, 1)

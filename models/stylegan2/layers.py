@@ -26,7 +26,9 @@ from jax.typing import DTypeLike
 from qdgs_jax.models.backend import LANES
 from qdgs_jax.models.stylegan2.activations import (
     ACTIVATION_GAIN,
+    Layer,
     Pixels,
+    Styles,
     activate,
     clip,
     planes,
@@ -34,10 +36,11 @@ from qdgs_jax.models.stylegan2.activations import (
 from qdgs_jax.models.stylegan2.resample import (
     convolve,
     convolve_folded,
-    convolve_unfolded,
     convolve_up,
+    fastest,
     smooth_up,
 )
+from qdgs_jax.models.stylegan2.up_layer import convolve_up_and_activate
 from qdgs_jax.models.variables import Buffer
 
 
@@ -108,37 +111,43 @@ class StyledConv(nnx.Module):
         self.dtype = jnp.dtype(dtype)
 
     def __call__(
-        self, x: Pixels, w: jax.Array, noise: str, key: jax.Array | None, gain: float = 1.0
-    ) -> Pixels:
-        """Convolve pixels Float[B or 1, H, W, I] under codes Float[B, W] to Float[B, R, R, O]."""
-        style = self.affine(w)
+        self,
+        x: Pixels,
+        style: jax.Array,
+        noise: str,
+        key: jax.Array | None,
+        onward: Styles,
+        gain: float = 1.0,
+    ) -> tuple[Pixels, ...]:
+        """Convolve pixels Float[B, H, W, I], times their style, to Float[B, R, R, O].
+
+        The result comes once for each style of `onward`, Float[B, O], times that.
+        """
         kernel = self.kernel[...]
-        y = self._convolve(x.scaled(style), kernel)
         # Equation 3 on the outputs: the norm of the scaled kernel, in float32 whatever the dtype.
         # Tap by tap: as a sum over axes it takes XLA's CPU backend thirty times as long.
         taps = jnp.square(kernel).reshape(-1, *kernel.shape[2:])
         energy = functools.reduce(jnp.add, jnp.unstack(taps))
-        demodulation = lax.rsqrt(jnp.square(style) @ energy + 1e-8)
-        clamp = None if self.conv_clamp is None else self.conv_clamp * gain
-        values = activate(
-            y.values,
-            y.per_channel(demodulation),
-            y.per_pixel(self._noise(len(w), noise, key)),
-            y.per_channel(self.bias[...]),
-            ACTIVATION_GAIN * gain,
-            clamp,
+        layer = Layer(
+            scale=lax.rsqrt(jnp.square(style) @ energy + 1e-8),
+            noise=self._noise(len(style), noise, key),
+            bias=self.bias[...],
+            styles=onward,
         )
-        return y.replace(values=values)
-
-    def _convolve(self, x: Pixels, kernel: jax.Array) -> Pixels:
-        """Convolve, and upsample where this layer does."""
+        clamp = None if self.conv_clamp is None else self.conv_clamp * gain
+        gain = gain * ACTIVATION_GAIN
+        method = fastest(self.upsampling)
+        if self.up and method == "subpixel" and kernel.shape[3] >= LANES:
+            found = convolve_up_and_activate(x.unfold(), kernel, layer, gain, clamp)
+            return tuple(map(Pixels, found))
         if self.up:
-            return convolve_up(Pixels(x.unfold()), kernel, self.upsampling)
-        if x.folded and max(kernel.shape[2:]) < LANES:
-            return convolve_folded(x, kernel)
-        if x.folded:
-            return Pixels(convolve_unfolded(x.values, kernel.astype(self.dtype)))
-        return Pixels(convolve(x.unfold(), kernel.astype(self.dtype)))
+            y = convolve_up(Pixels(x.unfold()), kernel, method)
+        elif x.folded:
+            y = convolve_folded(x, kernel)
+        else:
+            y = Pixels(convolve(x.values, kernel.astype(self.dtype)))
+        found = activate(y.values, layer.laid_out_as(y), gain, clamp)
+        return tuple(y.replace(values=values) for values in found)
 
     def _noise(self, batch: int, noise: str, key: jax.Array | None) -> jax.Array:
         """Scaled noise Float[B or 1, R, R, 1]."""
@@ -178,10 +187,13 @@ class ToRGB(nnx.Module):
         self.conv_clamp = conv_clamp
         self.dtype = jnp.dtype(dtype)
 
-    def __call__(self, x: Pixels, w: jax.Array) -> jax.Array:
-        """Project pixels Float[B, R, R, I] under codes Float[B, W]."""
-        scaled = x.scaled(self.affine(w) * self.gain)
-        y = planes(scaled, self.kernel[0, 0]) + self.bias[...][:, None, None]
+    def style(self, w: jax.Array) -> jax.Array:
+        """Factors of channels Float[B, I] of codes Float[B, W]."""
+        return self.affine(w) * self.gain
+
+    def __call__(self, x: Pixels) -> jax.Array:
+        """Project pixels Float[B, R, R, I], times their style."""
+        y = planes(x, self.kernel[0, 0]) + self.bias[...][:, None, None]
         return clip(y, self.conv_clamp)
 
 

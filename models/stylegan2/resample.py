@@ -24,6 +24,7 @@ import numpy as np
 from jax import lax
 
 from qdgs_jax.models.backend import target_backend
+from qdgs_jax.models.side_by_side import side_by_side
 from qdgs_jax.models.stylegan2.activations import Pixels
 
 FILTER = (0.25, 0.75, 0.75, 0.25)  # [1, 3, 3, 1] / 8 per axis, times 2 for the inserted zeros
@@ -74,8 +75,7 @@ def _correlate_backward(
     (top, bottom), (left, right) = padding
     height, width = kernel.shape[0] - 1, kernel.shape[1] - 1
     beyond = (height - top, height - bottom), (width - left, width - right)
-    # The barrier keeps XLA from storing bfloat16 results as the float32 that they become later.
-    to_x = lax.optimization_barrier(_correlate(y, turned, beyond))  # type: ignore[no-untyped-call]
+    to_x = _pulled(y, turned, (1, 1), beyond)
     (to_kernel,) = jax.linear_transpose(
         lambda kernel: lax.conv_general_dilated(
             x, kernel, (1, 1), padding, dimension_numbers=_DIMENSIONS
@@ -83,6 +83,30 @@ def _correlate_backward(
         kernel,
     )(y)
     return to_x, to_kernel
+
+
+def _pulled(
+    y: jax.Array, kernel: jax.Array, strides: tuple[int, int], padding: _Padding
+) -> jax.Array:
+    """Correlate a derivative Float[B, H, W, O] with Float[h, w, O, I]."""
+
+    def one(kernel: jax.Array, y: jax.Array) -> jax.Array:
+        return lax.conv_general_dilated(y, kernel, strides, padding, dimension_numbers=_DIMENSIONS)
+
+    def several(kernel: jax.Array, y: jax.Array) -> jax.Array:
+        return lax.conv_general_dilated(
+            y,
+            kernel[None],
+            (1, *strides),
+            ((0, 0), *padding),
+            dimension_numbers=("NDHWC", "DHWIO", "NDHWC"),
+        )
+
+    found = side_by_side(one, several)(kernel, y)
+    if target_backend() == "tpu":
+        return found
+    # The barrier keeps XLA from storing bfloat16 results as the float32 that they become later.
+    return lax.optimization_barrier(found)  # type: ignore[no-untyped-call]
 
 
 _correlate.defvjp(_correlate_forward, _correlate_backward)
@@ -100,9 +124,12 @@ def convolve_up(x: Pixels, kernel: jax.Array, method: str = "auto") -> Pixels:
             "phases", the fastest on a CPU, and "subpixel" have reverse derivatives of their own and
             therefore no forward ones (`jax.jvp`).
     """
-    if method == "auto":
-        method = FASTEST.get(target_backend(), "subpixel")
-    return UPSAMPLERS[method](x.unfold(), kernel)
+    return UPSAMPLERS[fastest(method)](x.unfold(), kernel)
+
+
+def fastest(method: str) -> str:
+    """A way to upsample; for "auto" the fastest on the backend that this is traced for."""
+    return FASTEST.get(target_backend(), "subpixel") if method == "auto" else method
 
 
 def convolve_folded(x: Pixels, kernel: jax.Array) -> Pixels:
@@ -132,38 +159,6 @@ def _moved(kernel: jax.Array) -> jax.Array:
         ],
         axis=-1,
     )
-
-
-@jax.custom_vjp
-def convolve_unfolded(values: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Unfold folded pixels Float[B, H / 2, W / 2, 4 I] and convolve them: Float[B, H, W, O].
-
-    Their derivative is one convolution with strides of two, which gives it folded: on accelerators
-    more products are cheaper than moving it.
-    """
-    return convolve(Pixels(values, folded=True).unfold(), kernel)
-
-
-def _convolve_unfolded_forward(
-    values: jax.Array, kernel: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return convolve_unfolded(values, kernel), (values, kernel)
-
-
-def _convolve_unfolded_backward(
-    kept: tuple[jax.Array, jax.Array], y: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    values, kernel = kept
-    turned = _moved(kernel[::-1, ::-1].swapaxes(2, 3))
-    to_values = lax.conv_general_dilated(
-        y, turned, (2, 2), ((1, 1), (1, 1)), dimension_numbers=_DIMENSIONS
-    )
-    image = Pixels(values, folded=True).unfold()
-    to_kernel = jax.vjp(lambda kernel: convolve(image, kernel), kernel)[1](y)[0]
-    return lax.optimization_barrier(to_values), to_kernel  # type: ignore[no-untyped-call]
-
-
-convolve_unfolded.defvjp(_convolve_unfolded_forward, _convolve_unfolded_backward)
 
 
 def smooth_up(image: jax.Array, axes: tuple[int, int]) -> jax.Array:
@@ -294,19 +289,37 @@ def _phases(x: jax.Array, kernel: jax.Array) -> Pixels:
 def _subpixel(x: jax.Array, kernel: jax.Array) -> Pixels:
     """Merge kernel and filter into one 3x3 convolution to 4 O channels: 36 products, one pass.
 
-    The merged kernel K = k * f has 6 taps, and y[2i + p] = sum_t x[i + t - 1] K[2 (2 - t) + p].
+    y[2i + p] = sum_t x[i + t - 1] K[2 (2 - t) + p], where K are the `merged_taps`.
     """
-    reach = [[tap for tap in range(3) if 0 <= place - tap < 4] for place in range(6)]
-    for axis in (0, 1):
-        merged = [
-            sum(FILTER[place - tap] * kernel.take(tap, axis) for tap in taps)
-            for place, taps in enumerate(reach)
-        ]
-        kernel = jnp.stack(merged, axis)
-    c_in, c_out = kernel.shape[2:]
-    split = kernel.reshape(3, 2, 3, 2, c_in, c_out)[::-1, :, ::-1].transpose(0, 2, 4, 1, 3, 5)
-    taps = split.reshape(3, 3, c_in, 4 * c_out).astype(x.dtype)
-    return Pixels(convolve(x, taps), folded=True)
+    merged = merged_taps(kernel)
+    taps = [
+        jnp.concatenate([merged[2 * t + p][2 * u + q] for p, q in np.ndindex(2, 2)], axis=-1)
+        for t, u in np.ndindex(3, 3)
+    ]
+    folded = jnp.stack(taps[::-1]).reshape(3, 3, kernel.shape[2], -1)
+    return Pixels(convolve(x, folded.astype(x.dtype)), folded=True)
+
+
+def pull_up(y: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Derivatives Float[B, 2H, 2W, O] by the result of `convolve_up` to those by its argument.
+
+    One convolution with strides of two, of whose 36 products none is wasted.
+    """
+    taps = jnp.stack([tap for row in merged_taps(kernel) for tap in row])
+    turned = taps.astype(y.dtype).swapaxes(1, 2).reshape(6, 6, *kernel.shape[:1:-1])
+    return _pulled(y, turned, (2, 2), ((2, 2), (2, 2)))
+
+
+def merged_taps(kernel: jax.Array) -> list[list[jax.Array]]:
+    """Kernel and filter together: six by six taps Float[I, O] of a kernel Float[3, 3, I, O]."""
+    rows = [_merged(kernel, 0, place) for place in range(6)]
+    return [[_merged(row, 0, place) for place in range(6)] for row in rows]
+
+
+def _merged(kernel: jax.Array, axis: int, place: int) -> jax.Array:
+    """A tap of kernel and filter together, of six along an axis, which vanishes."""
+    taps = [tap for tap in range(3) if 0 <= place - tap < 4]
+    return functools.reduce(jnp.add, [FILTER[place - tap] * kernel.take(tap, axis) for tap in taps])
 
 
 def _resize(x: jax.Array, kernel: jax.Array) -> Pixels:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 
 from qdgs_jax.targets.chips import GIB, Target
 from qdgs_jax.targets.costs import Costs, gpu_costs, memory_of, tpu_costs
@@ -160,17 +162,13 @@ def estimate(work: Work, target: Target) -> Estimate:
         ValueError: the compiler refuses the program, for instance because it does not fit.
     """
     gpu = target.backend == "gpu"
-    cached = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
-    # programs of an absent device are not for the cache
-    jax.config.update("jax_enable_compilation_cache", False)  # type: ignore[no-untyped-call]
     wall, processor = time.perf_counter(), time.process_time()
     try:
-        compiled = work.lowered.compile(compiler_options=dict(_GPU_OPTIONS) if gpu else None)
+        with without_cache():
+            compiled = work.lowered.compile(compiler_options=dict(_GPU_OPTIONS) if gpu else None)
     except Exception as error:  # of the compiler, in several kinds
         reason = str(error).strip().split("\n")[0]
         raise ValueError(f"{target}: {work.program} cannot be compiled: {reason[:300]}") from error
-    finally:
-        jax.config.update("jax_enable_compilation_cache", cached)  # type: ignore[no-untyped-call]
     wall, processor = time.perf_counter() - wall, time.process_time() - processor
     text = compiled.as_text()
     if text is None:
@@ -189,6 +187,22 @@ def estimate(work: Work, target: Target) -> Estimate:
         processor=processor,
         costs=gpu_costs(text) if gpu else tpu_costs(text),
     )
+
+
+@contextlib.contextmanager
+def without_cache() -> Iterator[None]:
+    """Compile without the compilation cache, which cannot load programs of an absent device.
+
+    JAX asks once, at the first program, whether it is to use the cache; hence the resets.
+    """
+    enabled = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
+    try:
+        jax.config.update("jax_enable_compilation_cache", False)  # type: ignore[no-untyped-call]
+        compilation_cache.reset_cache()
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", enabled)  # type: ignore[no-untyped-call]
+        compilation_cache.reset_cache()
 
 
 def _count(number: int, what: str) -> str:

@@ -8,15 +8,19 @@ import numpy as np
 import pytest
 
 from qdgs_jax.models.backend import lowering_for
+from qdgs_jax.models.side_by_side import placed_after_batch
+from qdgs_jax.models.stylegan2 import activations, resample
 from qdgs_jax.models.stylegan2.activations import (
+    Layer,
     Pixels,
     activate,
-    activate_keeping_result,
+    activate_keeping_input,
     fold,
     leaky,
     planes,
 )
-from qdgs_jax.models.stylegan2.resample import convolve, convolve_folded, convolve_unfolded
+from qdgs_jax.models.stylegan2.resample import convolve, convolve_folded, convolve_up
+from qdgs_jax.models.stylegan2.up_layer import convolve_up_and_activate
 
 
 def normal(number: int, *shape: int) -> jax.Array:
@@ -48,50 +52,136 @@ def test_every_form_holds_the_same_pixels(form):
     np.testing.assert_allclose(planes(pixels, kernel), wanted, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "form",
-    [
-        lambda x, k: convolve_folded(folded(x), k).unfold(),
-        lambda x, k: convolve_unfolded(fold(x), k),
-    ],
-)
-def test_a_convolution_of_folded_pixels_is_the_plain_one_and_so_are_its_derivatives(form):
+def test_a_convolution_of_folded_pixels_is_the_plain_one_and_so_are_its_derivatives():
     image, kernel, cotangent = normal(0, 2, 4, 6, 3), normal(1, 3, 3, 3, 5), normal(2, 2, 4, 6, 5)
     (plain, pull_plain), (found, pull_found) = (
-        jax.vjp(each, image, kernel) for each in (lambda x, k: convolve(x, k), form)
+        jax.vjp(each, image, kernel)
+        for each in (
+            lambda x, k: convolve(x, k),
+            lambda x, k: convolve_folded(folded(x), k).unfold(),
+        )
     )
     np.testing.assert_allclose(found, plain, atol=1e-5)
     for ours, theirs in zip(pull_found(cotangent), pull_plain(cotangent), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
+STYLES = {
+    "one": lambda: (normal(4, 2, 3),),
+    "two": lambda: (normal(4, 2, 3), normal(5, 2, 3)),
+    "none": lambda: (None,),
+}
+
+
+@pytest.mark.parametrize("styles", STYLES)
 @pytest.mark.parametrize("clamp", [None, 0.7])
 @pytest.mark.parametrize("noise", [(1, 1, 1, 1), (1, 4, 4, 1), (2, 4, 4, 3)])
-def test_activations_are_pulled_back_as_jax_does(clamp, noise):
-    def plain(x, scale, noise, bias):
-        return leaky(x * scale[:, None, None] + noise + bias, 1.4, clamp)
-
+def test_activations_are_pulled_back_as_jax_does(clamp, noise, styles):
     given = (
         normal(0, 2, 4, 4, 3),
         jnp.exp(normal(1, 2, 3)),
         normal(2, *noise),
         jnp.asarray([5.0, -0.3, 0.0]),
+        STYLES[styles](),
     )
-    cotangent = normal(3, 2, 4, 4, 3)
-    found, pull_found = jax.vjp(lambda *a: activate_keeping_result(*a, 1.4, clamp), *given)
+
+    def plain(x, scale, noise, bias, styles):
+        y = leaky(x * scale[:, None, None] + noise + bias, 1.4, clamp)
+        return tuple(y if style is None else y * style[:, None, None] for style in styles)
+
+    found, pull_found = jax.vjp(
+        lambda x, *rest: activate_keeping_input(Layer(*rest), x, 1.4, clamp), *given
+    )
     wanted, pull_wanted = jax.vjp(plain, *given)
-    np.testing.assert_allclose(found, wanted, rtol=1e-6)
-    for ours, theirs in zip(pull_found(cotangent), pull_wanted(cotangent), strict=True):
+    for ours, theirs in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)
+    cotangents = tuple(normal(6 + at, 5, *y.shape) for at, y in enumerate(found))
+    several = jax.vmap(pull_wanted)(cotangents)
+    assert_close(jax.vmap(pull_found)(cotangents), several)
+    for at in range(2):
+        one = tuple(cotangent[at] for cotangent in cotangents)
+        assert_close(pull_found(one), pull_wanted(one))
+
+
+@pytest.mark.parametrize("noise", [(1, 8, 12, 1), (2, 8, 12, 1)])
+def test_an_upsampling_layer_is_its_parts_and_so_are_its_derivatives(noise):
+    given = normal(0, 2, 4, 6, 3), normal(1, 3, 3, 3, 5), normal(2, *noise), normal(3, 5)
+    scale, style = jnp.exp(normal(4, 2, 5)), normal(5, 2, 5)
+
+    def plain(x, kernel, noise, bias, scale, style):
+        y = convolve_up(Pixels(x), kernel, "transposed").values
+        y = leaky(y * scale[:, None, None] + noise + bias, 1.4, 0.7)
+        return y, y * style[:, None, None]
+
+    def found(x, kernel, noise, bias, scale, style):
+        return convolve_up_and_activate(
+            x, kernel, Layer(scale, noise, bias, (None, style)), 1.4, 0.7
+        )
+
+    cotangents = normal(6, 2, 8, 12, 5), normal(7, 2, 8, 12, 5)
+    (ours, pull_ours), (theirs, pull_theirs) = (
+        jax.vjp(each, *given, scale, style) for each in (found, plain)
+    )
+    assert_close(ours, theirs)
+    for mine, right in zip(pull_ours(cotangents), pull_theirs(cotangents), strict=True):
+        np.testing.assert_allclose(mine, right, rtol=1e-3, atol=1e-3)
+
+
+def assert_close(found, wanted):
+    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+@pytest.fixture
+def beside(monkeypatch):
+    """Derivatives of several outputs are pulled back as they are on a TPU."""
+    for module in (activations, resample):
+        monkeypatch.setattr(module, "side_by_side", placed_after_batch)
+
+
+CHAINS = {
+    "activation": lambda x, k, w: activate_keeping_input(
+        Layer(w, normal(8, 1, 4, 6, 1), w[0], (w, -w)), convolve(x, k), 1.4, 0.7
+    ),
+    "without a style": lambda x, k, w: activate_keeping_input(
+        Layer(w, normal(8, 2, 4, 6, 5), w[1], (None,)), convolve(x, k), 1.4, None
+    ),
+    "folded": lambda x, k, w: convolve_folded(folded(x), k).values,
+    "upsampling": lambda x, k, w: convolve_up_and_activate(
+        x, k, Layer(w, normal(8, 1, 8, 12, 1), w[0], (w, -w)), 1.4, 0.7
+    ),
+    "planes": lambda x, k, w: planes(Pixels(convolve(x, k)), w.T),
+    "planes of folded pixels": lambda x, k, w: planes(convolve_folded(folded(x), k), w.T),
+}
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_several_outputs_are_pulled_back_beside_each_other_as_one_by_one(chain, beside):
+    given = normal(0, 2, 4, 6, 3), normal(1, 3, 3, 3, 5), jnp.exp(normal(2, 2, 5))
+    y, pull = jax.vjp(CHAINS[chain], *given)
+    cotangents = jax.tree.map(lambda y: normal(3, 4, *y.shape), y)
+    one_by_one = [pull(jax.tree.map(lambda c, at=at: c[at], cotangents)) for at in range(4)]
+    assert_close(jax.vmap(pull)(cotangents), jax.tree.map(lambda *a: jnp.stack(a), *one_by_one))
+
+    # ... where what they share is not shared, too
+    def alone(*given):
+        y, pull = jax.vjp(CHAINS[chain], *given)
+        return pull(y)
+
+    pairs = jax.tree.map(lambda a: jnp.stack([a, -a]), given)
+    one_by_one = [alone(*given), alone(*jax.tree.map(jnp.negative, given))]
+    assert_close(jax.vmap(alone)(*pairs), jax.tree.map(lambda *a: jnp.stack(a), *one_by_one))
+
+
 @pytest.mark.parametrize(("kind", "alone"), [("cpu", False), ("gpu", True), ("tpu", True)])
-def test_on_accelerators_a_layer_keeps_its_result_alone(kind, alone):
+def test_on_accelerators_a_layer_keeps_its_argument_alone(kind, alone):
     x, scale, bias = normal(0, 2, 8, 8, 4), jnp.ones((2, 4)), jnp.zeros(4)
     none = jnp.zeros((1, 1, 1, 1))
     with lowering_for(kind):
         pull_back = jax.eval_shape(
-            lambda *given: jax.vjp(lambda x, scale: activate(x, scale, none, bias), *given)[1],
+            lambda *given: jax.vjp(
+                lambda x, scale: activate(x, Layer(scale, none, bias, (scale, scale))), *given
+            )[1],
             x,
             scale,
         )

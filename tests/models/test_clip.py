@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qdgs_jax.models import clip
+from qdgs_jax.models import attention
 
 HEADS, NARROW, LENGTH = 4, 64, 7
 
@@ -31,13 +31,13 @@ def _masks() -> dict[str, jax.Array | None]:
 @pytest.mark.parametrize("mask", _masks())
 @pytest.mark.parametrize("kind", ["cpu", "tpu"])
 def test_attention_and_its_derivative_are_those_of_the_definition(kind, mask, monkeypatch):
-    monkeypatch.setattr(clip, "target_backend", lambda: kind)
+    monkeypatch.setattr(attention, "target_backend", lambda: kind)
     parts = [
         jax.random.normal(jax.random.key(seed), (2, LENGTH, HEADS * NARROW)) for seed in range(4)
     ]
 
     def found(*parts: jax.Array) -> jax.Array:
-        return clip.attend(*parts, HEADS, _masks()[mask])
+        return attention.attend(*parts, HEADS, _masks()[mask])
 
     def right(*parts: jax.Array) -> jax.Array:
         return _attention(list(parts), _masks()[mask])
@@ -47,6 +47,10 @@ def test_attention_and_its_derivative_are_those_of_the_definition(kind, mask, mo
     np.testing.assert_allclose(values, expected, atol=2e-6)
     for ours, theirs in zip(back(parts[3]), expected_back(parts[3]), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    several = jnp.stack([parts[3], -2 * parts[0], parts[1]])
+    found_several, expected_several = jax.vmap(back)(several), jax.vmap(expected_back)(several)
+    for ours, theirs in zip(found_several, expected_several, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=3e-5)
 
 
 def test_a_tpu_keeps_heads_side_by_side(monkeypatch):
@@ -54,7 +58,9 @@ def test_a_tpu_keeps_heads_side_by_side(monkeypatch):
     part = jax.ShapeDtypeStruct((2, LENGTH, HEADS * NARROW), jnp.float32)
     last = {}
     for kind in ("cpu", "tpu"):
-        monkeypatch.setattr(clip, "target_backend", lambda kind=kind: kind)
-        program = str(jax.make_jaxpr(lambda *parts: clip.attend(*parts, HEADS, None))(*[part] * 3))
+        monkeypatch.setattr(attention, "target_backend", lambda kind=kind: kind)
+        program = str(
+            jax.make_jaxpr(lambda *parts: attention.attend(*parts, HEADS, None))(*[part] * 3)
+        )
         last[kind] = f",{NARROW}]" in program
     assert last == {"cpu": True, "tpu": False}

@@ -1,0 +1,110 @@
+"""Attention of several heads, whose channels lie side by side.
+
+On TPUs, whose registers and matrix units are wider than the heads of published CLIPs, as many heads
+as fill one are attended to at a time.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+
+from qdgs_jax.models.backend import LANES, target_backend
+
+UNSEEN = float(np.finfo(np.float32).min)  # score of a key that a query may not see
+
+
+def attend(
+    query: jax.Array, key: jax.Array, value: jax.Array, heads: int, mask: jax.Array | None
+) -> jax.Array:
+    """Attention of several heads, whose channels lie side by side: Float[B, T, W].
+
+    Args:
+        query: Float[B, T, W].
+        key: Float[B, T, W].
+        value: Float[B, T, W].
+        heads: their number, a divisor of W.
+        mask: Bool[B or 1, 1, T or 1, T], which keys a query may see, or None.
+    """
+    batch, length, width = query.shape
+    narrow = width // heads
+    together = LANES // narrow if LANES % narrow == 0 else 1
+    if target_backend() == "tpu" and together > 1 and heads % together == 0:
+        return _attend_side_by_side(query, key, value, narrow, mask)
+    query, key, value = (part.reshape(batch, length, heads, narrow) for part in (query, key, value))
+    mixed = jax.nn.dot_product_attention(query, key, value, mask=mask)
+    return mixed.reshape(batch, length, width)
+
+
+def _attend_side_by_side(
+    query: jax.Array, key: jax.Array, value: jax.Array, narrow: int, mask: jax.Array | None
+) -> jax.Array:
+    """`attend` for heads narrower than a TPU's registers, as many at a time as fill one."""
+    parts = (jnp.split(part, query.shape[-1] // LANES, axis=-1) for part in (query, key, value))
+    groups = zip(*parts, strict=True)
+    return jnp.concatenate([attend_as_one(*group, mask, narrow) for group in groups], axis=-1)
+
+
+def _own(channels: int, narrow: int, dtype: DTypeLike) -> jax.Array:
+    """Which channels are a head's: Float[heads, 1, C] of zeros and ones.
+
+    With the others' at zero products are larger, and no head's channels have to be moved into
+    registers of their own.
+    """
+    heads = np.eye(channels // narrow).repeat(narrow, axis=1)
+    return jnp.asarray(heads[:, None], dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def attend_as_one(
+    query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array | None, narrow: int
+) -> jax.Array:
+    """Attention of the heads of `narrow` channels each in Float[B, T, C]: Float[B, T, C].
+
+    It has a reverse derivative of its own and therefore no forward one (`jax.jvp`).
+    """
+    return _attend_forward(query, key, value, mask, narrow)[0]
+
+
+_Kept = tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]
+
+
+def _attend_forward(
+    query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array | None, narrow: int
+) -> tuple[jax.Array, _Kept]:
+    own = _own(query.shape[-1], narrow, query.dtype)
+    scores = jnp.einsum("bhtc,bsc->bhts", query[:, None] * own, key).astype(jnp.float32)
+    scores = scores * narrow**-0.5
+    if mask is not None:
+        scores = jnp.where(mask, scores, UNSEEN)
+    shares = jax.nn.softmax(scores).astype(query.dtype)
+    mixed = jnp.sum(jnp.einsum("bhts,bsc->bhtc", shares, value) * own, axis=1)
+    return mixed, (query, key, value, shares, mixed)
+
+
+def _attend_backward(
+    narrow: int, kept: _Kept, to_mixed: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array, None]:
+    """Pull back Float[B, T, C].
+
+    The mean of the shares' derivatives, which a softmax takes off, is that of the results' (Dao et
+    al. 2022, arXiv:2205.14135, equation 4), so that it is known before them.
+    """
+    query, key, value, shares, mixed = kept
+    own = _own(query.shape[-1], narrow, query.dtype)
+    to_each = to_mixed[:, None] * own
+    to_value = jnp.einsum("bhtc,bhts->bsc", to_each, shares)
+    to_shares = jnp.einsum("bhtc,bsc->bhts", to_each, value, preferred_element_type=jnp.float32)
+    mean = jnp.sum(to_each.astype(jnp.float32) * mixed[:, None].astype(jnp.float32), axis=-1)
+    to_scores = shares.astype(jnp.float32) * (to_shares - mean[..., None])
+    to_scores = (to_scores * narrow**-0.5).astype(query.dtype)
+    to_query = jnp.sum(jnp.einsum("bhts,bsc->bhtc", to_scores, key) * own, axis=1)
+    to_key = jnp.einsum("bhts,bhtc->bsc", to_scores, query[:, None] * own)
+    return to_query, to_key, to_value, None
+
+
+attend_as_one.defvjp(_attend_forward, _attend_backward)
