@@ -80,6 +80,7 @@ def write_run(path, algorithm="cma_maega", **changes):
         "cells = 50": "cells = 10",
         "images = 1000": "images = 30",
         "bins = [4, 4]": "bins = [2, 2]",
+        "image_size = 32": "image_size = 16",
         '"cma_maega"': f'"{algorithm}"',
         **changes,
     }.items():

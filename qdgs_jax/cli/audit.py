@@ -90,8 +90,8 @@ def count_groups(plan: Plan) -> None:
         say(line)
     for line in failures(found):
         say(f"warning: {line}", "yellow")
-    if plan.hint:
-        say(plan.hint, "yellow")
+    for hint in plan.hints:
+        say(hint, "yellow")
     if plan.target is None:
         say("nothing was written: --out FOLDER keeps the results")
         return

@@ -72,6 +72,8 @@ def compile_run(
         raise ValueError(f"--program {unknown[0]}: give one of {', '.join(NAMES)}.")
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # leaves accelerators of this machine alone
     config = configured(run, generator, clip, emitters, batch, dtype)
+    if generator is None:  # whose latents the run's augmentations are not meant for
+        _check_augmentations(config)
     with if_stopped(lambda: "what was compiled so far stands above; the same command begins again"):
         found = _estimates(config, targets, program)
         if out is not None:
@@ -80,6 +82,14 @@ def compile_run(
             text = json.dumps([each.to_json() for each in found], indent=1)
             write_atomically(out, f"{text}\n".encode())
             say(f"wrote {out}")
+
+
+def _check_augmentations(config: RunConfig) -> None:
+    """Refuse a run whose data sets `qdgs search` would refuse to make."""
+    from qdgs_jax.datasets.augment import check_augmentations
+    from qdgs_jax.targets.abstract import abstract_domain
+
+    check_augmentations(config, abstract_domain(config).latent_dim)
 
 
 def _estimates(config: RunConfig, targets: list, programs: list[str] | None) -> list[Estimate]:

@@ -60,14 +60,15 @@ def search(
     say(f"{source}: reading {'what was found so far' if resume else 'the run file'}")
     from qdgs_jax.runs.folder import RunFolder
 
-    if plan:
-        if out is not None or resume or seed:
-            raise ValueError("--plan writes nothing: leave out --out, --resume and --seed.")
-        config = _configured(source, evaluations)
-        warn_of_experiments(config, source)
-        show_plans(config, baseline)
-        return
     seeds = parse_seeds(seed or [])
+    if plan:
+        if out is not None or resume:
+            raise ValueError(
+                "--plan writes nothing, and is of a whole search: leave out --out and --resume, "
+                "and give a run file; that of a run folder is run.toml in it."
+            )
+        show_plans(source, evaluations, baseline, seeds)
+        return
     if resume:
         if out is not None or seeds:
             raise ValueError("--resume goes on with a run as it is: leave out --out and --seed.")
@@ -77,7 +78,6 @@ def search(
         show_searches(folder)
         return
     runs = _runs(source, out, seeds, evaluations)
-    warn_of_experiments(runs[0][1], source)
     same = _command(source, out, baseline, seeds, evaluations)
     for number, (folder, config) in enumerate(runs):
         if len(runs) > 1:
@@ -86,7 +86,7 @@ def search(
             if folder.exists:
                 finish(folder, _take_up(folder, config.search.evaluations, baseline))
             else:
-                finish(folder, _begin(folder, config, baseline))
+                finish(folder, _begin(folder, config, baseline, source))
         show_searches(folder)
     if len(runs) > 1:
         show_summary([folder for folder, _ in runs])
@@ -169,7 +169,7 @@ def _runs(
 
 
 def _begin(
-    folder: RunFolder, config: RunConfig, baseline: bool
+    folder: RunFolder, config: RunConfig, baseline: bool, source: Path
 ) -> list[tuple[RunFolder, SearchTask]]:
     """Create a run folder, once the generator was looked at."""
     from qdgs_jax.runs.config import baseline_of
@@ -177,6 +177,7 @@ def _begin(
 
     say_budgets([config, baseline_of(config)] if baseline else [config])
     domain = load(config)
+    warn_of_what_follows(config, domain, source)
     return begin_run(folder, config, domain, baseline, lambda: warn_of_measures(config, domain))
 
 
@@ -191,22 +192,30 @@ def _configured(source: Path, evaluations: int | None) -> RunConfig:
     return config
 
 
-def show_plans(config: RunConfig, baseline: bool) -> None:
-    """Print what a search, and that of its baseline, would cost."""
+def show_plans(source: Path, evaluations: int | None, baseline: bool, seeds: Sequence[int]) -> None:
+    """Print what a search, that of its baseline, and those of several seeds would cost."""
     from qdgs_jax.runs.config import baseline_of
-    from qdgs_jax.runs.plan import TRIAL_SECONDS, plan_search
+    from qdgs_jax.runs.plan import TRIAL_SECONDS, plan_search, plan_seeds
     from qdgs_jax.runs.prepare import check_budget
 
+    config = _configured(source, evaluations)
+    if seeds:
+        config = config.model_copy(update={"seed": seeds[0]})
     parts = [config, baseline_of(config)] if baseline else [config]
     for part in parts:
         check_budget(part)
     say_budgets(parts)
     domain = load(config)
+    warn_of_what_follows(config, domain, source)
+    plans = []
     for part in parts:
         name = part.search.algorithm
         say(f"{name}: compiling a step, then trying it for about {TRIAL_SECONDS:.0f} s")
-        for line in plan_search(part, domain).lines():
+        plans.append(plan_search(part, domain))
+        for line in plans[-1].lines():
             say(line)
+    if len(seeds) > 1:
+        say(plan_seeds(plans, len(seeds)))
 
 
 def _take_up(
@@ -224,6 +233,7 @@ def _take_up(
         return []
     say_budgets([config for _, config in left])
     domain = load(left[0][1])
+    warn_of_what_follows(folder.config(), domain, folder.run_file)
     return [(each, prepare_search(config, domain)) for each, config in left]
 
 
@@ -245,15 +255,12 @@ def load(config: RunConfig) -> Domain[Any]:
     return load_domain(config)
 
 
-def warn_of_experiments(config: RunConfig, source: Path) -> None:
-    """Say which experiment of a run file will refuse what is searched by it."""
-    from qdgs_jax.experiments import ExperimentError, experiments_of
+def warn_of_what_follows(config: RunConfig, domain: Domain[Any], place: Path) -> None:
+    """Refuse what could not become data sets and an audit, and say what is doubtful."""
+    from qdgs_jax.experiments.ahead import look_ahead
 
-    for experiment in experiments_of(config):
-        try:
-            experiment.check_file(config, source)
-        except ExperimentError as error:
-            say(f"warning: `qdgs train` will refuse this run: {error}", "yellow")
+    for doubt in look_ahead(config, domain, place):
+        say(f"warning: {doubt}", "yellow")
 
 
 def warn_of_measures(config: RunConfig, domain: Domain[Any]) -> None:

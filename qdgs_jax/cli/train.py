@@ -137,6 +137,9 @@ def _train_faces(data: Path, config: Path, start: Path | None, out: Path) -> Non
     from qdgs_jax.train.faces.recipe import read_recipe
 
     recipe = read_recipe(config)
+    late = recipe.optimizer.never_reached
+    if late is not None:
+        say(f"warning: {late}", "yellow")
     from qdgs_jax.train.faces.fit import train_faces, training_folder
 
     kept = training_folder(out)

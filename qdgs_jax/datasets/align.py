@@ -67,7 +67,16 @@ def fit(pictures: jax.Array, align: str = "arcface", side: int = SIDE) -> jax.Ar
 
     Returns:
         UInt8[B, S, S, 3].
+
+    Raises:
+        ValueError: pictures in FFHQ's alignment are not square.
     """
+    if align == "arcface" and pictures.shape[1] != pictures.shape[2]:
+        raise ValueError(
+            f"pictures of {pictures.shape[2]} x {pictures.shape[1]} pixels cannot be in FFHQ's "
+            'alignment, whose crops are square: give align = "none" in the table '
+            "[dataset.subjects] of the run."
+        )
     scale, shift = arcface_transform() if align == "arcface" else (1.0, (0.0, 0.0))
     height, width = pictures.shape[1:3]
     fitted = jax.image.scale_and_translate(

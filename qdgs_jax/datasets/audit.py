@@ -22,12 +22,13 @@ from qdgs_jax.datasets.balance import bin_name
 from qdgs_jax.datasets.labels import label_rule
 from qdgs_jax.datasets.selection import bins_of
 from qdgs_jax.files import csv_text, sweep, write_atomically
+from qdgs_jax.runs.audit_tables import PRODUCT
 from qdgs_jax.runs.config import RunConfig
 
 FOLDER = "audit"  # in a run's folder
 SHARES, SPREAD, RESULTS = "shares.csv", "spread.csv", "audit.json"
 UNCLEAR = -1  # in place of a group
-TIMES = " × "  # between the attributes of a product, and between their groups
+TIMES = f" {PRODUCT} "  # between the attributes of a product, and between their groups
 _FORMAT, _VERSION = "qdgs-audit", 1
 
 

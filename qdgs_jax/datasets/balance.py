@@ -94,12 +94,14 @@ class Balance:
         if len(set(reach.values())) < 2:
             return None
         most, least = max(reach, key=reach.__getitem__), min(reach, key=reach.__getitem__)
-        got = {group.label: f"{group.got:,}" for group in self.labels}
-        counts = f"{least!r} has {got[least]} and {most!r} has {got[most]}"
+        told = f"{least!r} and {most!r} will not have as many images"
+        if self.got:
+            got = {group.label: f"{group.got:,}" for group in self.labels}
+            counts = f"{least!r} has {got[least]} and {most!r} has {got[most]}"
+            told = f"of {self.got:,} images {counts}"
         return (
-            f"of {self.got:,} images {counts}, for they reach into "
-            f"{reach[least]} and {reach[most]} bins: give each measure that tells "
-            "the label 1 bin, or cut it where as many bins lie on each side"
+            f"{told}, for they reach into {reach[least]} and {reach[most]} bins: give each "
+            "measure that tells the label 1 bin, or cut it where as many bins lie on each side"
         )
 
     def times(self, count: int) -> Balance:
@@ -221,7 +223,8 @@ def bin_name(
         low, high = measure.range
         width = (high - low) / count
         if count == 2:
-            parts.append(prompt_text((measure.positive, measure.negative)[number]))
+            text = prompt_text((measure.positive, measure.negative)[number])
+            parts.append(text.rstrip("."))
         elif count > 2:
             start, end = (f"{round(low + i * width, 6):g}" for i in (number, number + 1))
             parts.append(f"{measure.name} {start} to {end}")

@@ -21,7 +21,7 @@ import numpy as np
 
 from qdgs_jax import keys
 from qdgs_jax.datasets.align import fit
-from qdgs_jax.datasets.augment import Augmented, draw_augmentations, read_augmentations
+from qdgs_jax.datasets.augment import Augmented, augmentations_of
 from qdgs_jax.datasets.balance import measure_balance
 from qdgs_jax.datasets.card import check_place
 from qdgs_jax.datasets.distinct import distinct_subjects
@@ -34,7 +34,6 @@ from qdgs_jax.datasets.subjects import Grouping, group_subjects
 from qdgs_jax.datasets.thumbnails import laid_out, write_thumbnails
 from qdgs_jax.domains.decoding import BATCH, batch_size, batches, decoded
 from qdgs_jax.domains.protocol import Domain
-from qdgs_jax.domains.weights import checkpoint_folder
 from qdgs_jax.elites import Elites
 from qdgs_jax.runs.config import RunConfig
 from qdgs_jax.runs.folder import BASELINE, RunFolder
@@ -90,7 +89,7 @@ def generate_dataset(
     config = _changed(folder.config(), changes or {})
     check_weights(folder.path, config.domain)
     rule = label_rule(config)
-    added = _augmentations(config, domain)
+    added = augmentations_of(config, domain.latent_dim)
     make = functools.partial(_plan, folder, config, domain, rule, added, strict, tell)
     with planned(target, _settings(folder, config, added), make) as (plan, left):
         balance = measure_balance(config, rule, plan.rows)
@@ -146,17 +145,6 @@ def _plan(
     if strict:
         measure_balance(config, rule, rows).check()
     return Plan(rows, added, tuple(doubts(config, domain, rule, rows)))
-
-
-def _augmentations(config: RunConfig, domain: Domain[Any]) -> np.ndarray | None:
-    """What is added to each latent, Float[A, D]; None for a data set without subjects."""
-    table = config.dataset.subjects
-    if table is None:
-        return None
-    if table.augmentations is not None:
-        return read_augmentations(checkpoint_folder(table.augmentations), domain.latent_dim)
-    key = keys.stream(keys.root(config.seed), "augmentations")
-    return draw_augmentations(key, *table.drawn, domain.latent_dim)
 
 
 def _pictures(

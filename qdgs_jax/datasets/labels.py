@@ -16,8 +16,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from qdgs_jax.runs.config import RunConfig
+from qdgs_jax.runs.dataset_table import SIGN, check_room
 
-SIGN = (0.0,)  # the cut points of a measure whose sign is the label
 Interval = tuple[float, float]
 
 
@@ -52,6 +52,8 @@ class LabelRule:
             )
         if not self.margin >= 0:
             raise ValueError(f"margin is {self.margin}: give 0 or a distance from the boundary.")
+        for cuts in self.cuts:
+            check_room(cuts, self.margin)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -170,5 +172,8 @@ def _bin_names(name: str, positive: str, negative: str, cuts: Sequence[float]) -
 
 
 def _value_names(name: str, cuts: Sequence[float]) -> list[str]:
-    between = [f"{name} {low:g} to {high:g}" for low, high in itertools.pairwise(cuts)]
-    return [f"{name} below {cuts[0]:g}", *between, f"{name} from {cuts[-1]:g}"]
+    points = [f"{cut:g}" for cut in cuts]
+    if len(set(points)) < len(points):  # they differ in later digits
+        points = [repr(float(cut)) for cut in cuts]
+    between = [f"{name} {low} to {high}" for low, high in itertools.pairwise(points)]
+    return [f"{name} below {points[0]}", *between, f"{name} from {points[-1]}"]

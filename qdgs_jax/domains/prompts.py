@@ -43,6 +43,25 @@ def split_prompt(prompt: str) -> tuple[str, ...]:
     return tuple(text.strip() for text in prompt.split("|"))
 
 
+def encode_texts(cfg: CLIPConfig, tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """Tokens of texts, each filled up to the length that the model takes.
+
+    Raises:
+        ValueError: if a text has more tokens than the model takes, or the tokenizer is that of
+            another model.
+    """
+    length = cfg.context_length
+    encoded = tokenizer(list(texts), padding="max_length", max_length=length)["input_ids"]
+    for text, tokens in zip(texts, encoded, strict=True):
+        if len(tokens) > length:
+            raise ValueError(
+                f"the prompt {text!r} has {len(tokens)} tokens, this CLIP takes {length}: shorten "
+                "it."
+            )
+        _check_tokens(text, tokens, cfg)
+    return encoded
+
+
 def _check_tokens(text: str, tokens: Sequence[int], cfg: CLIPConfig) -> None:
     """Refuse tokens that the model has not, which it would take for others.
 
@@ -104,15 +123,7 @@ def embed_texts(
     import numpy as np
 
     texts = list(dict.fromkeys(text for side in sides for text in side))
-    length = clip.cfg.context_length
-    encoded = tokenizer(texts, padding="max_length", max_length=length)["input_ids"]
-    for text, tokens in zip(texts, encoded, strict=True):
-        if len(tokens) > length:
-            raise ValueError(
-                f"the prompt {text!r} has {len(tokens)} tokens, this CLIP takes {length}: shorten "
-                "it."
-            )
-        _check_tokens(text, tokens, clip.cfg)
+    encoded = encode_texts(clip.cfg, tokenizer, texts)
     with jax.default_matmul_precision("highest"):  # once a run: all measures hang on it
         embeds = clip.embed_texts(jnp.asarray(np.asarray(encoded, np.int32)))
     row = {text: number for number, text in enumerate(texts)}

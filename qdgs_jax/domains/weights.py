@@ -85,9 +85,6 @@ def load_clip(name: str, computation: Computation | None = None) -> tuple[CLIP, 
     Raises:
         CheckpointError: if the checkpoint is missing, damaged or has no tokenizer.
     """
-    with _without_advice():
-        from transformers import CLIPTokenizerFast
-
     from qdgs_jax.domains.evaluation import Computation
     from qdgs_jax.models.clip import CLIP
     from qdgs_jax.ports.loading import load
@@ -95,6 +92,18 @@ def load_clip(name: str, computation: Computation | None = None) -> tuple[CLIP, 
     folder = checkpoint_folder(name)
     computation = computation or Computation()
     clip = load(folder, CLIP, dtype=computation.dtype, remat=computation.remat)
+    return clip, load_tokenizer(folder)
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of a CLIP's folder.
+
+    Raises:
+        CheckpointError: if there is none.
+    """
+    with _without_advice():
+        from transformers import CLIPTokenizerFast
+
     tokenizers = (("tokenizer.json",), ("vocab.json", "merges.txt"))
     if not any(all((folder / file).is_file() for file in files) for files in tokenizers):
         raise CheckpointError(
@@ -102,7 +111,7 @@ def load_clip(name: str, computation: Computation | None = None) -> tuple[CLIP, 
             "merges.txt."
         )
     tokenizer: Tokenizer = CLIPTokenizerFast.from_pretrained(str(folder), local_files_only=True)
-    return clip, tokenizer
+    return tokenizer
 
 
 @contextlib.contextmanager

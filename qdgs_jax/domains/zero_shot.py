@@ -19,11 +19,13 @@ from flax.struct import PyTreeNode
 from qdgs_jax.domains.cutouts import middle_square
 from qdgs_jax.domains.evaluation import Computation
 from qdgs_jax.domains.prompted import embed_images
-from qdgs_jax.domains.prompts import embed_texts
+from qdgs_jax.domains.prompts import embed_texts, encode_texts
 from qdgs_jax.domains.protocol import RunSettings
 from qdgs_jax.domains.scoring import PromptAxis, geodesic_distance
-from qdgs_jax.domains.weights import load_clip
-from qdgs_jax.models.clip import CLIPConfig, VisionTower
+from qdgs_jax.domains.weights import checkpoint_folder, load_clip, load_tokenizer
+from qdgs_jax.models.clip import CLIP, CLIPConfig, VisionTower
+from qdgs_jax.ports.model_folder import load_config
+from qdgs_jax.ports.registry import kind_of
 
 Attributes = Mapping[str, Mapping[str, Sequence[str]]]  # attribute -> group -> texts
 
@@ -97,6 +99,25 @@ def _look(eye: ZeroShot, params: Targets, pictures: jax.Array) -> Seen:
 def _distance(embeds: jax.Array, texts: jax.Array) -> jax.Array:
     """Mean distance Float[B] of embeddings Float[B, E] to texts Float[T, E]."""
     return geodesic_distance(embeds[:, None, :], texts).mean(axis=-1)
+
+
+def check_attributes(config: RunSettings, attributes: Attributes) -> None:
+    """Refuse texts of groups that a run's CLIP cannot read; no weights are loaded.
+
+    Raises:
+        CheckpointError: the CLIP is missing or of another model.
+        ValueError: a text is too long; its attribute and group are named.
+    """
+    if not attributes:
+        return
+    folder = checkpoint_folder(config.domain.clip)
+    cfg, tokenizer = kind_of(CLIP).read_config(load_config(folder)), load_tokenizer(folder)
+    for name, groups in attributes.items():
+        for group, texts in groups.items():
+            try:
+                encode_texts(cfg, tokenizer, texts)
+            except ValueError as error:
+                raise ValueError(f"audit.{name}.{group}: {error}") from None
 
 
 def load_zero_shot(config: RunSettings, attributes: Attributes) -> ZeroShot:

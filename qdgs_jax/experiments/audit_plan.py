@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from qdgs_jax.datasets.audit import FOLDER, PAPER
-from qdgs_jax.datasets.manifest import MANIFEST, ShardError, shards_folder
+from qdgs_jax.datasets.manifest import MANIFEST, ShardError, read_manifest, shards_folder
 from qdgs_jax.datasets.pictures import PictureSet, open_pictures
 from qdgs_jax.domains.faces_oracle import GROUPS
 from qdgs_jax.experiments.protocol import ExperimentError, arm_names
@@ -44,7 +44,7 @@ class Plan:
         judge: name of an oracle's weights, or None.
         paper: whether published shares stand beside.
         target: folder for the results; None where they are not kept.
-        hint: what would make the audit more useful; "" for nothing.
+        hints: what would make the audit more useful, in sentences.
     """
 
     config: RunConfig
@@ -54,7 +54,7 @@ class Plan:
     judge: str | None = None
     paper: bool = False
     target: Path | None = None
-    hint: str = ""
+    hints: tuple[str, ...] = ()
 
     @property
     def images(self) -> int:
@@ -111,7 +111,7 @@ def plan_audit(
         judge=judge,
         paper=paper,
         target=out or (folder.path / FOLDER if own and folder else None),
-        hint=_hint(folder, places),
+        hints=(*_without_random(folder, places), *_aligned_otherwise(places, judge)),
     )
     if paper and not _is_published(plan):
         raise ExperimentError(
@@ -244,15 +244,34 @@ def _crossed(plan: Plan, cross: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(wanted) if known else ()
 
 
-def _hint(folder: RunFolder | None, places: Sequence[Place]) -> str:
+def _aligned_otherwise(places: Sequence[Place], judge: str | None) -> Iterator[str]:
+    """Which faces are cropped for recognition where others, or a judge's, are not."""
+    aligned = [place for place in places if _align_of(place.pictures) == "arcface"]
+    if not aligned or (judge is None and len(aligned) == len(places)):
+        return
+    names = " and ".join(place.name for place in aligned)
+    others = "other data sets" if judge is None else "faces in FFHQ's alignment, as the judge knows"
+    yield (
+        f"the faces of {names} were aligned for recognition and are cropped otherwise than "
+        f"{others}: their shares cannot be compared; `qdgs generate RUN --plain --out FOLDER` "
+        "draws them as they are"
+    )
+
+
+def _align_of(pictures: PictureSet) -> object:
+    """How a data set of ours was aligned; None of others."""
+    return None if pictures.digest is None else read_manifest(pictures.folder).source.get("align")
+
+
+def _without_random(folder: RunFolder | None, places: Sequence[Place]) -> Iterator[str]:
+    """How to get the random sampling that a run's data set is not compared with."""
     if folder is None or any(place.role == "baseline" for place in places):
-        return ""
+        return
     command = f"`qdgs generate {shlex.quote(str(folder.path))}`"
     if folder.baseline.finished:
-        return f"random sampling has no data set to compare with: {command} writes it"
-    if folder.config().search.algorithm == BASELINE:
-        return ""
-    return (
-        f"there is no random sampling to compare with: `{folder.resume_command} --baseline`, then "
-        f"{command}"
-    )
+        yield f"random sampling has no data set to compare with: {command} writes it"
+    elif folder.config().search.algorithm != BASELINE:
+        yield (
+            "there is no random sampling to compare with: "
+            f"`{folder.resume_command} --baseline`, then {command}"
+        )

@@ -128,6 +128,18 @@ class Experiment(Protocol[R]):
             ExperimentError: its table or its labels are missing.
         """
 
+    def check_pictures(self, config: RunConfig, side: int, place: Path) -> None:
+        """Refuse pictures of data sets that are too small for what the run file asks for.
+
+        Args:
+            config: the run, which has the experiment's table.
+            side: pixels of their shorter side.
+            place: where the run file is.
+
+        Raises:
+            ExperimentError: they are.
+        """
+
     def check(self, folder: RunFolder) -> None:
         """Refuse a run that the experiment cannot be made with: its file, a baseline or data set.
 

@@ -38,6 +38,10 @@ from qdgs_jax.train.faces.tables import (
 )
 
 RESULTS = "comparison.json"
+NO_SUBJECTS = (
+    "has no table [dataset.subjects], so its data sets have no people: add one, as `qdgs init "
+    "drawn-faces` has it."
+)
 PAPER_GAIN = 0.86  # points that QDGS gained over no pretraining on dark faces, in the paper
 
 
@@ -47,18 +51,42 @@ class Recognition:
     name = "recognition"
 
     def check_file(self, config: RunConfig, place: Path) -> None:
-        """Refuse a run file without the table, or with more pairs than people have.
+        """Refuse a run file without the table or without people, or with numbers that do not fit.
 
         Raises:
             ExperimentError: something is missing; the message names it.
         """
+        self._check_numbers(config, place)
+        if config.dataset.subjects is None:
+            raise ExperimentError(f"{place} {NO_SUBJECTS}")
+
+    def _check_numbers(self, config: RunConfig, place: Path) -> None:
         table = _table(config, place)
+        if table.people * table.pictures < table.batch_size:
+            raise ExperimentError(
+                f"{place}: recognition.batch_size = {table.batch_size}, but {table.people} people "
+                f"have {table.people * table.pictures} pictures to learn from: give a smaller "
+                "batch, or more people or pictures."
+            )
         possible = table.test_people * math.comb(table.test_pictures, 2)
         if possible < table.pairs // 2:
             raise ExperimentError(
                 f"{place}: recognition.pairs = {table.pairs}, half of them of one person,"
                 f" but {table.test_people} people have {possible} pairs of their "
                 f"{table.test_pictures} pictures: give fewer pairs, or more of the others."
+            )
+
+    def check_pictures(self, config: RunConfig, side: int, place: Path) -> None:
+        """Refuse people whose pictures are smaller than what networks see.
+
+        Raises:
+            ExperimentError: they are.
+        """
+        wanted = _table(config, place).side
+        if side < wanted:
+            raise ExperimentError(
+                f"{place}: recognition.side = {wanted}, but people are {side} pixels wide: give at "
+                f"most {side}, or larger ones by dataset.subjects.side."
             )
 
     def check(self, folder: RunFolder) -> None:
@@ -69,8 +97,7 @@ class Recognition:
             ShardError: a data set is damaged.
         """
         config = folder.config()
-        self.check_file(config, folder.run_file)
-        table = _table(config, folder.run_file)
+        self._check_numbers(config, folder.run_file)
         if not folder.baseline.exists:
             raise ExperimentError(
                 f"{folder.path} has no baseline to compare with: add it with "
@@ -78,11 +105,7 @@ class Recognition:
             )
         for each in (folder, folder.baseline):
             size = min(read_manifest(people_folder(each, folder)).image_size)
-            if size < table.side:
-                raise ExperimentError(
-                    f"{folder.run_file}: recognition.side = {table.side}, but the people of "
-                    f"{each.path} are {size} pixels wide: give at most {size}."
-                )
+            self.check_pictures(config, size, folder.run_file)
 
     def data_sets(self, folder: RunFolder) -> dict[str, Path]:
         """The people of a run and of its baseline."""
@@ -169,10 +192,7 @@ def people_folder(each: RunFolder, run: RunFolder) -> Path:
             f"the search in {each.path} is not finished: continue it with `{run.resume_command}`."
         )
     if each.config().dataset.subjects is None:
-        raise ExperimentError(
-            f"{each.run_file} has no table [dataset.subjects], so its data sets have no people: "
-            "add one, as `qdgs init drawn-faces` has it."
-        )
+        raise ExperimentError(f"{each.run_file} {NO_SUBJECTS}")
     root, out = shlex.quote(str(each.path)), shlex.quote(str(places[0]))
     raise ExperimentError(
         f"{each.path} has no people: no data set with subjects lies in {places[0]} or "

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from qdgs_jax.datasets.labels import label_rule, prompt_text
-from qdgs_jax.datasets.manifest import MANIFEST, read_manifest
+from qdgs_jax.datasets.manifest import MANIFEST, Manifest, read_manifest
 from qdgs_jax.experiments.protocol import (
     Bars,
     Card,
@@ -90,6 +90,18 @@ class ShapesRepair:
             )
         _check_classes(label_rule(config).names, place)
 
+    def check_pictures(self, config: RunConfig, side: int, place: Path) -> None:
+        """Refuse images that are smaller than what the classifiers see.
+
+        Raises:
+            ExperimentError: they are.
+        """
+        if config.repair is not None and side < config.repair.image_size:
+            raise ExperimentError(
+                f"{place}: repair.image_size = {config.repair.image_size}, but images are {side} "
+                f"pixels wide: give at most {side}."
+            )
+
     def check(self, folder: RunFolder) -> None:
         """Refuse a run of another file, without a baseline or without data sets.
 
@@ -107,7 +119,8 @@ class ShapesRepair:
                 f"as {folder.data}, to learn that alone."
             )
         for each in (folder, folder.baseline):
-            _check_data(each, folder)
+            size = min(_manifest_of(each, folder).image_size)
+            self.check_pictures(folder.config(), size, folder.run_file)
 
     def data_sets(self, folder: RunFolder) -> dict[str, Path]:
         """The data sets of a run and of its baseline."""
@@ -212,8 +225,8 @@ def names_in_order(texts: Sequence[str], words: Sequence[str]) -> bool:
     return named == [{word} for word in words]
 
 
-def _check_data(each: RunFolder, run: RunFolder) -> None:
-    """Refuse a run, or a run's baseline, that has no data set or one of other classes."""
+def _manifest_of(each: RunFolder, run: RunFolder) -> Manifest:
+    """The data set of a run, or of its baseline; refuses none, and one of other classes."""
     if not (each.data / MANIFEST).is_file():
         if not each.finished:
             raise ExperimentError(
@@ -222,7 +235,9 @@ def _check_data(each: RunFolder, run: RunFolder) -> None:
             )
         command = f"qdgs generate {shlex.quote(str(run.path))}"
         raise ExperimentError(f"{each.data} holds no data set: write it with `{command}`.")
-    _check_classes(read_manifest(each.data).label_names, each.data)
+    manifest = read_manifest(each.data)
+    _check_classes(manifest.label_names, each.data)
+    return manifest
 
 
 def _check_classes(names: Sequence[str], place: Path) -> None:

@@ -200,7 +200,7 @@ def bars(chart: Bars, styles: Mapping[str, str]) -> str:
         styles: `series_styles` of everything that stands beside it.
     """
     bar, gap, width, top = 17, 18, 460, 10
-    left = min(190, 16 + round(svg.LETTER * max(map(len, chart.groups))))
+    left = min(190, 16 + round(svg.WIDE * max(map(len, chart.groups))))
     block = bar * len(chart.series) + gap
     bottom = top + block * len(chart.groups)
     room = width - left - 64  # the rest is the column of figures
@@ -209,7 +209,7 @@ def bars(chart: Bars, styles: Mapping[str, str]) -> str:
     body = ""
     for row, group in enumerate(chart.groups):
         y = top + row * block
-        name = svg.shorten(group, int((left - 12) / svg.LETTER))
+        name = svg.shorten(group, int((left - 12) / svg.WIDE))
         body += svg.label(left - 8, y + bar * len(chart.series) / 2 + 4, name, "end", "name")
         for line, series in enumerate(chart.series):
             share = series.values[row]

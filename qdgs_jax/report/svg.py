@@ -10,7 +10,11 @@ from html import escape
 import numpy as np
 
 MINUS = "\N{MINUS SIGN}"
-LETTER = 6.3  # width of an average letter of an axis name
+LETTER = 6.8  # width of an average letter of an axis name, as phones show it
+WIDE = 7.4  # of a letter in short names, which may all be wide
+LARGEST = 1.55  # that a picture grows to on a wide page, of its own size
+FIGURE = 8.3  # width of a digit beside a tick, as phones show it
+NAME = 22  # height of a line of an axis name, with what lies around it
 
 
 def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
@@ -57,7 +61,10 @@ class Axis:
 
 @dataclasses.dataclass(frozen=True)
 class Plot:
-    """A frame with two axes; lengths are SVG units, near the pixels of a phone."""
+    """A frame with two axes; lengths are SVG units, near the pixels of a phone.
+
+    The room to the left grows where the upright axis has long figures.
+    """
 
     x: Axis
     y: Axis
@@ -67,6 +74,11 @@ class Plot:
     bottom: int = 44
     top: int = 12
     right: int = 24
+
+    def __post_init__(self) -> None:
+        figures = (self.y.tick_label(value) for value in ticks(self.y.low, self.y.high, 4))
+        room = NAME + FIGURE * max(map(len, figures), default=0)
+        object.__setattr__(self, "left", max(self.left, round(room)))
 
     @property
     def inner(self) -> tuple[int, int]:
@@ -114,10 +126,14 @@ class Plot:
 def picture(
     width: int, height: int, body: str, title: str, description: str = "", *, role: str = "img"
 ) -> str:
-    """Make an SVG image that scales with its column; one with links inside is a "group"."""
+    """Make an SVG image that scales with its column; one with links inside is a "group".
+
+    A narrow one stays narrow on a wide page, where its letters would be larger than others.
+    """
     more = f"<desc>{escape(description)}</desc>" if description else ""
     return (
-        f'<svg viewBox="0 0 {width} {height}" role="{role}" aria-label="{escape(title)}">'
+        f'<svg viewBox="0 0 {width} {height}" style="max-width:{LARGEST * width:.0f}px" '
+        f'role="{role}" aria-label="{escape(title)}">'
         f"<title>{escape(title)}</title>{more}{body}</svg>"
     )
 

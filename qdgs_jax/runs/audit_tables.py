@@ -15,6 +15,7 @@ GroupTexts = Annotated[
     PlainSerializer(" | ".join),
     Field(description="a text, or several separated by |"),
 ]
+PRODUCT = "×"  # between the names of attributes that are counted together
 Groups = dict[str, GroupTexts]  # of an attribute, by their names
 
 
@@ -24,9 +25,12 @@ def _tell_groups_apart(attributes: dict[str, Groups]) -> dict[str, Groups]:
         raise refuse("ATTRIBUTE is missing: give a table of groups, such as [audit.skin]")
     for name, groups in attributes.items():
         field = toml_value(name)[1:-1]
-        if not name.strip() or "," in name:
+        if not name.strip() or "," in name or PRODUCT in name:
             raise refuse(
-                "{field}: the name of an attribute must not be empty and has no comma", field=field
+                "{field}: the name of an attribute must not be empty and has no comma and no "
+                "{product}, which names products of attributes",
+                field=field,
+                product=PRODUCT,
             )
         if len(groups) < 2:
             raise refuse(

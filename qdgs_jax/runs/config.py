@@ -31,12 +31,12 @@ from qdgs_jax.runs.config_errors import (
     refuse,
     toml_value,
 )
+from qdgs_jax.runs.dataset_table import DatasetConfig
 from qdgs_jax.runs.experiment_tables import ExperimentTables
 from qdgs_jax.runs.table import Table
 from qdgs_jax.runs.tables import (
     BASELINE,
     ArchiveConfig,
-    DatasetConfig,
     EvaluationConfig,
     ExternalDomain,
     FacesDomain,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from qdgs_jax.runs.config import RunConfig
@@ -63,6 +64,11 @@ class Plan:
         """Time of the whole search, at the speed measured."""
         return self.step_seconds * self.flop / self.step_flop
 
+    @property
+    def disk(self) -> int:
+        """Bytes on the disk at most."""
+        return CHECKPOINTS * self.checkpoint + self.elites
+
     def lines(self) -> list[str]:
         """The plan in sentences."""
         memory = "not told by the compiler" if self.memory is None else _size(self.memory)
@@ -76,6 +82,14 @@ class Plan:
             f"time: {_duration(self.seconds)} at {self.step_seconds:.3g} s a step, measured over "
             f"{self.tried} on {self.device}; compiling comes on top",
         ]
+
+
+def plan_seeds(plans: Sequence[Plan], count: int) -> str:
+    """What as many seeds of some searches will cost, one after the other, in a sentence."""
+    seconds = count * sum(plan.seconds for plan in plans)
+    disk = count * sum(plan.disk for plan in plans)
+    each = f"{count} times this" if len(plans) == 1 else f"{count} times these {len(plans)}"
+    return f"{count} seeds: {each}, {_duration(seconds)} and up to {_size(disk)} on the disk in all"
 
 
 def plan_search(config: RunConfig, domain: Any, seconds: float = TRIAL_SECONDS) -> Plan:

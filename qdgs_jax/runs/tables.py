@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 from typing import Annotated, Any, Literal
@@ -25,13 +24,11 @@ from pydantic import PositiveInt as Count
 from qdgs_jax.algorithms import TRAITS
 from qdgs_jax.domains.prompts import split_prompt
 from qdgs_jax.runs.config_errors import did_you_mean, refuse, toml_value
-from qdgs_jax.runs.subjects_table import SubjectsConfig
 from qdgs_jax.runs.table import Table
 
 BASELINE = "random"  # the algorithm that a run is compared with, and its folder in the run's
 RESTARTS = ("basic", "no_improvement")
 FEW_STEPS = 10  # in which a search adapts to nothing
-MOST_BINS = 10_000  # of a data set: each is counted, named and shown for each class
 
 Texts = Annotated[
     tuple[str, ...], Field(min_length=1, description="a text, or several separated by |")
@@ -331,65 +328,3 @@ class SearchConfig(Table):
             f"{self.step_evaluations:,} evaluations, and a search needs tens of them to find more "
             "than random sampling does: give more evaluations or fewer emitters"
         )
-
-
-class DatasetConfig(Table):
-    """How elites become a labelled data set.
-
-    Attributes:
-        images: how many to make; with subjects, how many latents to draw under augmentations.
-        label: the measure that tells the label, or several of them.
-        label_bins: for each of these measures its ascending cut points; None cuts all at 0.
-        margin: images nearer to a cut than this are too unsure to be used.
-        bins: bins per measure over which images are balanced.
-        shard_size: images per file.
-        subjects: how they become people; None for images that show none.
-    """
-
-    images: Count = 1000
-    label: str | tuple[str, ...] = Field(description="the name of a measure, or a list of names")
-    label_bins: Annotated[tuple[tuple[float, ...], ...], Strict(False)] | None = None
-    margin: Annotated[float, Strict(False)] = Field(
-        default=0.0, ge=0, allow_inf_nan=False, description="a distance of the label measure from 0"
-    )
-    bins: Annotated[tuple[Count, ...], Strict(False)] = Field(description="a count per measure")
-    shard_size: Count = 500
-    subjects: SubjectsConfig | None = None
-
-    @field_validator("label", mode="before")
-    @classmethod
-    def _names(cls, label: object) -> object:
-        names = tuple(label) if isinstance(label, list | tuple) else (label,)
-        if not names or not all(isinstance(name, str) for name in names):
-            raise refuse("must be the name of a measure, or a list of names")
-        return label if isinstance(label, str) else names
-
-    @field_validator("label_bins", mode="before")
-    @classmethod
-    def _ascending(cls, bins: object) -> object:
-        rows = bins if isinstance(bins, list | tuple) else (None,)
-        for cuts in rows:
-            numbers = isinstance(cuts, list | tuple) and all(_is_number(cut) for cut in cuts)
-            if not numbers or not cuts or any(a >= b for a, b in itertools.pairwise(cuts)):
-                raise refuse("must be a list of ascending cut points for each label measure")
-        return tuple(tuple(map(float, cuts)) for cuts in rows)
-
-    @field_validator("bins")
-    @classmethod
-    def _are_few(cls, bins: tuple[int, ...]) -> tuple[int, ...]:
-        if math.prod(bins) > MOST_BINS:
-            raise refuse(
-                "makes {made} bins: give at most {most}, far fewer than images",
-                made=f"{math.prod(bins):,}",
-                most=f"{MOST_BINS:,}",
-            )
-        return bins
-
-    @property
-    def label_measures(self) -> tuple[str, ...]:
-        """Names of the measures that tell the label."""
-        return (self.label,) if isinstance(self.label, str) else self.label
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

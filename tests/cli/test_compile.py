@@ -2,9 +2,11 @@
 
 import importlib.util
 
+import numpy as np
 import pytest
 from toy_runs import qdgs
 
+from qdgs_jax import ports
 from qdgs_jax.cli.compile import configured
 from qdgs_jax.cli.init import packaged_run
 
@@ -49,3 +51,15 @@ def test_the_command_line_comes_before_the_file(tmp_path):
     assert config.search.emitters == 4
     assert (config.evaluation.batch, config.evaluation.dtype) == (2, "bfloat16")
     assert config.domain.truncation == 0.7
+
+
+def test_a_run_is_not_compiled_with_augmentations_of_another_generator(tmp_path, capsys):
+    config = {"kind": "latents", "count": 2, "latent_dim": 10}
+    ports.save_model(tmp_path / "wide", config, {"rows": np.zeros((2, 10), np.float32)})
+    text = packaged_run("drawn-faces").replace('"embedded:faces-augmentations"', '"wide"')
+    (tmp_path / "my.toml").write_text(text)
+    given = ("compile", "my.toml", "--target", "tpu:v5e:2x2")
+    assert qdgs(*given) == 2
+    assert "of 10 numbers, and the generator's latents have 520" in capsys.readouterr().err
+    assert qdgs(*given, "--generator", "ffhq-256") == 2  # the costs of another generator
+    assert "tpu-compiler" in capsys.readouterr().err

@@ -40,6 +40,11 @@ def test_names_that_prompts_do_not_tell_apart_are_told_by_values() -> None:
     assert names == ("hue below 0", "hue from 0")
 
 
+def test_cuts_that_differ_in_late_digits_make_names_that_differ() -> None:
+    names = class_names((SKIN,), ((0.012345671, 0.012345672, 0.5),))
+    assert names[1:3] == ("skin 0.012345671 to 0.012345672", "skin 0.012345672 to 0.5")
+
+
 def test_labels_of_several_measures_count_bins_row_by_row() -> None:
     rule = LabelRule((0, 2), (CUTS, (0.0,)), tuple("abcdef"))
     measures = np.array([[-0.05, 9, -1], [-0.03, 9, 1], [0.0, 9, -1], [0.03, 9, 0.0]])

@@ -132,7 +132,7 @@ def test_a_small_archive_gives_all_its_elites() -> None:
         ({"ranges": ((0.1, -0.1), (0, 1))}, "low < high"),
         ({"label_measure": 2}, r"label measures are \(2,\) but there are 2 measures"),
         ({"margin": -0.1}, "margin is -0.1"),
-        ({"margin": 9.0}, "margin is 9.0 but no label measure is farther than"),
+        ({"margin": 3.0}, "margin is 3.0 but no label measure is farther than"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(changes: dict[str, object], message: str) -> None:

@@ -274,3 +274,23 @@ def test_without_a_baseline_its_command_is_told(run, capsys):
     run.baseline.archive_file.unlink()
     assert qdgs("audit", run.path) == 0
     assert "--baseline`, then `qdgs generate" in capsys.readouterr().out
+
+
+def test_faces_that_are_cropped_for_recognition_are_not_compared_in_silence(run, tmp_path, capsys):
+    people = {"source": {"align": "arcface"}}
+    cropped = write_data(tmp_path / "people", RUN_PEOPLE, **people)
+    also = write_data(tmp_path / "others", RUN_PEOPLE, **people)
+    given = ("audit", cropped, "--run", run.path / "run.toml", "--out", tmp_path / "found")
+
+    def told(*options):
+        assert qdgs(*given, *options) == 0
+        return [line for line in capsys.readouterr().out.splitlines() if "were aligned" in line]
+
+    assert told() == []
+    assert told("--against", also) == []
+    (line,) = told("--against", run.path)
+    assert line.startswith("the faces of people were aligned for recognition and are cropped")
+    assert "otherwise than other data sets" in line
+    (line,) = told("--against", also, "--judge", "judge")
+    assert line.startswith("the faces of people and others were aligned")
+    assert "than faces in FFHQ's alignment, as the judge knows" in line

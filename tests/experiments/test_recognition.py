@@ -118,7 +118,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
 
 def test_pairs_and_pixels_that_are_not_there_are_refused(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", size=16)
-    message = r"recognition.side = \d+, but the people of .*run are 16 pixels wide: give at most 16"
+    message = r"run.toml: recognition.side = \d+, but people are 16 pixels wide: give at most 16"
     with pytest.raises(ExperimentError, match=message):
         Recognition().check(folder)
     config = parse_run(RUN)

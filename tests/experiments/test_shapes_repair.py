@@ -10,7 +10,6 @@ import pytest
 from labelled_rows import labelled
 from run_text import RUN
 
-from qdgs_jax.cli.search import warn_of_experiments
 from qdgs_jax.datasets.shards import write_shards
 from qdgs_jax.experiments import experiments_of, run_experiments
 from qdgs_jax.experiments.protocol import ExperimentError, arm_names
@@ -25,7 +24,7 @@ TRIANGLE, SQUARE = "a triangle with 3 edges", "a square or diamond with 4 edges"
 
 
 def make_run(
-    path: Path, text: str = RUN, classes: tuple[str, ...] = (TRIANGLE, SQUARE)
+    path: Path, text: str = RUN, classes: tuple[str, ...] = (TRIANGLE, SQUARE), size: int = 32
 ) -> RunFolder:
     folder = RunFolder(path)
     config = parse_run(text)
@@ -33,7 +32,7 @@ def make_run(
     folder.baseline.create(baseline_of(config))
     for each in (folder, folder.baseline):
         rows = labelled(np.arange(4) % len(classes), np.zeros((4, 2)))
-        pictures = [np.zeros((4, 8, 8, 3), np.uint8)]
+        pictures = [np.zeros((4, size, size, 3), np.uint8)]
         names = {"label_names": classes, "measure_names": ("colour", "shape")}
         write_shards(each.data, rows, pictures, **names)
     return folder
@@ -62,13 +61,17 @@ def test_other_colours_are_refused_by_name(tmp_path: Path, positive: str, negati
         ShapesRepair().check(make_run(tmp_path / "run", text))
 
 
-def test_a_file_is_doubted_before_it_is_searched(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_is_doubted_before_it_is_searched() -> None:
     text = RUN.replace('"a red shape"', '"a green shape"')
-    warn_of_experiments(parse_run(RUN), Path("my.toml"))
-    assert capsys.readouterr().out == ""
-    warn_of_experiments(parse_run(text), Path("my.toml"))
-    told = " ".join(capsys.readouterr().out.split())
-    assert "`qdgs train` will refuse this run: [repair] needs a measure from red to blue" in told
+    ShapesRepair().check_file(parse_run(RUN), Path("my.toml"))
+    with pytest.raises(ExperimentError, match="needs a measure from red to blue"):
+        ShapesRepair().check_file(parse_run(text), Path("my.toml"))
+
+
+def test_images_that_classifiers_cannot_see_are_refused(tmp_path: Path) -> None:
+    message = r"run.toml: repair.image_size = 32, but images are 24 pixels wide: give at most 24"
+    with pytest.raises(ExperimentError, match=message):
+        ShapesRepair().check(make_run(tmp_path / "run", size=24))
 
 
 def test_other_numbers_of_classes_are_refused(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """The report in a browser: cells answer, nothing is loaded, nothing sticks out, dark is dark."""
 
+import dataclasses
 import re
 from pathlib import Path
 
 import made_up_run as made_up
 import pytest
 
+from qdgs_jax.report.atlas import atlases
 from qdgs_jax.report.page import render
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -44,6 +46,28 @@ CONTRAST = """() => {
     }).sort((a, b) => a[0] - b[0])[0];
 }"""
 
+COLLISIONS = """() => [...document.querySelectorAll("svg[viewBox]")].flatMap((picture) => {
+    const texts = [...picture.querySelectorAll("text")].filter((text) => text.textContent.trim());
+    const boxes = texts.map((text) => text.getBoundingClientRect());
+    return texts.flatMap((text, i) => texts.slice(i + 1).filter((_, k) => {
+        const a = boxes[i], b = boxes[i + 1 + k];
+        const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+        const tall = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+        return wide > 1 && tall > Math.min(a.height, b.height) / 2;
+    }).map((other) => `${text.textContent} / ${other.textContent}`));
+})"""
+
+CUT_OFF = """() => [...document.querySelectorAll("svg[viewBox]")].flatMap((picture) => {
+    const frame = picture.getBoundingClientRect();
+    return [...picture.querySelectorAll("text")].filter((text) => {
+        const box = text.getBoundingClientRect();
+        return box.left < frame.left - 1 || box.right > frame.right + 1;
+    }).map((text) => text.textContent);
+})"""
+LETTERS = """() => [...document.querySelectorAll("svg[viewBox] text")].map(
+    (text) => parseFloat(getComputedStyle(text).fontSize) * text.getScreenCTM().a
+)"""
+
 
 @pytest.fixture(scope="module")
 def browser():
@@ -63,7 +87,7 @@ def address(tmp_path_factory):
 @pytest.fixture
 def opened(browser, address):
     """Open the page with some settings; complaints of the page fail the test."""
-    contexts, complaints, asked = [], [], []
+    contexts, complaints, asked, own = [], [], [], ["data:", address]
 
     def start(width=1300, scheme="light", *, scripts=True, at=address):
         context = browser.new_context(
@@ -72,6 +96,7 @@ def opened(browser, address):
             java_script_enabled=scripts,
         )
         contexts.append(context)
+        own.append(at)
         page = context.new_page()
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("console", lambda message: complaints.append(message.text))
@@ -83,7 +108,7 @@ def opened(browser, address):
     for context in contexts:
         context.close()
     assert complaints == []
-    outside = [url for url in asked if not url.startswith(("data:", address))]
+    outside = [url for url in asked if not url.startswith(tuple(own))]
     assert outside == []
 
 
@@ -195,6 +220,47 @@ def test_nothing_sticks_out_and_every_text_can_be_read(opened, width, scheme):
     assert (max(paper) < 60) if scheme == "dark" else (min(paper) > 200)
     ratio, text = page.evaluate(CONTRAST)
     assert ratio >= 4.5, text
+
+
+@pytest.mark.parametrize("width", [1300, 390])
+@pytest.mark.parametrize("times", [1, 1000])
+def test_no_text_of_a_picture_lies_over_another(opened, tmp_path, width, times):
+    data = made_up.run(4, 5)
+    said = {"low_text": "A person with dark skin.", "high_text": "A person with light skin."}
+    axes = tuple(dataclasses.replace(each, **said) for each in data.measures)
+    bars = made_up.section().bars[0]
+    people = dataclasses.replace(bars, groups=("androgynous × young", "masculine", "dark", "light"))
+    sections = (dataclasses.replace(data.sections[0], bars=[people]),)
+    data = dataclasses.replace(data, measures=axes, sections=sections)
+    arms = tuple(dataclasses.replace(a, qd_scores=times * a.qd_scores) for a in data.arms)
+    page = tmp_path / "index.html"
+    page.write_text(render(dataclasses.replace(data, arms=arms)), encoding="utf-8")
+    shown = opened(width, at=page.as_uri())
+    assert shown.evaluate(COLLISIONS) == []
+    assert shown.evaluate(CUT_OFF) == []
+
+
+def test_a_narrow_atlas_does_not_grow_into_large_letters(opened, tmp_path):
+    axes = made_up.measures(2)
+    axes = (dataclasses.replace(axes[0], cells=2), dataclasses.replace(axes[1], cells=12))
+    data = made_up.run()
+    arm = made_up.arm("cma_maega", 0.06, axes, 0)
+    own = made_up.pictures(arm, axes)
+    shown = atlases(arm.elites, [m.cells for m in axes], own)
+    arms = (dataclasses.replace(arm, pictures=own), made_up.arm("random", 0.02, axes, 1))
+    page = tmp_path / "index.html"
+    data = dataclasses.replace(data, measures=axes, arms=arms, atlases=shown)
+    page.write_text(render(data), encoding="utf-8")
+    assert max(opened(1300, at=page.as_uri()).evaluate(LETTERS)) < 20
+
+
+@pytest.mark.parametrize(("width", "shown"), [(1300, [False, True]), (390, [True, False])])
+def test_bins_stand_below_their_class_where_a_table_is_narrow(opened, width, shown):
+    page = opened(width)
+    row = page.locator("table.balance tr.group").first
+    below = row.locator("th").evaluate("(th) => getComputedStyle(th, '::after').content")
+    assert [below == '"a red shape"', row.locator("td.text").is_visible()] == shown
+    assert row.locator("th").bounding_box()["width"] > 120
 
 
 def test_a_table_that_is_too_wide_scrolls_in_its_box_and_can_be_reached(opened):

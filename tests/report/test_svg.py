@@ -11,8 +11,8 @@ from qdgs_jax.report import svg
     ("ends", "shown"),
     [
         (("a red shape", "a blue shape"), ("← a red shape", "a blue shape →")),
-        (("short", "long " * 12), ("← short", "long long long long long long long long… →")),
-        (("long " * 12, "long " * 12), ("← long long long long lo…", "long long long long lo… →")),
+        (("short", "long " * 12), ("← short", "long long long long long long long… →")),
+        (("long " * 12, "long " * 12), ("← long long long long…", "long long long long… →")),
     ],
 )
 def test_the_ends_of_an_axis_share_its_room(ends, shown):

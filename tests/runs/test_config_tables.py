@@ -63,6 +63,7 @@ def test_groups_of_an_audit_keep_their_order_and_texts():
         ('[audit.skin]\nlight = 3\ndark = "b"', "audit.skin.light = 3: must be a text in quotes"),
         ('[audit.skin]\nlight = ""\ndark = "b"', 'audit.skin.light = "": must be a text, or'),
         ('[audit."a,b"]\nx = "x"\ny = "y"', "must not be empty and has no comma"),
+        ('[audit."a × b"]\nx = "x"\ny = "y"', "a × b: the name of an attribute must not be"),
     ],
 )
 def test_groups_that_nothing_can_be_told_apart_by_are_refused(table, message):

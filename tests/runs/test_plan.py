@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 from run_text import RUN
+from toy_runs import qdgs
 
 import qdgs_jax.domains
-from qdgs_jax.cli import app, console
 from qdgs_jax.problem import FunctionProblem
 from qdgs_jax.runs import plan as plans
 from qdgs_jax.runs.config import parse_run
@@ -33,6 +33,9 @@ def score(params, latents):
 
 
 class ProductsDomain(Products):
+    def pictures(self, params, latents):
+        return jnp.zeros((len(latents), 32, 32, 3), jnp.uint8)
+
     def start_latents(self, params, key):
         raise AssertionError("a plan does not look for start latents")
 
@@ -47,6 +50,11 @@ def run(**changes):
         assert old in text
         text = text.replace(old, new)
     return text
+
+
+def plan_of(**figures):
+    whole = dict.fromkeys((field.name for field in dataclasses.fields(plans.Plan)), 0)
+    return plans.Plan(**{**whole, "algorithm": "x", "device": "y", **figures})
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +93,6 @@ def test_a_plan_tells_the_budget_and_the_room_it_takes(plan):
 
 
 def test_the_command_prints_a_plan_and_writes_nothing(tmp_path, monkeypatch, capsys):
-    def qdgs(*arguments):
-        return console.guarded(lambda: app([str(a) for a in arguments]))
-
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(qdgs_jax.domains, "load_domain", toy_domain)
     (tmp_path / "my.toml").write_text(run())
@@ -103,6 +108,28 @@ def test_the_command_prints_a_plan_and_writes_nothing(tmp_path, monkeypatch, cap
     assert "--plan writes nothing" in capsys.readouterr().err
     assert qdgs("search", "my.toml", "--plan", "--evaluations", 100) == 2
     assert "give at least 552" in capsys.readouterr().err
+
+
+def test_seeds_are_planned_once_and_summed_up(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(qdgs_jax.domains, "load_domain", toy_domain)
+    an_hour = plan_of(step_seconds=60.0, step_flop=1.0, flop=60.0, checkpoint=10**6)
+    monkeypatch.setattr(plans, "plan_search", lambda config, domain: an_hour)
+    (tmp_path / "my.toml").write_text(run())
+    given = ("search", "my.toml", "--plan", "--evaluations", 600)
+    assert qdgs(*given, "--seed", "3,4,5", "--baseline") == 0
+    shown = capsys.readouterr().out
+    assert shown.count("time: 60.0 min") == 2
+    assert "3 seeds: 3 times these 2, 6.0 h and up to 18.0 MB on the disk in all" in shown
+    assert qdgs(*given, "--seed", "3,4") == 0
+    assert "2 seeds: 2 times this, 2.0 h and up to 6.0 MB" in capsys.readouterr().out
+    assert qdgs(*given, "--seed", "7") == 0
+    assert "seeds" not in capsys.readouterr().out
+    assert qdgs(*given, "--seed", "1,1") == 2
+    assert "--seed gives 1 twice" in capsys.readouterr().err
+    assert qdgs("search", "my.toml", "--plan", "--resume") == 2
+    assert "leave out --out and --resume, and give a run file" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["my.toml"]
 
 
 def test_sizes_and_times_have_units_that_suit_them():

@@ -37,6 +37,7 @@ from qdgs_jax.train.faces.recipe import (
     NetworkTable,
     OptimizerTable,
     Recipe,
+    milestones_of,
 )
 from qdgs_jax.train.faces.seeds import SeedNetworks, train_seeds
 from qdgs_jax.train.faces.verification import verify_folds
@@ -250,7 +251,6 @@ def _part(progress: Progress, begun: float, share: float) -> Progress:
 def recipe(settings: RecognitionSettings, epochs: int | None = None) -> Recipe:
     """The paper's recipe for a small network, its steps at the same shares of the epochs."""
     epochs = settings.epochs if epochs is None else epochs
-    milestones = {round(epochs * at / 26) for at in (12, 20, 24)} - {0, epochs}
     return Recipe(
         network=NetworkTable(
             depth=10,
@@ -264,7 +264,7 @@ def recipe(settings: RecognitionSettings, epochs: int | None = None) -> Recipe:
             epochs=epochs,
             batch_size=settings.batch_size,
             learning_rate=settings.learning_rate,
-            milestones=tuple(sorted(milestones)),
+            milestones=milestones_of(epochs),
         ),
         augmentation=AugmentationTable(flip=0.5, crop=0.0, low_resolution=0.0, colour=0.0),
     )

@@ -25,6 +25,7 @@ from qdgs_jax.runs.toml_faults import toml_fault
 from qdgs_jax.train.faces.heads import HeadConfig, HeadKind
 
 PACKAGED = "recognition.toml"
+EPOCHS, MILESTONES = 26, (12, 20, 24)  # published, as is the rate
 RATE, RATE_BATCH = 0.1, 512  # published
 RATE_POWER = math.log(10) / math.log(8)  # 0.01 at 64: a tenth of the rate for an eighth of images
 
@@ -88,16 +89,21 @@ class HeadTable(Table):
         return HeadConfig(embed_dim, num_classes, shards=shards, **self.model_dump())
 
 
+def milestones_of(epochs: int) -> tuple[int, ...]:
+    """Milestones at the same shares of some epochs as the published ones."""
+    return tuple(sorted({round(epochs * at / EPOCHS) for at in MILESTONES} - {0, epochs}))
+
+
 class OptimizerTable(Table):
     """Stochastic gradient descent with momentum, and its schedule in epochs."""
 
-    epochs: int = Field(default=26, ge=1)
+    epochs: int = Field(default=EPOCHS, ge=1)
     batch_size: int = Field(default=512, ge=2)
     accumulate: int = Field(default=1, ge=1)
     learning_rate: float | None = Field(default=None, gt=0.0)
     momentum: float = Field(default=0.9, ge=0.0, lt=1.0)
     weight_decay: float = Field(default=5e-4, ge=0.0)
-    milestones: _Epochs = (12, 20, 24)
+    milestones: _Epochs = MILESTONES
     factor: float = Field(default=0.1, gt=0.0, le=1.0)
 
     @field_validator("accumulate")
@@ -124,6 +130,18 @@ class OptimizerTable(Table):
         if self.learning_rate is not None:
             return self.learning_rate
         return float(RATE * (self.batch_size / RATE_BATCH) ** RATE_POWER)
+
+    @property
+    def never_reached(self) -> str | None:
+        """Which milestones lie after the training's end, in words; None if all are reached."""
+        late = [epoch for epoch in self.milestones if epoch >= self.epochs]
+        if not late:
+            return None
+        return (
+            f"optimizer.milestones: the training is over after {self.epochs} epochs, and the "
+            f"learning rate never falls at {', '.join(map(str, late))}; milestones = "
+            f"{list(milestones_of(self.epochs))} stand where the published ones do"
+        )
 
     def schedule(self, steps_per_epoch: int) -> optax.Schedule:
         """Learning rate by the number of the step, from 0; it falls where a milestone is over."""

@@ -37,6 +37,15 @@ def test_the_rate_follows_the_batch(batch_size, rate):
     assert OptimizerTable(batch_size=batch_size, learning_rate=0.3).rate == 0.3
 
 
+def test_milestones_after_the_end_are_told():
+    assert OptimizerTable().never_reached is None
+    assert OptimizerTable(epochs=2, milestones=()).never_reached is None
+    told = OptimizerTable(epochs=13).never_reached
+    assert told is not None
+    assert told.endswith("milestones = [6, 10, 12] stand where the published ones do")
+    assert "over after 13 epochs, and the learning rate never falls at 20, 24;" in told
+
+
 def test_the_rate_falls_after_whole_epochs():
     schedule = OptimizerTable(learning_rate=0.5).schedule(steps_per_epoch=7)
     for epoch, rate in ((0, 0.5), (11, 0.5), (12, 0.05), (19, 0.05), (20, 5e-3), (24, 5e-4)):
