@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import array
 import dataclasses
+import functools
 import os
 import struct
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,12 @@ from typing import BinaryIO
 import numpy as np
 
 from qdgs_jax.ports.faces.damage import Damage, DamageLog, FaceSetError
-from qdgs_jax.ports.faces.pictures import PictureError, decode_picture
+from qdgs_jax.ports.faces.pictures import (
+    PictureError,
+    common_size,
+    decode_picture,
+    require_size,
+)
 from qdgs_jax.ports.faces.record_lists import read_index, read_labels, read_properties
 from qdgs_jax.ports.readers.stand_ins import LOOKED_AT, stand_in
 
@@ -59,13 +65,22 @@ class FaceRecords:
 
     Args:
         path: InsightFace's folder with `train.rec`, or a .rec file.
+        side: pixels per side of the pictures; None takes the size that the file `property` says,
+            or that of most.
         skip_corrupt: pass over damaged records; they are told in `damage`.
 
     Raises:
-        FaceSetError: there is no such file, or a list beside it is damaged.
+        FaceSetError: there is no such file, a list beside it is damaged, or `property` says another
+            size than `side`.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, skip_corrupt: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        side: int | None = None,
+        skip_corrupt: bool = False,
+    ) -> None:
         self.path = Path(path) / "train.rec" if Path(path).is_dir() else Path(path)
         if not self.path.is_file():
             raise FaceSetError(
@@ -86,6 +101,7 @@ class FaceRecords:
             self._announced = self._pictures()
             self._labels = read_labels(self.path.with_suffix(".lst"), self._announced)
             self._properties = read_properties(self.path.with_name("property"))
+            self._given = _given_size(side, self._properties.size, self.path)
             self.keys = self._announced[np.isin(self._announced, self._keys)]
         except BaseException:
             self._file.close()
@@ -124,21 +140,21 @@ class FaceRecords:
         self, keys: Sequence[int] | np.ndarray | None = None
     ) -> Iterator[tuple[FaceRecord, np.ndarray]]:
         """Records with their pictures UInt8[H, W, 3], all of one size, red first; see `records`."""
-        height, width = self._properties.size or (0, 0)
         for record in self.records(keys):
             try:
                 picture = decode_picture(record.content)
-                if not height:
-                    height, width = picture.shape[:2]
-                if picture.shape[:2] != (height, width):
-                    raise PictureError(
-                        f"the picture has {picture.shape[1]} x {picture.shape[0]} pixels, others "
-                        f"{width} x {height}"
-                    )
+                require_size(picture, self._size)
             except PictureError as error:
                 self._log.add(self._place(record.key), error)
                 continue
             yield record, picture
+
+    @functools.cached_property
+    def _size(self) -> tuple[int, int] | None:
+        """Height and width that the pictures have to have."""
+        if self._given is not None:
+            return self._given
+        return common_size(len(self), lambda number: self._face(int(self.keys[number])).content)
 
     def _indexed(self, index: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Numbers of records, where they begin, and where they end, by what the index says."""
@@ -263,3 +279,15 @@ class FaceRecords:
             return f"record {key} at byte {self._span(key)[0]}"
         except _RecordError:
             return f"record {key}"
+
+
+def _given_size(
+    side: int | None, told: tuple[int, int] | None, path: Path
+) -> tuple[int, int] | None:
+    """The size of pictures that somebody gives or `property` tells; None where neither does."""
+    if side is None or told in (None, (side, side)):
+        return told if side is None else (side, side)
+    raise FaceSetError(
+        f"{path.with_name('property')} says that pictures have {told[1]} x {told[0]} pixels, not "
+        f"{side} x {side}: give that size, or take this file away."
+    )

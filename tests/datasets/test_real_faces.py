@@ -9,15 +9,9 @@ import pytest
 
 from qdgs_jax.datasets import real_faces
 from qdgs_jax.datasets.manifest import PLAN, ShardError, read_manifest
-from qdgs_jax.datasets.real_faces import (
-    import_identities,
-    import_records,
-    read_pairs,
-    write_pairs,
-)
+from qdgs_jax.datasets.real_faces import import_identities, import_records
 from qdgs_jax.datasets.shards import ShardSource, read_rows
-from qdgs_jax.ports.faces.damage import Damage, FaceSetError
-from qdgs_jax.ports.faces.pairs import FacePairs
+from qdgs_jax.ports.faces.damage import FaceSetError
 
 IMAGES = face_files.faces(10)
 PICTURES = [face_files.encoded(image) for image in IMAGES]
@@ -253,23 +247,7 @@ def test_a_shard_of_another_set_is_written_anew(records, tmp_path, monkeypatch):
     check(tmp_path / "out")
 
 
-@pytest.mark.parametrize("groups", [(), ("light", "dark", "dark", "light", "dark")])
-def test_pairs_are_read_back(groups, tmp_path):
-    same = np.array([True, False, False, True, True])
-    pairs = FacePairs(IMAGES, same, groups, (Damage("image 3 at byte 9", "cut off"),))
-    manifest = write_pairs(tmp_path / "lfw", pairs, source={"file": "lfw.bin"})
-    found = read_pairs(tmp_path / "lfw", verify=True)
-    np.testing.assert_array_equal(found.images, IMAGES)
-    np.testing.assert_array_equal(found.same, same)
-    assert found.groups == groups
-    assert manifest.notes == ("left out: image 3 at byte 9: cut off.",)
-    names = ("dark: different", "dark: same", "light: different", "light: same")
-    assert manifest.label_names == (names if groups else ("different", "same"))
-
-
-def test_a_set_of_identities_holds_no_pairs(records, tmp_path):
+def test_a_set_that_is_there_is_not_written_over(records, tmp_path):
     import_records(records, tmp_path / "out")
-    with pytest.raises(ShardError, match="holds no pairs"):
-        read_pairs(tmp_path / "out")
     with pytest.raises(ShardError, match="already holds a data set"):
         import_records(records, tmp_path / "out")
