@@ -22,6 +22,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from qdgs_jax.ports.faces import label_checks
 from qdgs_jax.ports.faces.damage import Damage, DamageLog, FaceSetError
 from qdgs_jax.ports.faces.pictures import (
     PictureError,
@@ -37,6 +38,7 @@ _HEADER = struct.Struct("<IfQQ")  # number of labels if not 0, label, record, se
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 _MOST_IDENTITIES = 1 << 24  # labels are float32, which counts no further
 _MOST_RECORDS = 1 << 27  # three times the largest published set
+_MOST_DAMAGED = 100  # records of identities, before no further ones are looked at
 
 
 class _RecordError(ValueError):
@@ -156,6 +158,67 @@ class FaceRecords:
             return self._given
         return common_size(len(self), lambda number: self._face(int(self.keys[number])).content)
 
+    def contradicted(self, keys: np.ndarray, identities: np.ndarray) -> np.ndarray:
+        """Which labels the rest of the set contradicts, where no list confirmed them.
+
+        Args:
+            keys: Int[N], numbers of the set's records, rising.
+            identities: Int[N], their labels.
+
+        Returns:
+            Bool[N]; these labels are told in `damage`, and damage of the records of identities.
+
+        Raises:
+            FaceSetError: a label is contradicted, unless such are passed over.
+        """
+        contradicted = np.zeros(len(keys), np.bool_)
+        if self._labels is not None:
+            return contradicted
+        ranges = self._ranges()
+        joined, gaps = label_checks.joined_ranges(ranges, self._described.start)
+        for place in gaps.tolist():
+            key = self._described[min(place, len(ranges) - 1)]
+            self._log.add(
+                self._place(key),
+                f"the range of records that it tells, {ranges[key - self._described.start]}, does "
+                "not join those of its neighbours: it or one of them is damaged",
+            )
+        runs = label_checks.runs_of(keys, ranges, joined)
+        alone = runs < 0  # in no range that could tell
+        order = label_checks.out_of_order(identities) if alone.any() else {}
+        reasons = {row: reason for row, reason in order.items() if alone[row]}
+        if len(ranges):
+            reasons |= label_checks.beyond_count(identities, len(ranges))
+        reasons |= label_checks.unlike_their_run(identities, runs, len(ranges))
+        for row in sorted(reasons):
+            self._log.add(self._place(int(keys[row])), reasons[row])
+            contradicted[row] = True
+        return contradicted
+
+    def _ranges(self) -> np.ndarray:
+        """The ranges of records of the identities: Int[K, 2], -1 where one cannot be read."""
+        ranges = np.full((len(self._described), 2), -1)
+        damaged: list[tuple[int, Exception]] = []
+        for place, key in enumerate(self._described):
+            try:
+                labels, content = self._content(key)
+                whole = len(labels) == 2 and all(label.is_integer() for label in labels)
+                if content or not whole or not 1 <= labels[0] < labels[1] <= self._described.start:
+                    raise _RecordError(
+                        "it should tell the range of an identity's records, but has the labels "
+                        f"{labels} and {len(content)} bytes of a picture"
+                    )
+                ranges[place] = labels
+            except (_RecordError, OSError) as error:
+                damaged.append((key, error))
+                if len(damaged) == _MOST_DAMAGED:
+                    break
+        if damaged:
+            key, reason = damaged[0]
+            more = f", and {len(damaged) - 1} more such records at least" if damaged[1:] else ""
+            self._log.add(self._place(key), f"{reason}{more}")
+        return ranges
+
     def _indexed(self, index: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Numbers of records, where they begin, and where they end, by what the index says."""
         keys, starts = read_index(index)
@@ -206,6 +269,7 @@ class FaceRecords:
 
     def _pictures(self) -> np.ndarray:
         """Numbers of the records with pictures, those that are missing included."""
+        self._described = range(0)  # numbers of the records that tell of identities
         if not len(self._keys) or self._keys[0] != 0:
             return self._keys
         try:
@@ -224,6 +288,12 @@ class FaceRecords:
                 "numbers of records are expected there; mend or download the file again."
             )
         announced = np.arange(1, int(count))
+        self._described = range(int(count), int(labels[1]))
+        if len(beyond := self._keys[self._keys >= self._described.stop]):
+            self._log.add(
+                f"{len(beyond)} records from {beyond[0]} to {beyond[-1]}",
+                "record 0 does not announce them",
+            )
         missing = announced[~np.isin(announced, self._keys)]
         if len(missing):
             self._log.add(

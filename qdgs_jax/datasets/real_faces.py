@@ -70,7 +70,8 @@ def import_records(
             found = whole if skip_corrupt else records.records()
             pairs = ((record.key, record.identity) for record in found)
             keys, identities = np.fromiter(pairs, np.dtype((np.int32, 2))).T
-            return Plan(face_rows(keys, identities), None, notes_of(records.damage))
+            kept = ~records.contradicted(keys, identities)
+            return Plan(face_rows(keys[kept], identities[kept]), None, notes_of(records.damage))
 
     def pictures(rows: Labelled, start: int) -> Iterator[_Picture]:
         with FaceRecords(path, side=side, skip_corrupt=skip_corrupt) as records:

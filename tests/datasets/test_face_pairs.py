@@ -125,7 +125,7 @@ def test_a_manifest_of_fewer_pictures_than_pairs_name_is_refused(tmp_path):
     fields["count"] = fields["shards"][0]["count"] = 3
     (tmp_path / "lfw" / MANIFEST).write_text(json.dumps(fields))
     assert read_manifest(tmp_path / "lfw").count == 3
-    with pytest.raises(ShardError, match="names picture 3, there are 3 .*Import it again"):
+    with pytest.raises(ShardError, match=r"names picture 3, there are 3 .*Import it again"):
         read_pairs(tmp_path / "lfw")
 
 

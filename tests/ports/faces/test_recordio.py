@@ -189,7 +189,7 @@ def test_the_size_of_most_pictures_counts_unless_somebody_says_another(tmp_path)
     (tmp_path / "property").write_text("3,32,32\n")
     assert read(tmp_path, skip_corrupt=True)[0] == [1, 2]
     assert read(tmp_path, side=32, skip_corrupt=True)[0] == [1, 2]
-    with pytest.raises(FaceSetError, match="property says .* 32 x 32 pixels, not 16 x 16"):
+    with pytest.raises(FaceSetError, match=r"property says .* 32 x 32 pixels, not 16 x 16"):
         read(tmp_path, side=16, skip_corrupt=True)
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qdgs_jax.datasets.manifest import read_manifest
 from qdgs_jax.datasets.face_pairs import read_pairs, write_pairs
+from qdgs_jax.datasets.manifest import read_manifest
 from qdgs_jax.datasets.shards import read_rows
 from qdgs_jax.domains.faces_drawing import SKIN
 from qdgs_jax.ports.faces.pairs import FacePairs
