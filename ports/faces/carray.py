@@ -57,7 +57,7 @@ def read_carray_pairs(path: str | os.PathLike[str], *, skip_corrupt: bool = Fals
             numbers[number] = pool.number(picture.tobytes(), decode)
     kept = np.flatnonzero((numbers.reshape(-1, 2) >= 0).all(axis=1))
     if not len(kept):
-        raise FaceSetError(f"{folder}: there is no pair that can be read.")
+        raise log.nothing_left("pair")
     index = PairIndex(numbers[0::2], numbers[1::2], same)
     return pool.pairs(index.take(kept), log.found)
 

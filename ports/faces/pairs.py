@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from qdgs_jax.ports.faces.damage import Damage, DamageLog, FaceSetError
+from qdgs_jax.ports.faces.damage import Damage, DamageLog
 from qdgs_jax.ports.faces.pictures import (
     PictureError,
     common_size,
@@ -190,7 +190,7 @@ def gather_pairs(
         else:
             kept.append(pair)
     if not kept:
-        raise FaceSetError(f"{name}: there is no pair that can be read.")
+        raise log.nothing_left("pair")
     rows = index.take(np.array(kept))
     first, second = (
         np.array([found[picture] for picture in column.tolist()], np.int64)

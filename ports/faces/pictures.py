@@ -33,7 +33,7 @@ def decode_picture(content: bytes) -> np.ndarray:
         PictureError: it is neither, damaged, or larger than `LARGEST_SIDE`.
     """
     if content.startswith(_PNG):
-        _check_png(content)
+        check_png(content)
     elif not content.startswith(_JPEG):
         if content and (found := stand_in(content, len(content))) is not None:
             raise PictureError(found)
@@ -80,7 +80,7 @@ def require_size(picture: np.ndarray, size: tuple[int, int] | None) -> None:
     if size is not None and picture.shape[:2] != size:
         raise PictureError(
             f"the picture has {picture.shape[1]} x {picture.shape[0]} pixels, {size[1]} x "
-            f"{size[0]} are expected"
+            f"{size[0]} are expected unless side (--side) says otherwise"
         )
 
 
@@ -108,8 +108,14 @@ def as_shown(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _check_png(content: bytes) -> None:
-    """Compare the checksum of every chunk."""
+def check_png(content: bytes) -> None:
+    """Compare the checksums of all parts of a PNG file, which Pillow does not; pass over others.
+
+    Raises:
+        PictureError: a part differs from its checksum or is cut off, or there is no end.
+    """
+    if not content.startswith(_PNG):
+        return
     at = len(_PNG)
     while at < len(content):
         length = int.from_bytes(content[at : at + 4], "big")

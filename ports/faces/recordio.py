@@ -215,7 +215,9 @@ class FaceRecords:
                     break
         if damaged:
             key, reason = damaged[0]
-            more = f", and {len(damaged) - 1} more such records at least" if damaged[1:] else ""
+            more = (
+                f"; {len(damaged) - 1} more of its kind are damaged at least" if damaged[1:] else ""
+            )
             self._log.add(self._place(key), f"{reason}{more}")
         return ranges
 

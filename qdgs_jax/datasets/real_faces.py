@@ -235,10 +235,16 @@ def _write(
     if (out / MANIFEST).exists():
         clear_finished(out)
     refuse_other_dataset(out)
-    with planned(out, settings, make, given_up=_given_up) as (plan, _):
+
+    def made() -> Plan:
+        plan = make()
+        if not len(plan.rows):
+            notes = "".join(f" {note}" for note in plan.notes[:1])
+            raise ShardError(f"{place} has no picture that can be read.{notes}")
+        return plan
+
+    with planned(out, settings, made, given_up=_given_up) as (plan, _):
         rows = plan.rows
-        if not len(rows):
-            raise ShardError(f"{place} has no picture that can be read.")
 
         def batches(start: int) -> Iterator[np.ndarray]:
             done = start

@@ -92,8 +92,11 @@ def main() -> None:
     args = parser.parse_args()
     if args.stage:
         told = STAGES[args.stage](args.place)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-        print(json.dumps({"peak GB": round(peak, 2), **told}))
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        cores = round(used.ru_utime + used.ru_stime, 1)
+        print(
+            json.dumps({"s of all cores": cores, "peak GB": round(used.ru_maxrss / 1e6, 2), **told})
+        )
         return
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)

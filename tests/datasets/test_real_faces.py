@@ -145,6 +145,15 @@ def test_a_label_that_the_set_contradicts_ends_the_import_before_a_shard(tmp_pat
     assert match in manifest.notes[0]
 
 
+def test_a_set_of_which_nothing_is_left_leaves_nothing(records, tmp_path):
+    (records / "property").unlink()
+    with pytest.raises(ShardError, match=r"no picture .*record 1 at .* 64 x 64 are expected"):
+        import_records(records, tmp_path / "out", side=64, skip_corrupt=True)
+    assert not (tmp_path / "out").exists()
+    import_records(records, tmp_path / "out", skip_corrupt=True)
+    check(tmp_path / "out")
+
+
 def images_of_identities(folder):
     for number, (picture, person) in enumerate(zip(PICTURES, PEOPLE, strict=True)):
         place = folder / str(person)

@@ -139,7 +139,7 @@ def test_records_that_record_0_does_not_announce_are_named(tmp_path):
         FaceRecords(tmp_path)
     head = face_files.labelled(0, [15, 25], b"")  # 15 for 19
     path.write_bytes(face_files.record(head) + content[starts[1] :])
-    with pytest.raises(FaceSetError, match=r"record 15 .* bytes of a picture, and 5 more such"):
+    with pytest.raises(FaceSetError, match=r"record 15 .* bytes of a picture; 5 more of its kind"):
         contradicted(tmp_path)
 
 
