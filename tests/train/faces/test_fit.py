@@ -169,7 +169,7 @@ def test_a_training_does_not_go_on_with_shards_that_were_changed(
     assert told == []
     with pytest.raises(ShardError, match=f"{shards[1].name} was changed"):
         train_faces(recipe, copied, out, told=told.append)
-    assert "1 shards" in told[0]
+    assert "1 of 3 shards" in told[0]
     shards[1].write_bytes(content)  # with another time
     assert_equal(train_faces(recipe, copied, out).network, undisturbed[0])
 
