@@ -48,8 +48,8 @@ def check_unchanged(
     if doubtful:
         size = sum(now[shard.file][0] for shard in doubtful) / 1e9
         told(
-            f"{folder}: {len(doubtful):,} of {len(now):,} shards, {size:.2g} GB, have another size or "
-            "time of change than before: they are compared with their checksums"
+            f"{folder}: {len(doubtful):,} of {len(now):,} shards, {size:.2g} GB, have another size "
+            "or time of change than before: they are compared with their checksums"
         )
     for shard in doubtful:
         file = Path(folder) / shard.file

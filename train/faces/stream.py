@@ -68,7 +68,8 @@ class FaceShards:
         if SUBJECT not in manifest.columns:
             raise ShardError(
                 f"{folder} has no column `{SUBJECT}`, so nobody knows who is on its images: give "
-                "shards of `qdgs import insightface` or `folder`, or of a run whose file has [dataset.subjects]."
+                "shards of `qdgs import insightface` or `folder`, or of a run whose file has "
+                "[dataset.subjects]."
             )
         if height != width:
             raise ShardError(f"{folder} has images of {width} x {height} pixels: give square ones.")
