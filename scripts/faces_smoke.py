@@ -18,12 +18,13 @@ from reproduce_faces import Paths
 
 from qdgs_jax import ports
 from qdgs_jax.cli.init import packaged_run
+from qdgs_jax.datasets.face_pairs import write_pairs
 from qdgs_jax.datasets.manifest import MANIFEST
-from qdgs_jax.datasets.real_faces import write_identities, write_pairs
+from qdgs_jax.datasets.real_faces import write_identities
 from qdgs_jax.domains.weights import ASSETS
 from qdgs_jax.models.clip import CLIP, CLIPConfig, TowerConfig
 from qdgs_jax.models.stylegan2 import Generator, StyleGAN2Config, code_statistics
-from qdgs_jax.ports.faces.pairs import FacePairs
+from qdgs_jax.ports.faces.pairs import FacePairs, PairIndex
 from qdgs_jax.ports.registry import STATISTICS
 from qdgs_jax.train.faces.recipe import default_recipe, recipe_to_toml
 
@@ -88,7 +89,7 @@ def smoke_inputs(out: Path) -> Paths:
     for name in ("lfw", "dark", "light"):
         if not (place / name / MANIFEST).is_file():
             same = np.arange(PAIRS) % 2 == 0
-            write_pairs(place / name, FacePairs(pictures(2 * PAIRS), same))
+            write_pairs(place / name, FacePairs(pictures(2 * PAIRS), PairIndex.in_rows(same)))
     run = packaged_run("faces")
     for old, new in CHANGES.items():
         if old not in run:

@@ -180,7 +180,7 @@ def verify(paths: Paths, arm: str, seed: int) -> None:
     """Verify all pairs with a network, and keep what came of it."""
     import numpy as np
 
-    from qdgs_jax.datasets.real_faces import read_pairs
+    from qdgs_jax.datasets.face_pairs import read_pairs
     from qdgs_jax.files import write_atomically
     from qdgs_jax.models.iresnet import IResNet
     from qdgs_jax.ports.loading import load
@@ -196,8 +196,8 @@ def verify(paths: Paths, arm: str, seed: int) -> None:
     distances, same, groups = [], [], []
     for name, place in paths.skin.items():
         pairs = read_pairs(place)
-        distances.append(pair_distances(embed_faces(network, pairs.images)[0]))
-        same.append(pairs.same)
+        distances.append(pair_distances(embed_faces(network, pairs.images)[0], pairs.index))
+        same.append(pairs.index.same)
         groups += [name] * len(pairs)
     found: Any = None
     if groups:

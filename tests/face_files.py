@@ -85,12 +85,12 @@ def insightface(
     """Write `train.rec`, `.idx`, `.lst` and `property`; gives where records begin, and the end."""
     folder.mkdir(parents=True, exist_ok=True)
     count, people = len(pictures), max(identities) + 1
-    contents = [labelled(0, [count + 1, count + 1 + people], b"")]
+    runs = np.flatnonzero(np.diff(identities, prepend=-1)) + 1  # each from its first record on
+    contents = [labelled(0, [count + 1, count + 1 + len(runs)], b"")]
     for key, (picture, identity) in enumerate(zip(pictures, identities, strict=True), start=1):
         contents.append(labelled(key, [identity, 0][:numbers], picture))
-    for person in range(people):
-        rows = np.flatnonzero(np.asarray(identities) == person) + 1
-        contents.append(labelled(count + 1 + person, [rows[0], rows[-1] + 1], b""))
+    for number, (first, stop) in enumerate(zip(runs, [*runs[1:], count + 1], strict=True)):
+        contents.append(labelled(count + 1 + number, [first, stop], b""))
     records = [split_record(content) for content in contents]
     starts = np.cumsum([0, *map(len, records)])
     (folder / "train.rec").write_bytes(b"".join(records))

@@ -9,10 +9,11 @@ Compressed chunks need the package `blosc` (`pip install "qdgs-jax[faces]"`).
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import numpy as np
 from qdgs_jax.ports.errors import show
 from qdgs_jax.ports.faces.damage import DamageLog, FaceSetError
 from qdgs_jax.ports.faces.files import read_lines
-from qdgs_jax.ports.faces.pairs import FacePairs
+from qdgs_jax.ports.faces.pairs import FacePairs, PairIndex, PicturePool
 from qdgs_jax.ports.faces.pictures import LARGEST_SIDE
 
 _PACK, _CHUNK = 16, 16  # bytes of the two headers of a .blp file
@@ -47,11 +48,22 @@ def read_carray_pairs(path: str | os.PathLike[str], *, skip_corrupt: bool = Fals
     log = DamageLog(folder, skip=skip_corrupt)
     memory = folder / "memfile" / "mem_file.dat"
     count = 2 * len(same)
-    images, whole = _plain(memory, count) if memory.is_file() else _chunks(folder, count, log)
-    kept = whole.reshape(-1, 2).all(axis=1)
-    if not kept.any():
-        raise FaceSetError(f"{folder}: there is no pair that can be read.")
-    return FacePairs(images[np.repeat(kept, 2)], same[kept], damage=tuple(log.found))
+    pool, numbers = PicturePool(count), np.full(count, -1)
+    for start, pictures in (
+        _plain(memory, count) if memory.is_file() else _chunks(folder, count, log)
+    ):
+        decode = functools.partial(_decoded, shape=pictures.shape[1:])
+        for number, picture in enumerate(pictures, start):
+            numbers[number] = pool.number(picture.tobytes(), decode)
+    kept = np.flatnonzero((numbers.reshape(-1, 2) >= 0).all(axis=1))
+    if not len(kept):
+        raise log.nothing_left("pair")
+    index = PairIndex(numbers[0::2], numbers[1::2], same)
+    return pool.pairs(index.take(kept), log.found)
+
+
+def _decoded(content: bytes, shape: tuple[int, ...]) -> np.ndarray:
+    return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 def _truths(path: Path) -> np.ndarray:
@@ -66,12 +78,10 @@ def _truths(path: Path) -> np.ndarray:
     return same.astype(np.bool_)
 
 
-def _chunks(folder: Path, count: int, log: DamageLog) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures of all chunks, `count` of them, and which could be read."""
+def _chunks(folder: Path, count: int, log: DamageLog) -> Iterator[tuple[int, np.ndarray]]:
+    """The chunks that can be read of `count` pictures: number of the first, and the pictures."""
     size, length = _layout(folder, count)
     decompress = _decompressor()
-    images = np.zeros((count, size, size, 3), np.uint8)
-    whole = np.zeros(count, np.bool_)
     row = 4 * 3 * size * size
     for number in range(-(-count // length)):
         start, stop = number * length, min((number + 1) * length, count)
@@ -79,11 +89,11 @@ def _chunks(folder: Path, count: int, log: DamageLog) -> tuple[np.ndarray, np.nd
         try:
             content = _chunk(file, (row * (stop - start), row * length), decompress)
             numbers = np.frombuffer(content, _DTYPE, (stop - start) * row // 4)
-            images[start:stop] = _pictures(numbers.reshape(-1, 3, size, size))
-            whole[start:stop] = True
+            pictures = _pictures(numbers.reshape(-1, 3, size, size))
         except _ChunkError as error:
             log.add(f"images {start} to {stop - 1}, {file.name}", error)
-    return images, whole
+            continue
+        yield start, pictures
 
 
 class _ChunkError(ValueError):
@@ -184,19 +194,18 @@ def _pictures(numbers: np.ndarray) -> np.ndarray:
     return rounded.astype(np.uint8).transpose(0, 2, 3, 1)[..., ::-1]
 
 
-def _plain(memory: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures of AdaFace's uncompressed copy, `count` of them."""
+def _plain(memory: Path, count: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Pictures of AdaFace's uncompressed copy, some at a time, with the number of the first."""
     config = _json(memory.with_name(f"{memory.name}.conf"))
     shape = _shape(memory, count, config.get("shape"), config.get("dtype"))
     cure = "delete the folder memfile, and the compressed chunks are read"
     wanted, found = _DTYPE.itemsize * math.prod(shape), memory.stat().st_size
     if wanted != found:
         raise FaceSetError(f"{memory} has {found} bytes but declares {wanted}: {cure}.")
-    images = np.zeros((count, *shape[2:], 3), np.uint8)
     numbers = np.memmap(memory, _DTYPE, "r", shape=shape)
     for start in range(0, count, _TOGETHER):
         try:
-            images[start : start + _TOGETHER] = _pictures(numbers[start : start + _TOGETHER])
+            pictures = _pictures(numbers[start : start + _TOGETHER])
         except _ChunkError as error:
             raise FaceSetError(f"{memory}, images from {start}: {error}; {cure}.") from None
-    return images, np.ones(count, np.bool_)
+        yield start, pictures

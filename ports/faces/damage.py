@@ -53,3 +53,8 @@ class DamageLog:
         if not self._skip:
             raise FaceSetError(f"{self._name}: {damage}; {CURE}.")
         self.found.append(damage)
+
+    def nothing_left(self, what: str) -> FaceSetError:
+        """The error of a set of which all was skipped, with the first reason."""
+        first = f"; the first of {len(self.found):,}: {self.found[0]}" if self.found else ""
+        return FaceSetError(f"{self._name}: there is no {what} that can be read{first}.")

@@ -24,9 +24,18 @@ def stream_lines(path: Path) -> Iterator[str]:
         raise FaceSetError(f"{path} is no text in UTF-8: download it again.") from None
 
 
+def stream_text(path: Path) -> Iterator[str]:
+    """The lines of a text without empty ones at its end; see `stream_lines`."""
+    empty: list[str] = []
+    for line in stream_lines(path):
+        if line.strip():
+            yield from empty
+            yield line
+            empty.clear()
+        else:
+            empty.append(line)
+
+
 def read_lines(path: Path) -> list[str]:
-    """All lines of a text, without empty ones at its end; see `stream_lines`."""
-    lines = list(stream_lines(path))
-    while lines and not lines[-1].strip():
-        lines.pop()
-    return lines
+    """All lines of `stream_text`."""
+    return list(stream_text(path))

@@ -5,6 +5,7 @@ What is no JPEG or PNG file in a folder of its own identity is passed over, and 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from collections.abc import Iterator
@@ -15,7 +16,12 @@ import numpy as np
 from qdgs_jax.ports.errors import printable
 from qdgs_jax.ports.faces.damage import Damage, DamageLog, FaceSetError
 from qdgs_jax.ports.faces.pair_lists import SUFFIXES
-from qdgs_jax.ports.faces.pictures import PictureError, decode_picture
+from qdgs_jax.ports.faces.pictures import (
+    PictureError,
+    common_size,
+    decode_picture,
+    require_size,
+)
 
 OTHER_IMAGES = (".avif", ".bmp", ".gif", ".heic", ".jp2", ".jpe", ".tif", ".tiff", ".webp")
 
@@ -25,6 +31,7 @@ class IdentityFolder:
 
     Args:
         path: the folder; folders in it are identities, counted from 0 in their order.
+        side: pixels per side of the images; None takes the size of most.
         skip_corrupt: pass over damaged images; they are told in `damage`.
 
     Attributes:
@@ -37,8 +44,15 @@ class IdentityFolder:
         FaceSetError: there are no images in folders.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, skip_corrupt: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        side: int | None = None,
+        skip_corrupt: bool = False,
+    ) -> None:
         self.path = Path(path)
+        self._side = side
         self._passed: dict[str, list[Path]] = {}
         entries = self._sorted(iter(self._listed(self.path)))
         for entry in entries:
@@ -72,21 +86,22 @@ class IdentityFolder:
         Raises:
             FaceSetError: an image is damaged or has another size, unless such are passed over.
         """
-        shape: tuple[int, ...] | None = None
         for number in range(start, len(self)):
             file = self.files[number]
             try:
                 picture = decode_picture(file.read_bytes())
-                shape = shape or picture.shape
-                if picture.shape != shape:
-                    raise PictureError(
-                        f"the picture has {picture.shape[1]} x {picture.shape[0]} pixels, others "
-                        f"{shape[1]} x {shape[0]}"
-                    )
+                require_size(picture, self._size)
             except (PictureError, OSError) as error:
                 self._log.add(f"file {file.relative_to(self.path)}", error)
                 continue
             yield number, picture
+
+    @functools.cached_property
+    def _size(self) -> tuple[int, int] | None:
+        """Height and width that the images have to have."""
+        if self._side is not None:
+            return (self._side, self._side)
+        return common_size(len(self), lambda number: self.files[number].read_bytes())
 
     @property
     def passed_over(self) -> tuple[str, ...]:

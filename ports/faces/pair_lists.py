@@ -10,21 +10,25 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import operator
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from qdgs_jax.ports.errors import show
 from qdgs_jax.ports.faces.damage import FaceSetError
-from qdgs_jax.ports.faces.files import read_lines
-from qdgs_jax.ports.faces.pairs import FacePairs, gather_pairs
+from qdgs_jax.ports.faces.files import stream_text
+from qdgs_jax.ports.faces.pairs import FacePairs, PairIndex, gather_pairs
 
 GROUP_COLUMNS = ("att1", "att2")
 SUFFIXES = (".jpg", ".jpeg", ".png")
 _DIGITS = 10  # of an image's number, at most one less
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class ListedPair:
     """A pair of image files.
 
@@ -55,7 +59,7 @@ def read_pairs_txt(
         FaceSetError: a line is damaged; it is named.
     """
     found: list[ListedPair] = []
-    for number, line in enumerate(read_lines(Path(path)), start=1):
+    for number, line in enumerate(stream_text(Path(path)), start=1):
         # Names may hold spaces where tabs part the fields.
         fields = [field.strip() for field in line.split("\t")] if "\t" in line else line.split()
         if number == 1 and len(fields) <= 2 and all(field.isdecimal() for field in fields):
@@ -67,7 +71,8 @@ def read_pairs_txt(
                 f"{path}, line {number}: {show(line)} is neither NAME n m nor NAME n OTHER m."
             )
         files = [
-            f"{name}/{name}_{int(image):04d}{suffix}" for name, image in (fields[:2], fields[2:])
+            sys.intern(f"{name}/{name}_{int(image):04d}{suffix}")
+            for name, image in (fields[:2], fields[2:])
         ]
         found.append(ListedPair(files[0], files[1], fields[0] == fields[2], group))
     return _some(path, found)
@@ -87,8 +92,7 @@ def read_pairs_csv(
     """
     if len(group_columns) > 2:
         raise ValueError(f"group_columns are {group_columns}: give one, two or none.")
-    lines = read_lines(Path(path))
-    rows = csv.reader(lines, strict=True)
+    rows = csv.reader(stream_text(Path(path)), strict=True)
     try:
         header = next(rows, [])
     except csv.Error as error:
@@ -106,6 +110,8 @@ def read_pairs_csv(
 def _table(
     path: object, rows: Iterator[list[str]], header: list[str], group_columns: Sequence[str]
 ) -> Iterator[ListedPair]:
+    pair = operator.itemgetter(*(header.index(name) for name in ("p1", "p2", "label")))
+    places = [header.index(name) for name in group_columns]
     for number in range(2, 1 << 62):
         try:
             fields = next(rows, None)
@@ -117,19 +123,18 @@ def _table(
             raise FaceSetError(
                 f"{path}, line {number}: {len(fields)} fields, the header has {len(header)}."
             )
-        row = dict(zip(header, fields, strict=True))
-        if row["label"] not in ("0", "1", "0.0", "1.0", "True", "False"):
-            raise FaceSetError(
-                f"{path}, line {number}: the label is {show(row['label'])}, not 0 or 1."
-            )
-        if empty := [name for name in group_columns if not row[name].strip()]:
+        first, second, label = pair(fields)
+        if label not in ("0", "1", "0.0", "1.0", "True", "False"):
+            raise FaceSetError(f"{path}, line {number}: the label is {show(label)}, not 0 or 1.")
+        if empty := [header[place] for place in places if not fields[place].strip()]:
             raise FaceSetError(
                 f"{path}, line {number}: there is no group in {empty[0]}: fill it in, or take the "
                 'list without groups (--group-columns "").'
             )
-        names = dict.fromkeys(row[name] for name in group_columns)
-        same = row["label"] in ("1", "1.0", "True")
-        yield ListedPair(row["p1"], row["p2"], same, "|".join(names))
+        names = "|".join(dict.fromkeys(fields[place] for place in places))
+        same = label in ("1", "1.0", "True")
+        # The same few texts come again and again.
+        yield ListedPair(sys.intern(first), sys.intern(second), same, sys.intern(names))
 
 
 def _is_image(text: str) -> bool:
@@ -147,20 +152,26 @@ def load_pairs(
     pairs: Sequence[ListedPair],
     folder: str | os.PathLike[str],
     *,
+    side: int | None = None,
     skip_corrupt: bool = False,
 ) -> FacePairs:
-    """Decode the pictures of listed pairs.
+    """Decode the pictures of listed pairs, each once.
 
     Args:
         pairs: from `read_pairs_txt` or `read_pairs_csv`; those of several lists may be joined.
         folder: of the images; paths of the list have to stay in it.
+        side: pixels per side of the pictures; None takes the size of most.
         skip_corrupt: leave pairs with a missing or damaged picture out.
 
     Raises:
         FaceSetError: a picture is missing, damaged or outside (unless skipped), or no pair is left.
     """
     root = Path(folder)
-    files = [name for pair in pairs for name in (pair.first, pair.second)]
+    numbers: dict[str, int] = {}
+    for pair in pairs:
+        numbers.setdefault(pair.first, len(numbers))
+        numbers.setdefault(pair.second, len(numbers))
+    files = list(numbers)
 
     def content(number: int) -> bytes:
         if "\0" in files[number]:
@@ -173,11 +184,17 @@ def load_pairs(
         except OSError as error:
             raise OSError(f"it cannot be read ({error.strerror})") from None
 
+    index = PairIndex(
+        first=np.array([numbers[pair.first] for pair in pairs]),
+        second=np.array([numbers[pair.second] for pair in pairs]),
+        same=np.array([pair.same for pair in pairs], np.bool_),
+        groups=tuple(pair.group for pair in pairs) if any(pair.group for pair in pairs) else (),
+    )
     return gather_pairs(
         root,
-        [pair.same for pair in pairs],
+        index,
         content,
         lambda number: f"file {files[number]}",
-        [pair.group for pair in pairs] if any(pair.group for pair in pairs) else (),
+        side=side,
         skip_corrupt=skip_corrupt,
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 from qdgs_jax.ports.errors import CheckpointError, show
 from qdgs_jax.ports.faces.damage import FaceSetError
-from qdgs_jax.ports.faces.pairs import FacePairs, gather_pairs
+from qdgs_jax.ports.faces.pairs import FacePairs, PairIndex, gather_pairs
 from qdgs_jax.ports.readers.allowed import find_global
 from qdgs_jax.ports.readers.pickle_machine import Unpickler
 from qdgs_jax.ports.readers.region import Region
@@ -25,11 +25,14 @@ _START = 512  # bytes that tell a stand-in from a pickle
 _PICKLE = b"\x80"  # how one begins, but for the oldest
 
 
-def read_pairs_bin(path: str | os.PathLike[str], *, skip_corrupt: bool = False) -> FacePairs:
+def read_pairs_bin(
+    path: str | os.PathLike[str], *, side: int | None = None, skip_corrupt: bool = False
+) -> FacePairs:
     """Read a verification set of InsightFace's `.bin` format.
 
     Args:
         path: the file.
+        side: pixels per side of the pictures; None takes the size of most.
         skip_corrupt: leave pairs with a damaged picture out; they are told in `damage`.
 
     Raises:
@@ -45,9 +48,10 @@ def read_pairs_bin(path: str | os.PathLike[str], *, skip_corrupt: bool = False) 
             pictures, same = _lists(path, _load(region))
             return gather_pairs(
                 path,
-                same,
+                PairIndex.in_rows(same),
                 lambda number: _bytes(pictures[number]),
                 lambda number: _place(number, pictures[number]),
+                side=side,
                 skip_corrupt=skip_corrupt,
             )
     except CheckpointError as error:

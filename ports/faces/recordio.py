@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import array
 import dataclasses
+import functools
 import os
 import struct
 from collections.abc import Iterator, Sequence
@@ -21,8 +22,14 @@ from typing import BinaryIO
 
 import numpy as np
 
+from qdgs_jax.ports.faces import label_checks
 from qdgs_jax.ports.faces.damage import Damage, DamageLog, FaceSetError
-from qdgs_jax.ports.faces.pictures import PictureError, decode_picture
+from qdgs_jax.ports.faces.pictures import (
+    PictureError,
+    common_size,
+    decode_picture,
+    require_size,
+)
 from qdgs_jax.ports.faces.record_lists import read_index, read_labels, read_properties
 from qdgs_jax.ports.readers.stand_ins import LOOKED_AT, stand_in
 
@@ -31,6 +38,7 @@ _HEADER = struct.Struct("<IfQQ")  # number of labels if not 0, label, record, se
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 _MOST_IDENTITIES = 1 << 24  # labels are float32, which counts no further
 _MOST_RECORDS = 1 << 27  # three times the largest published set
+_MOST_DAMAGED = 100  # records of identities, before no further ones are looked at
 
 
 class _RecordError(ValueError):
@@ -59,13 +67,22 @@ class FaceRecords:
 
     Args:
         path: InsightFace's folder with `train.rec`, or a .rec file.
+        side: pixels per side of the pictures; None takes the size that the file `property` says,
+            or that of most.
         skip_corrupt: pass over damaged records; they are told in `damage`.
 
     Raises:
-        FaceSetError: there is no such file, or a list beside it is damaged.
+        FaceSetError: there is no such file, a list beside it is damaged, or `property` says another
+            size than `side`.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, skip_corrupt: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        side: int | None = None,
+        skip_corrupt: bool = False,
+    ) -> None:
         self.path = Path(path) / "train.rec" if Path(path).is_dir() else Path(path)
         if not self.path.is_file():
             raise FaceSetError(
@@ -86,6 +103,7 @@ class FaceRecords:
             self._announced = self._pictures()
             self._labels = read_labels(self.path.with_suffix(".lst"), self._announced)
             self._properties = read_properties(self.path.with_name("property"))
+            self._given = _given_size(side, self._properties.size, self.path)
             self.keys = self._announced[np.isin(self._announced, self._keys)]
         except BaseException:
             self._file.close()
@@ -124,21 +142,84 @@ class FaceRecords:
         self, keys: Sequence[int] | np.ndarray | None = None
     ) -> Iterator[tuple[FaceRecord, np.ndarray]]:
         """Records with their pictures UInt8[H, W, 3], all of one size, red first; see `records`."""
-        height, width = self._properties.size or (0, 0)
         for record in self.records(keys):
             try:
                 picture = decode_picture(record.content)
-                if not height:
-                    height, width = picture.shape[:2]
-                if picture.shape[:2] != (height, width):
-                    raise PictureError(
-                        f"the picture has {picture.shape[1]} x {picture.shape[0]} pixels, others "
-                        f"{width} x {height}"
-                    )
+                require_size(picture, self._size)
             except PictureError as error:
                 self._log.add(self._place(record.key), error)
                 continue
             yield record, picture
+
+    @functools.cached_property
+    def _size(self) -> tuple[int, int] | None:
+        """Height and width that the pictures have to have."""
+        if self._given is not None:
+            return self._given
+        return common_size(len(self), lambda number: self._face(int(self.keys[number])).content)
+
+    def contradicted(self, keys: np.ndarray, identities: np.ndarray) -> np.ndarray:
+        """Which labels the rest of the set contradicts, where no list confirmed them.
+
+        Args:
+            keys: Int[N], numbers of the set's records, rising.
+            identities: Int[N], their labels.
+
+        Returns:
+            Bool[N]; these labels are told in `damage`, and damage of the records of identities.
+
+        Raises:
+            FaceSetError: a label is contradicted, unless such are passed over.
+        """
+        contradicted = np.zeros(len(keys), np.bool_)
+        if self._labels is not None:
+            return contradicted
+        ranges = self._ranges()
+        joined, gaps = label_checks.joined_ranges(ranges, self._described.start)
+        for place in gaps.tolist():
+            key = self._described[min(place, len(ranges) - 1)]
+            self._log.add(
+                self._place(key),
+                f"the range of records that it tells, {ranges[key - self._described.start]}, does "
+                "not join those of its neighbours: it or one of them is damaged",
+            )
+        runs = label_checks.runs_of(keys, ranges, joined)
+        alone = runs < 0  # in no range that could tell
+        order = label_checks.out_of_order(identities) if alone.any() else {}
+        reasons = {row: reason for row, reason in order.items() if alone[row]}
+        if len(ranges):
+            reasons |= label_checks.beyond_count(identities, len(ranges))
+        reasons |= label_checks.unlike_their_run(identities, runs, len(ranges))
+        for row in sorted(reasons):
+            self._log.add(self._place(int(keys[row])), reasons[row])
+            contradicted[row] = True
+        return contradicted
+
+    def _ranges(self) -> np.ndarray:
+        """The ranges of records of the identities: Int[K, 2], -1 where one cannot be read."""
+        ranges = np.full((len(self._described), 2), -1)
+        damaged: list[tuple[int, Exception]] = []
+        for place, key in enumerate(self._described):
+            try:
+                labels, content = self._content(key)
+                whole = len(labels) == 2 and all(label.is_integer() for label in labels)
+                if content or not whole or not 1 <= labels[0] < labels[1] <= self._described.start:
+                    raise _RecordError(
+                        "it should tell the range of an identity's records, but has the labels "
+                        f"{labels} and {len(content)} bytes of a picture"
+                    )
+                ranges[place] = labels
+            except (_RecordError, OSError) as error:
+                damaged.append((key, error))
+                if len(damaged) == _MOST_DAMAGED:
+                    break
+        if damaged:
+            key, reason = damaged[0]
+            more = (
+                f"; {len(damaged) - 1} more of its kind are damaged at least" if damaged[1:] else ""
+            )
+            self._log.add(self._place(key), f"{reason}{more}")
+        return ranges
 
     def _indexed(self, index: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Numbers of records, where they begin, and where they end, by what the index says."""
@@ -190,6 +271,7 @@ class FaceRecords:
 
     def _pictures(self) -> np.ndarray:
         """Numbers of the records with pictures, those that are missing included."""
+        self._described = range(0)  # numbers of the records that tell of identities
         if not len(self._keys) or self._keys[0] != 0:
             return self._keys
         try:
@@ -208,6 +290,12 @@ class FaceRecords:
                 "numbers of records are expected there; mend or download the file again."
             )
         announced = np.arange(1, int(count))
+        self._described = range(int(count), int(labels[1]))
+        if len(beyond := self._keys[self._keys >= self._described.stop]):
+            self._log.add(
+                f"{len(beyond)} records from {beyond[0]} to {beyond[-1]}",
+                "record 0 does not announce them",
+            )
         missing = announced[~np.isin(announced, self._keys)]
         if len(missing):
             self._log.add(
@@ -263,3 +351,15 @@ class FaceRecords:
             return f"record {key} at byte {self._span(key)[0]}"
         except _RecordError:
             return f"record {key}"
+
+
+def _given_size(
+    side: int | None, told: tuple[int, int] | None, path: Path
+) -> tuple[int, int] | None:
+    """The size of pictures that somebody gives or `property` tells; None where neither does."""
+    if side is None or told in (None, (side, side)):
+        return told if side is None else (side, side)
+    raise FaceSetError(
+        f"{path.with_name('property')} says that pictures have {told[1]} x {told[0]} pixels, not "
+        f"{side} x {side}: give that size, or take this file away."
+    )

@@ -25,6 +25,14 @@ _Out = Annotated[Path, typer.Argument(help="Folder of the shards.", metavar="OUT
 _SkipCorrupt = Annotated[
     bool, typer.Option("--skip-corrupt", help="Leave out what is damaged, and say what it was.")
 ]
+_Side = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Pixels per side of the pictures; others are damage.",
+        show_default="what most pictures have",
+    ),
+]
 _ShardSize = Annotated[int, typer.Option(min=1, help="Images per shard.")]
 
 
@@ -34,6 +42,7 @@ def insightface(
         Path, typer.Argument(help="A folder with train.rec, or a .rec file.", metavar="FOLDER")
     ],
     out: _Out,
+    side: _Side = None,
     skip_corrupt: _SkipCorrupt = False,
     shard_size: _ShardSize = _SHARD_SIZE,
 ) -> None:
@@ -43,7 +52,12 @@ def insightface(
 
     with if_stopped(lambda: _kept(out)), counting("images") as progress:
         manifest = import_records(
-            folder, out, skip_corrupt=skip_corrupt, shard_size=shard_size, progress=progress
+            folder,
+            out,
+            side=side,
+            skip_corrupt=skip_corrupt,
+            shard_size=shard_size,
+            progress=progress,
         )
     _show(out, manifest)
 
@@ -55,6 +69,7 @@ def folder_of_images(
         typer.Argument(help="A folder with a folder of images per identity.", metavar="FOLDER"),
     ],
     out: _Out,
+    side: _Side = None,
     skip_corrupt: _SkipCorrupt = False,
     shard_size: _ShardSize = _SHARD_SIZE,
 ) -> None:
@@ -64,7 +79,12 @@ def folder_of_images(
 
     with if_stopped(lambda: _kept(out)), counting("images") as progress:
         manifest = import_identities(
-            folder, out, skip_corrupt=skip_corrupt, shard_size=shard_size, progress=progress
+            folder,
+            out,
+            side=side,
+            skip_corrupt=skip_corrupt,
+            shard_size=shard_size,
+            progress=progress,
         )
     _show(out, manifest)
 
@@ -91,20 +111,23 @@ def verification(
             show_default=GROUP_COLUMNS,
         ),
     ] = None,
+    side: _Side = None,
     skip_corrupt: _SkipCorrupt = False,
 ) -> None:
     """Import pairs for verification: LFW, CFP-FP, AgeDB-30, RFW, BFW and the like."""
     say(f"{source}: reading the pairs")
+    from qdgs_jax.datasets.face_pairs import write_pairs
     from qdgs_jax.datasets.manifest import refuse_other_dataset
-    from qdgs_jax.datasets.real_faces import write_pairs
 
     refuse_other_dataset(out)
     with if_stopped(lambda: f"nothing was written to {out}; the same command begins again"):
-        pairs = _pairs(source, images, group, group_columns, skip_corrupt)
+        pairs = _pairs(source, images, group, group_columns, side, skip_corrupt)
         manifest = write_pairs(out, pairs, source={"file": source.name})
+    groups = ", ".join(sorted(set(pairs.index.groups)))
     say(
-        f"{out}: {len(pairs):,} pairs, {int(pairs.same.sum()):,} of one person"
-        + (f", of the groups {', '.join(sorted(set(pairs.groups)))}" if pairs.groups else "")
+        f"{out}: {len(pairs):,} pairs of {len(pairs.images):,} pictures, "
+        f"{int(pairs.index.same.sum()):,} of one person"
+        + (f", of the groups {groups}" if groups else "")
     )
     _warn(manifest)
 
@@ -114,6 +137,7 @@ def _pairs(
     images: Path | None,
     group: str | None,
     group_columns: str | None,
+    side: int | None,
     skip_corrupt: bool,
 ) -> FacePairs:
     """The pairs of a file or folder, by its kind."""
@@ -133,9 +157,14 @@ def _pairs(
                 param_hint=name,
             )
     if source.is_dir():
+        if side is not None:
+            raise typer.BadParameter(
+                f"--side is for files; the folder {source.name} tells its pictures' size itself",
+                param_hint="side",
+            )
         return read_carray_pairs(source, skip_corrupt=skip_corrupt)
     if kind not in (".txt", ".csv"):
-        return read_pairs_bin(source, skip_corrupt=skip_corrupt)
+        return read_pairs_bin(source, side=side, skip_corrupt=skip_corrupt)
     if images is None:
         raise typer.BadParameter(
             f"{source.name} lists image files: give their folder with --images", param_hint="images"
@@ -146,7 +175,7 @@ def _pairs(
         named = GROUP_COLUMNS if group_columns is None else group_columns
         columns = [name.strip() for name in named.split(",") if name.strip()]
         listed = read_pairs_csv(source, group_columns=columns)
-    return load_pairs(listed, images, skip_corrupt=skip_corrupt)
+    return load_pairs(listed, images, side=side, skip_corrupt=skip_corrupt)
 
 
 def _show(out: Path, manifest: Manifest) -> None:

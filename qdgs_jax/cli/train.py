@@ -149,7 +149,13 @@ def _train_faces(data: Path, config: Path, start: Path | None, out: Path) -> Non
         steps_shown(out.name) as shown,
     ):
         result = train_faces(
-            recipe, data, out, start=start, progress=shown, should_stop=stopping.requested
+            recipe,
+            data,
+            out,
+            start=start,
+            progress=shown,
+            should_stop=stopping.requested,
+            told=say,
         )
     if not result.finished:
         done = f"{result.step:,} of {result.steps:,} steps are kept in {kept}"

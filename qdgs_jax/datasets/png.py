@@ -7,7 +7,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from qdgs_jax.ports.faces.pictures import as_shown
+from qdgs_jax.ports.faces.pictures import as_shown, check_png
 
 
 class PictureSizeError(ValueError):
@@ -25,7 +25,8 @@ def encode_png(image: np.ndarray) -> bytes:
 
 
 def decode_png(content: bytes) -> np.ndarray:
-    """The picture UInt8[H, W, 3] in PNG bytes."""
+    """The picture UInt8[H, W, 3] in PNG bytes, whose checksums are compared."""
+    check_png(content)
     return decode_picture(content, formats=("PNG",))
 
 

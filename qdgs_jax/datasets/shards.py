@@ -62,6 +62,7 @@ def write_shards(
     source: Mapping[str, Any] | None = None,
     balance: Balance | None = None,
     notes: Sequence[str] = (),
+    beside: Mapping[str, bytes] | None = None,
     card: Path | None = None,
 ) -> Manifest:
     """Write a data set. Equal data give equal files.
@@ -79,6 +80,7 @@ def write_shards(
         source: anything JSON can hold that says where the data came from.
         balance: how the rows are shared among classes and bins, for the manifest.
         notes: what is doubtful about the data, for the manifest.
+        beside: other files of the data set, by name; they are there when the manifest is.
         card: the folder whose `DATA` is `folder`, for a card of the data set; None writes no card.
 
     Returns:
@@ -126,6 +128,9 @@ def write_shards(
             balance=balance,
             notes=tuple(notes),
         )
+        for name, content in (beside or {}).items():
+            written.append(target / name)
+            _write(target / name, content, kept=len(shards) if resumable else None)
         if card is not None:
             written.append(card / CARD)
             write_card(card, manifest, _widths(rows))

@@ -9,15 +9,9 @@ import pytest
 
 from qdgs_jax.datasets import real_faces
 from qdgs_jax.datasets.manifest import PLAN, ShardError, read_manifest
-from qdgs_jax.datasets.real_faces import (
-    import_identities,
-    import_records,
-    read_pairs,
-    write_pairs,
-)
+from qdgs_jax.datasets.real_faces import import_identities, import_records
 from qdgs_jax.datasets.shards import ShardSource, read_rows
-from qdgs_jax.ports.faces.damage import Damage, FaceSetError
-from qdgs_jax.ports.faces.pairs import FacePairs
+from qdgs_jax.ports.faces.damage import FaceSetError
 
 IMAGES = face_files.faces(10)
 PICTURES = [face_files.encoded(image) for image in IMAGES]
@@ -136,6 +130,30 @@ def test_damaged_records_stop_the_import_or_are_left_out(records, tmp_path, monk
     assert f"left out: record 6 at byte {starts[6]}" in manifest.notes[0]
 
 
+def test_a_label_that_the_set_contradicts_ends_the_import_before_a_shard(tmp_path):
+    starts = face_files.insightface(tmp_path / "set", PICTURES, PEOPLE, lists=False)
+    rec = tmp_path / "set" / "train.rec"
+    content = bytearray(rec.read_bytes())
+    content[starts[2] + 15] ^= 0x40  # from 0 to 2
+    rec.write_bytes(bytes(content))
+    match = f"record 2 at byte {starts[2]}: its label is 2, by its place among the others 0"
+    with pytest.raises(FaceSetError, match=match):
+        import_records(tmp_path / "set", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    manifest = import_records(tmp_path / "set", tmp_path / "out", skip_corrupt=True)
+    check(tmp_path / "out", [0, *range(2, 10)])
+    assert match in manifest.notes[0]
+
+
+def test_a_set_of_which_nothing_is_left_leaves_nothing(records, tmp_path):
+    (records / "property").unlink()
+    with pytest.raises(ShardError, match=r"no picture .*record 1 at .* 64 x 64 are expected"):
+        import_records(records, tmp_path / "out", side=64, skip_corrupt=True)
+    assert not (tmp_path / "out").exists()
+    import_records(records, tmp_path / "out", skip_corrupt=True)
+    check(tmp_path / "out")
+
+
 def images_of_identities(folder):
     for number, (picture, person) in enumerate(zip(PICTURES, PEOPLE, strict=True)):
         place = folder / str(person)
@@ -207,7 +225,7 @@ def test_an_import_of_a_folder_that_has_changed_does_not_go_on(tmp_path, monkeyp
     assert import_identities(casia, tmp_path / "out", shard_size=2).count == 10
 
 
-@pytest.mark.parametrize("changed", [[0, 0, 0, 1, 1, 2, 0, 3, 2, 3], None])
+@pytest.mark.parametrize("changed", [[0, 0, 0, 1, 1, 2, 0, 3, 2, 2], None])
 def test_an_import_of_records_that_have_changed_does_not_go_on(
     changed, records, tmp_path, monkeypatch
 ):
@@ -253,23 +271,7 @@ def test_a_shard_of_another_set_is_written_anew(records, tmp_path, monkeypatch):
     check(tmp_path / "out")
 
 
-@pytest.mark.parametrize("groups", [(), ("light", "dark", "dark", "light", "dark")])
-def test_pairs_are_read_back(groups, tmp_path):
-    same = np.array([True, False, False, True, True])
-    pairs = FacePairs(IMAGES, same, groups, (Damage("image 3 at byte 9", "cut off"),))
-    manifest = write_pairs(tmp_path / "lfw", pairs, source={"file": "lfw.bin"})
-    found = read_pairs(tmp_path / "lfw", verify=True)
-    np.testing.assert_array_equal(found.images, IMAGES)
-    np.testing.assert_array_equal(found.same, same)
-    assert found.groups == groups
-    assert manifest.notes == ("left out: image 3 at byte 9: cut off.",)
-    names = ("dark: different", "dark: same", "light: different", "light: same")
-    assert manifest.label_names == (names if groups else ("different", "same"))
-
-
-def test_a_set_of_identities_holds_no_pairs(records, tmp_path):
+def test_a_set_that_is_there_is_not_written_over(records, tmp_path):
     import_records(records, tmp_path / "out")
-    with pytest.raises(ShardError, match="holds no pairs"):
-        read_pairs(tmp_path / "out")
     with pytest.raises(ShardError, match="already holds a data set"):
         import_records(records, tmp_path / "out")

@@ -20,10 +20,10 @@ import numpy as np
 from qdgs_jax import keys
 from qdgs_jax.datasets.png import decode_png
 from qdgs_jax.datasets.shards import read_table
+from qdgs_jax.ports.faces.pairs import PairIndex
 from qdgs_jax.train.faces.comparison_result import KINDS, NONE, SIZES, SMALL, Arm, Comparison
 from qdgs_jax.train.faces.drawn import (
     Faces,
-    PairIndex,
     choose_pairs,
     choose_sets,
     draw_tested,
@@ -40,7 +40,7 @@ from qdgs_jax.train.faces.recipe import (
     milestones_of,
 )
 from qdgs_jax.train.faces.seeds import SeedNetworks, train_seeds
-from qdgs_jax.train.faces.verification import verify_folds
+from qdgs_jax.train.faces.verification import pair_distances, verify_folds
 from qdgs_jax.train.loader import area_average
 
 SCALE = 32.0  # of logits: 64, the paper's, keeps short trainings of small networks from learning
@@ -299,10 +299,10 @@ def _verified(
     groups, accuracies = [], []
     for number in range(len(networks)):
         embeddings, _ = embed_faces(networks[number], tested.images)
-        groups.append(verify_groups(pairs.distances(embeddings), pairs.same, pairs.groups))
+        groups.append(verify_groups(pair_distances(embeddings, pairs), pairs.same, pairs.groups))
         accuracies.append(
             {
-                name: verify_folds(index.distances(embeddings), index.same).accuracy
+                name: verify_folds(pair_distances(embeddings, index), index.same).accuracy
                 for name, index in sets.items()
             }
         )

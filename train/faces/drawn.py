@@ -32,7 +32,7 @@ from qdgs_jax.domains.faces_drawing import (
     sample_identities,
     vary,
 )
-from qdgs_jax.ports.faces.pairs import FacePairs
+from qdgs_jax.ports.faces.pairs import PairIndex
 from qdgs_jax.train.loader import area_average
 
 TRAINED, TESTED = "ffhq", "balanced"  # populations of people
@@ -63,36 +63,6 @@ class Faces:
     yaw: np.ndarray
     hair: np.ndarray
     identities: Identity
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class PairIndex:
-    """P pairs of pictures, by their numbers.
-
-    Attributes:
-        first: Int[P], one picture of each pair.
-        second: Int[P], the other one.
-        same: Bool[P], whether they show one person.
-        groups: the skin group of each pair; of mixed pairs, of the first picture.
-    """
-
-    first: np.ndarray
-    second: np.ndarray
-    same: np.ndarray
-    groups: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.same)
-
-    def distances(self, embeddings: np.ndarray) -> np.ndarray:
-        """Squared distances Float[P] of the pairs, from the pictures' embeddings Float[N, E]."""
-        found: np.ndarray = np.square(embeddings[self.first] - embeddings[self.second]).sum(axis=1)
-        return found
-
-    def pictures(self, images: np.ndarray) -> FacePairs:
-        """The pairs with their pictures, to be written by `real_faces.write_pairs`."""
-        numbers = np.stack([self.first, self.second], axis=1).reshape(-1)
-        return FacePairs(images[numbers], self.same, self.groups)
 
 
 def draw_trained(

@@ -105,15 +105,18 @@ def embed_faces(
 def verify_pairs(
     model: IResNet, pairs: FacePairs, *, flip: bool = True, batch_size: int = BATCH
 ) -> PairsResult:
-    """Verify pairs with a network; see `embed_faces` and `verification`.
+    """Verify pairs with a network, which embeds each picture once.
+
+    See `embed_faces` and `verification`.
 
     Raises:
         ValueError: pictures have another size than the network takes, or there are too few pairs.
     """
     embeddings, _ = embed_faces(model, pairs.images, flip=flip, batch_size=batch_size)
-    distances = pair_distances(embeddings)
+    same, groups = pairs.index.same, pairs.index.groups
+    distances = pair_distances(embeddings, pairs.index)
     return PairsResult(
-        folds=verify_folds(distances, pairs.same),
-        roc=roc_curve(distances, pairs.same),
-        groups=verify_groups(distances, pairs.same, pairs.groups) if pairs.groups else None,
+        folds=verify_folds(distances, same),
+        roc=roc_curve(distances, same),
+        groups=verify_groups(distances, same, groups) if groups else None,
     )

@@ -18,6 +18,7 @@ from qdgs_jax.train.faces.verification import (
     FOLDS,
     THRESHOLDS,
     check_pairs,
+    count_below,
     roc_curve,
     verify_folds,
 )
@@ -103,8 +104,9 @@ def common_threshold(distances: np.ndarray, same: np.ndarray, fmr: float | None 
     """
     check_pairs(distances, same)
     if fmr is None:
-        below = distances[:, None] < THRESHOLDS
-        return float(THRESHOLDS[np.argmax((below == same[:, None]).sum(axis=0))])
+        # Matched genuine pairs, less matched impostors: the others are right without them.
+        right = count_below(distances[same]) - count_below(distances[~same])
+        return float(THRESHOLDS[np.argmax(right)])
     if not 0.0 <= fmr <= 1.0:
         raise ValueError(f"fmr is {fmr}: give a rate in [0, 1], e.g. 1e-3.")
     if same.all():
@@ -135,22 +137,24 @@ def verify_groups(
     Raises:
         ValueError: shapes do not fit, or a group has fewer pairs than folds.
     """
-    names = np.asarray(groups, dtype=str)
-    if names.shape != same.shape:
-        raise ValueError(f"{names.shape} groups for {same.shape} pairs: pass one for every pair.")
+    if len(groups) != len(same):
+        raise ValueError(f"{len(groups)} groups for {len(same)} pairs: pass one for every pair.")
+    names = sorted({str(name) for name in groups})
+    numbers = {name: number for number, name in enumerate(names)}
+    group_of = np.fromiter((numbers[str(name)] for name in groups), np.int64, len(groups))
     if threshold is None:
         threshold = common_threshold(distances, same)
     check_pairs(distances, same)
     found = []
-    for name in np.unique(names):
-        members = names == name
+    for number, name in enumerate(names):
+        members = group_of == number
         if members.sum() < folds:
             raise ValueError(f"group {name} has {members.sum()} pairs: {folds} folds need more.")
         own, truth = distances[members], same[members]
         matched = own.astype(np.float64) < threshold  # which float32 cannot tell from a distance
         found.append(
             GroupResult(
-                name=str(name),
+                name=name,
                 pairs=int(members.sum()),
                 accuracy=verify_folds(own, truth, folds).accuracy,
                 fmr=_share(matched[~truth]),

@@ -27,6 +27,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from qdgs_jax import keys
+from qdgs_jax.datasets.unchanged import check_unchanged
 from qdgs_jax.files import sweep
 from qdgs_jax.models.iresnet import IResNet
 from qdgs_jax.ports.loading import load
@@ -45,6 +46,7 @@ from qdgs_jax.train.faces.stream import FaceOrder, FaceShards, batches
 
 KIND = "adaface"  # of the model folder
 AXIS = "devices"  # of the mesh
+SHARDS = "shards.json"  # sizes and times of the shards that a training began with
 _AHEAD = 2  # steps that are given to the devices before the first of them is done
 _TOLD = 1.0  # seconds from one report of progress to the next
 
@@ -106,6 +108,7 @@ def train_faces(
     devices: Sequence[jax.Device] | None = None,
     progress: Callable[[Progress], None] = lambda progress: None,
     should_stop: Callable[[], bool] = lambda: False,
+    told: Callable[[str], None] = lambda text: None,
 ) -> Trained:
     """Train a network on a folder of shards, or go on with a training that was stopped.
 
@@ -118,9 +121,11 @@ def train_faces(
             CPU device, which has all cores.
         progress: told of once a second at most.
         should_stop: asked before each step; once true, a checkpoint is written.
+        told: is told what takes time before the first step, in sentences.
 
     Raises:
-        ShardError: the data cannot be read or has no subjects.
+        ShardError: the data cannot be read or has no subjects, or shards were changed since the
+            training began.
         CheckpointError: `out` holds something, or `start` is no face network.
         ValueError: recipe, data, start and a training that was begun do not fit together, or the
             training diverged: its loss or weights are not finite.
@@ -141,6 +146,9 @@ def train_faces(
     key = keys.root(recipe.seed)
     with _locked(training_folder(out)) as folder:
         _check_same(folder, about)
+        begun = bool(find_checkpoints(folder))
+        note = folder / SHARDS
+        check_unchanged(shards.folder, shards.manifest, note, begun=begun, told=told)
         training, state = begin(recipe, head, key, order.steps_per_epoch, model)
         state, written = _newest(folder, state)
         writer = CheckpointWriter(folder, recipe.checkpoints.seconds, about, written=written)
@@ -299,7 +307,9 @@ def _about(
         "recipe": recipe.model_dump(
             mode="json", exclude={"checkpoints": True, "data": {"threads"}}
         ),
-        "data": hashlib.sha256("".join(shards.digest).encode()).hexdigest(),
+        "data": hashlib.sha256(
+            "".join(shard.sha256 for shard in shards.manifest.shards).encode()
+        ).hexdigest(),
         "start": digest,
     }
 

@@ -28,6 +28,7 @@ from qdgs_jax.datasets.manifest import ShardError, read_manifest, shards_folder
 from qdgs_jax.datasets.png import decode_picture
 from qdgs_jax.datasets.shards import read_table
 from qdgs_jax.files import arrow_file
+from qdgs_jax.ports.faces.pictures import check_png
 from qdgs_jax.ports.readers.stand_ins import reason
 
 SUBJECT = "subject"
@@ -48,6 +49,7 @@ class FaceShards:
 
     Attributes:
         folder: of the shards.
+        manifest: theirs.
         count: number of images.
         image_size: side of the images.
         num_identities: how many people there are.
@@ -61,12 +63,13 @@ class FaceShards:
                 images without one.
         """
         self.folder = shards_folder(folder)
-        manifest = read_manifest(folder)
+        manifest = self.manifest = read_manifest(folder)
         height, width = manifest.image_size
         if SUBJECT not in manifest.columns:
             raise ShardError(
                 f"{folder} has no column `{SUBJECT}`, so nobody knows who is on its images: give "
-                "shards of `qdgs import`, or of a run whose file has [dataset.subjects]."
+                "shards of `qdgs import insightface` or `folder`, or of a run whose file has "
+                "[dataset.subjects]."
             )
         if height != width:
             raise ShardError(f"{folder} has images of {width} x {height} pixels: give square ones.")
@@ -87,7 +90,6 @@ class FaceShards:
         self.num_identities = len(found)
         if self.num_identities < 2:
             raise ShardError(f"{folder} shows a single identity: two are needed to tell apart.")
-        self.digest = [shard.sha256 for shard in manifest.shards]
         self.groups: list[_Group] = []
         for shard in manifest.shards:
             file = self.folder / shard.file
@@ -181,6 +183,7 @@ class FaceOrder:
     def _decoded(self, content: bytes, row: int) -> np.ndarray:
         size = self._shards.image_size
         try:
+            check_png(content)
             picture = decode_picture(content)
         except Exception as error:  # Pillow's are of many kinds
             raise ShardError(

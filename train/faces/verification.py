@@ -13,9 +13,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from qdgs_jax.ports.faces.pairs import PairIndex
+
 FOLDS = 10
 THRESHOLDS: np.ndarray = np.arange(0, 4, 0.01)  # squared distances of unit vectors reach 4
 FARS = (1e-4, 1e-3, 1e-2, 1e-1)
+_TOGETHER = 4096  # pairs whose embeddings are held side by side
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -97,19 +100,32 @@ def fuse_flips(embeddings: np.ndarray, norms: np.ndarray) -> tuple[np.ndarray, n
     return fused / lengths, lengths
 
 
-def pair_distances(embeddings: np.ndarray) -> np.ndarray:
-    """Squared distances Float[P] of the rows 2i and 2i + 1 of unit vectors Float[2P, E].
+def pair_distances(embeddings: np.ndarray, index: PairIndex) -> np.ndarray:
+    """Squared distances Float[P] of pairs of unit vectors Float[N, E].
 
     Raises:
-        ValueError: the number of rows is odd, or a number is not finite.
+        ValueError: a pair's picture has no row, or a number is not finite.
     """
-    if embeddings.ndim != 2 or len(embeddings) % 2:
-        raise ValueError(f"embeddings have shape {embeddings.shape}: pass two rows for each pair.")
+    if embeddings.ndim != 2:
+        raise ValueError(f"embeddings have shape {embeddings.shape}: pass [N, E].")
+    index.require(len(embeddings))
     if not np.isfinite(embeddings).all():
         row = int(np.flatnonzero(~np.isfinite(embeddings).all(axis=1))[0])
-        raise ValueError(f"the embedding of row {row} is not finite: the network or image is bad.")
-    distances: np.ndarray = np.square(embeddings[0::2] - embeddings[1::2]).sum(axis=1)
+        raise ValueError(
+            f"the embedding of picture {row} is not finite: the network or picture is bad."
+        )
+    distances = np.empty(len(index), embeddings.dtype)
+    for start in range(0, len(index), _TOGETHER):
+        some = slice(start, start + _TOGETHER)
+        gaps = embeddings[index.first[some]] - embeddings[index.second[some]]
+        distances[some] = np.square(gaps).sum(axis=1)
     return distances
+
+
+def count_below(distances: np.ndarray) -> np.ndarray:
+    """How many of some distances Float[P] are below each of `THRESHOLDS`: Int[400]."""
+    counts: np.ndarray = np.searchsorted(np.sort(distances), THRESHOLDS)
+    return counts
 
 
 def verify_folds(distances: np.ndarray, same: np.ndarray, folds: int = FOLDS) -> FoldResult:
@@ -128,11 +144,11 @@ def verify_folds(distances: np.ndarray, same: np.ndarray, folds: int = FOLDS) ->
         raise ValueError(f"{len(same)} pairs in {folds} folds: give at least as many pairs.")
     sizes = np.full(folds, len(same) // folds)
     sizes[: len(same) % folds] += 1
-    starts = np.cumsum(sizes) - sizes
-    below = distances[:, None] < THRESHOLDS
-    accepted = np.add.reduceat(below & same[:, None], starts, axis=0)
-    wrongly = np.add.reduceat(below & ~same[:, None], starts, axis=0)
-    genuine = np.add.reduceat(same.astype(np.int64), starts)
+    ends = np.cumsum(sizes)[:-1]
+    parts = list(zip(np.split(distances, ends), np.split(same, ends), strict=True))
+    accepted = np.stack([count_below(part[truth]) for part, truth in parts])
+    wrongly = np.stack([count_below(part[~truth]) for part, truth in parts])
+    genuine = np.array([truth.sum() for _, truth in parts])
     impostor = sizes - genuine
     right = accepted + impostor[:, None] - wrongly
     # Shares of equal size are compared by their numbers of pairs, so the first best is exact.

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from qdgs_jax.datasets.real_faces import write_pairs
+from qdgs_jax.datasets.face_pairs import write_pairs
 from qdgs_jax.models.iresnet import IResNetConfig
-from qdgs_jax.ports.faces.pairs import FacePairs
+from qdgs_jax.ports.faces.pairs import FacePairs, PairIndex
 from qdgs_jax.train.faces.fairness import verify_groups
 
 
@@ -28,7 +28,7 @@ network = Layer(nnx.Rngs(0))
 rng = np.random.default_rng(0)
 same, groups = np.arange(40) % 2 == 0, np.repeat(["dark", "light"], 20)
 pictures = rng.integers(0, 256, (80, 16, 16, 3), np.uint8)
-write_pairs("data/lfw", FacePairs(pictures, same, tuple(groups)))
+write_pairs("data/lfw", FacePairs(pictures, PairIndex.in_rows(same, groups)))
 seeds_of_none, seeds_of_qd = (
     [verify_groups(rng.random(40) + (0.5 + 0.2 * arm) * ~same, same, groups) for _ in range(3)]
     for arm in range(2)

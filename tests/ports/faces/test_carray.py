@@ -32,7 +32,7 @@ def plain(tmp_path):
 def test_chunks_are_the_pictures_with_red_first(folder):
     found = read_carray_pairs(folder)
     np.testing.assert_array_equal(found.images, IMAGES)
-    np.testing.assert_array_equal(found.same, SAME)
+    np.testing.assert_array_equal(found.index.same, SAME)
 
 
 def test_every_brightness_survives(plain):
@@ -67,7 +67,7 @@ def test_a_damaged_chunk_is_named_and_skipped_only_on_demand(kind, folder):
         read_carray_pairs(folder)
     found = read_carray_pairs(folder, skip_corrupt=True)
     np.testing.assert_array_equal(found.images, IMAGES[[0, 1, 6, 7]])
-    np.testing.assert_array_equal(found.same, [True, False])
+    np.testing.assert_array_equal(found.index.same, [True, False])
     assert len(found.damage) == 1
 
 

@@ -80,9 +80,11 @@ def test_a_table_with_groups(tmp_path):
 
 def test_pictures_of_a_list(images):
     found = load_pairs(LISTED, images)
-    np.testing.assert_array_equal(found.images, IMAGES[[0, 1, 2, 3, 1, 2]])
-    np.testing.assert_array_equal(found.same, [True, True, False])
-    assert found.groups == ("African",) * 3
+    np.testing.assert_array_equal(found.images, IMAGES)
+    np.testing.assert_array_equal(found.index.first, [0, 2, 1])
+    np.testing.assert_array_equal(found.index.second, [1, 3, 2])
+    np.testing.assert_array_equal(found.index.same, [True, True, False])
+    assert found.index.groups == ("African",) * 3
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "outside"])
@@ -101,8 +103,10 @@ def test_a_picture_that_cannot_be_read_takes_its_pair_along(damage, images):
     with pytest.raises(FaceSetError, match=reason):
         load_pairs(pairs, images)
     found = load_pairs(pairs, images, skip_corrupt=True)
-    np.testing.assert_array_equal(found.images, IMAGES[[0, 1, 1, 2]])
-    assert (found.groups, len(found.damage)) == (("African",) * 2, 1)
+    np.testing.assert_array_equal(found.images, IMAGES[:3])
+    ends = np.stack([found.index.first, found.index.second], axis=1)
+    np.testing.assert_array_equal(ends, [[0, 1], [1, 2]])
+    assert (found.index.groups, len(found.damage)) == (("African",) * 2, 1)
 
 
 @pytest.mark.parametrize(
@@ -164,6 +168,9 @@ def test_damaged_images_of_identities_are_named(people):
         list(IdentityFolder(people).pictures())
     found = IdentityFolder(people, skip_corrupt=True)
     assert [number for number, _ in found.pictures()] == [0, 2, 3]
+    assert [number for number, _ in found.pictures(start=1)] == [2, 3]  # as an import goes on
+    other = IdentityFolder(people, side=32, skip_corrupt=True)
+    assert [number for number, _ in other.pictures()] == [1]
     assert found.damage[0].place == "file 9/10.png"
     with pytest.raises(FaceSetError, match="no images in folders"):
         IdentityFolder(people / "empty")

@@ -30,14 +30,14 @@ def written(tmp_path, content):
 def test_what_python_3_writes(protocol, tmp_path):
     found = read_pairs_bin(written(tmp_path, face_files.pairs_bin(PICTURES, SAME, protocol)))
     np.testing.assert_array_equal(found.images, IMAGES)
-    np.testing.assert_array_equal(found.same, SAME)
+    np.testing.assert_array_equal(found.index.same, SAME)
     assert found.damage == ()
 
 
 @pytest.mark.parametrize("protocol", [2, 4])
 def test_truths_may_be_numpys(protocol, tmp_path):
     content = face_files.pairs_bin(PICTURES, np.array(SAME), protocol)
-    np.testing.assert_array_equal(read_pairs_bin(written(tmp_path, content)).same, SAME)
+    np.testing.assert_array_equal(read_pairs_bin(written(tmp_path, content)).index.same, SAME)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
@@ -51,7 +51,7 @@ def test_what_python_2_wrote(kind, tmp_path):
     found = read_pairs_bin(written(tmp_path, content))
     decoded = [np.asarray(Image.open(io.BytesIO(picture))) for picture in pictures]
     np.testing.assert_array_equal(found.images, decoded)
-    np.testing.assert_array_equal(found.same, SAME)
+    np.testing.assert_array_equal(found.index.same, SAME)
 
 
 def test_a_file_that_is_no_pickle_is_told_without_its_words(tmp_path):
@@ -75,7 +75,7 @@ def damaged_pictures():
         "cut JPEG": (jpeg[: len(jpeg) // 2], "cut off"),
         "no end": (png[:-12], "no end"),
         "changed": (png[:50] + bytes([png[50] ^ 1]) + png[51:], "checksum"),
-        "other size": (big, "32 x 32 pixels, others 16 x 16"),
+        "other size": (big, "32 x 32 pixels, 16 x 16 are expected"),
     }
 
 
@@ -89,7 +89,7 @@ def test_a_damaged_picture_is_named_and_skipped_only_on_demand(kind, tmp_path):
         read_pairs_bin(path)
     found = read_pairs_bin(path, skip_corrupt=True)
     np.testing.assert_array_equal(found.images, IMAGES[[0, 1, 2, 3, 6, 7]])
-    np.testing.assert_array_equal(found.same, [True, False, False])
+    np.testing.assert_array_equal(found.index.same, [True, False, False])
     assert len(found.damage) == 1
     assert reason in found.damage[0].reason
     if bad:

@@ -178,6 +178,21 @@ def test_a_header_record_that_makes_no_sense_is_refused(tmp_path):
             read(tmp_path)
 
 
+def test_the_size_of_most_pictures_counts_unless_somebody_says_another(tmp_path):
+    big = [face_files.encoded(image) for image in face_files.faces(2, size=32)]
+    starts = face_files.insightface(tmp_path, [*big, *PICTURES[2:]], PEOPLE, lists=False)
+    match = rf"record 1 at byte {starts[1]}: .*32 x 32 pixels, 16 x 16 are expected"
+    with pytest.raises(FaceSetError, match=match):
+        read(tmp_path)
+    check(read(tmp_path, skip_corrupt=True), range(2, 6))
+    assert read(tmp_path, side=32, skip_corrupt=True)[0] == [1, 2]
+    (tmp_path / "property").write_text("3,32,32\n")
+    assert read(tmp_path, skip_corrupt=True)[0] == [1, 2]
+    assert read(tmp_path, side=32, skip_corrupt=True)[0] == [1, 2]
+    with pytest.raises(FaceSetError, match=r"property says .* 32 x 32 pixels, not 16 x 16"):
+        read(tmp_path, side=16, skip_corrupt=True)
+
+
 def test_a_folder_without_records_is_refused(tmp_path):
     with pytest.raises(FaceSetError, match=r"train\.rec is missing"):
         FaceRecords(tmp_path)

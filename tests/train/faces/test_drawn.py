@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
+from qdgs_jax.datasets.face_pairs import read_pairs, write_pairs
 from qdgs_jax.datasets.manifest import read_manifest
-from qdgs_jax.datasets.real_faces import read_pairs, write_pairs
 from qdgs_jax.datasets.shards import read_rows
 from qdgs_jax.domains.faces_drawing import SKIN
+from qdgs_jax.ports.faces.pairs import FacePairs
 from qdgs_jax.train.faces import drawn
 
 
@@ -118,17 +118,11 @@ def test_faces_and_pairs_become_shards(tested: drawn.Faces, tmp_path: Path) -> N
     assert read_manifest(tmp_path / "real").source["identities"] == 90
     images = (np.arange(len(tested.images)) % 256).astype(np.uint8)[:, None, None, None]
     pairs = drawn.choose_pairs(0, tested, 20)
-    shown = pairs.pictures(np.broadcast_to(images, tested.images.shape))
+    shown = FacePairs(np.broadcast_to(images, tested.images.shape), pairs)
     write_pairs(tmp_path / "pairs", shown)
     back = read_pairs(tmp_path / "pairs")
-    np.testing.assert_array_equal(back.images[0::2, 0, 0, 0], pairs.first % 256)
-    np.testing.assert_array_equal(back.images[1::2, 0, 0, 0], pairs.second % 256)
-    np.testing.assert_array_equal(back.same, pairs.same)
-    assert back.groups == pairs.groups
-
-
-def test_distances_are_those_of_the_pairs(tested: drawn.Faces) -> None:
-    pairs = drawn.choose_pairs(0, tested, 20)
-    embeddings = np.asarray(jax.random.normal(jax.random.key(0), (len(tested.people), 3)))
-    gap = embeddings[pairs.first[7]] - embeddings[pairs.second[7]]
-    assert pairs.distances(embeddings)[7] == pytest.approx(gap @ gap)
+    assert back.images.shape == tested.images.shape
+    for side, wanted in ((back.index.first, pairs.first), (back.index.second, pairs.second)):
+        np.testing.assert_array_equal(back.images[side, 0, 0, 0], wanted % 256)
+    np.testing.assert_array_equal(back.index.same, pairs.same)
+    assert back.index.groups == pairs.groups

@@ -16,7 +16,7 @@ from flax import nnx
 from qdgs_jax.models import iresnet
 from qdgs_jax.models.iresnet import IResNet
 from qdgs_jax.ports import convert, load
-from qdgs_jax.ports.faces.pairs import FacePairs
+from qdgs_jax.ports.faces.pairs import FacePairs, PairIndex
 from qdgs_jax.ports.faces.pairs_bin import read_pairs_bin
 from qdgs_jax.ports.families import adaface, adaface_names
 from qdgs_jax.train.faces import embed
@@ -98,7 +98,7 @@ def test_a_ported_network_verifies_a_bin_file_as_the_protocol_implies(network, p
     assert np.abs(embeddings - wanted).max() <= 1e-4
     assert norms.shape == (2 * PAIRS, 1)
     result = verify_pairs(network, pairs, batch_size=32)
-    assert result.accuracy == accuracy_by_definition(embeddings, pairs.same)
+    assert result.accuracy == accuracy_by_definition(embeddings, pairs.index.same)
     assert 0.6 < result.accuracy < 1.0  # neither chance nor beyond doubt
     assert result.groups is None
     assert result.roc.tar[-1] == 1.0
@@ -119,9 +119,33 @@ def test_few_pictures_are_not_filled_up_to_a_batch(network, pairs, monkeypatch):
     np.testing.assert_allclose(few, some[:3], atol=1e-6)
 
 
+def test_a_picture_of_many_pairs_is_embedded_once(network, pairs, monkeypatch):
+    rng = np.random.default_rng(3)
+    first, second = rng.integers(0, 9, (2, 60))
+    same = rng.random(60) < 0.5
+    counted: list[int] = []
+    embed_all = embed.embed_faces
+
+    def noted(model: IResNet, images: np.ndarray, **options: Any) -> Any:
+        counted.append(len(images))
+        return embed_all(model, images, **options)
+
+    monkeypatch.setattr(embed, "embed_faces", noted)
+    index = PairIndex(first, second, same, ("dark", "light") * 30)
+    shared = verify_pairs(network, FacePairs(pairs.images[:9], index), batch_size=9)
+    rows = pairs.images[np.stack([first, second], axis=1).reshape(-1)]
+    apart = PairIndex.in_rows(same, index.groups)
+    wanted = verify_pairs(network, FacePairs(rows, apart), batch_size=9)
+    assert counted == [9, 120]
+    for name in ("accuracies", "thresholds", "tpr", "fpr"):
+        found = getattr(shared.folds, name)
+        np.testing.assert_array_equal(found, getattr(wanted.folds, name), err_msg=name)
+    assert shared.groups == wanted.groups
+
+
 def test_groups_of_pairs_are_verified_apart(network, pairs):
     groups = tuple(np.repeat(["dark", "light"], PAIRS // 2))
-    grouped = FacePairs(pairs.images, pairs.same, groups)
+    grouped = FacePairs(pairs.images, PairIndex.in_rows(pairs.index.same, groups))
     found = verify_pairs(network, grouped, batch_size=32).groups
     assert found is not None
     assert [group.pairs for group in found.groups] == [20, 20]

@@ -15,6 +15,7 @@ import pytest
 from flax import nnx
 from PIL import Image
 
+from qdgs_jax.datasets.manifest import ShardError
 from qdgs_jax.datasets.real_faces import import_identities
 from qdgs_jax.datasets.shards import write_shards
 from qdgs_jax.models.iresnet import IResNet
@@ -153,6 +154,39 @@ def test_another_training_is_not_gone_on_with(recipe, data, tmp_path):
     (out / "file").touch()
     with pytest.raises((CheckpointError, OSError), match="model"):
         train_faces(recipe, data, out)
+
+
+def test_a_training_does_not_go_on_with_shards_that_were_changed(
+    undisturbed, recipe, data, tmp_path
+):
+    copied, out, told = tmp_path / "data", tmp_path / "model", []
+    shutil.copytree(data, copied)
+    train_faces(recipe, copied, out, should_stop=Stop(3), told=told.append)
+    shards = sorted(copied.glob("*.parquet"))
+    content = shards[1].read_bytes()
+    table = pq.read_table(shards[1])
+    pq.write_table(table.take([1, 0, *range(2, len(table))]), shards[1])  # other rows' pictures
+    assert told == []
+    with pytest.raises(ShardError, match=f"{shards[1].name} was changed"):
+        train_faces(recipe, copied, out, told=told.append)
+    assert "1 of 3 shards" in told[0]
+    shards[1].write_bytes(content)  # with another time
+    assert_equal(train_faces(recipe, copied, out).network, undisturbed[0])
+
+
+def test_a_picture_that_differs_from_its_checksum_is_named(data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    shard = sorted((tmp_path / "data").glob("*.parquet"))[1]
+    table = pq.read_table(shard)
+    pictures = table["image"].to_pylist()
+    content = pictures[3]["bytes"]  # Pillow does not compare the checksum of the last part
+    pictures[3]["bytes"] = content[:-1] + bytes([content[-1] ^ 1])
+    column = pa.array(pictures, table.schema.field("image").type)
+    pq.write_table(table.set_column(0, "image", column), shard)
+    order = FaceOrder(FaceShards(tmp_path / "data"), 0, batch_size=10, epochs=1, window=12)
+    with pytest.raises(ShardError, match=r"picture of row 14 cannot be decoded: .*checksum"):
+        for position in range(len(order)):
+            order[position]
 
 
 def test_data_that_does_not_fit_is_refused(recipe, data, tmp_path):

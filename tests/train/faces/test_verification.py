@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import synthetic
 
+from qdgs_jax.ports.faces.pairs import PairIndex
 from qdgs_jax.train.faces.verification import (
     THRESHOLDS,
     fuse_flips,
@@ -19,8 +20,9 @@ REFERENCE = synthetic.load_reference("recognition", "verification")
 
 @pytest.mark.parametrize("name", ["easy", "hard", "chance", "all_same", "all_different", "ties"])
 def test_folds_are_exactly_the_published_ones(name):
-    distances = pair_distances(REFERENCE[f"{name}.embedding"])
-    found = verify_folds(distances, REFERENCE[f"{name}.issame"])
+    index = PairIndex.in_rows(REFERENCE[f"{name}.issame"])
+    distances = pair_distances(REFERENCE[f"{name}.embedding"], index)
+    found = verify_folds(distances, index.same)
     np.testing.assert_array_equal(found.accuracies, REFERENCE[f"{name}.fold_accuracy"])
     np.testing.assert_array_equal(found.thresholds, REFERENCE[f"{name}.fold_threshold"])
     if f"{name}.tpr" in REFERENCE:
@@ -66,10 +68,13 @@ def test_rates_without_pairs_to_take_them_of_are_nan():
 
 
 def test_what_is_no_set_of_pairs_is_refused():
-    with pytest.raises(ValueError, match=r"\(3, 2\)"):
-        pair_distances(np.ones((3, 2)))
-    with pytest.raises(ValueError, match="row 1 is not finite"):
-        pair_distances(np.array([[1.0], [np.nan]]))
+    one = PairIndex.in_rows([True])
+    with pytest.raises(ValueError, match=r"\(3,\)"):
+        pair_distances(np.ones(3), one)
+    with pytest.raises(ValueError, match="names picture 1, there are 1"):
+        pair_distances(np.ones((1, 2)), one)
+    with pytest.raises(ValueError, match="picture 1 is not finite"):
+        pair_distances(np.array([[1.0], [np.nan]]), one)
     with pytest.raises(ValueError, match="9 pairs in 10 folds"):
         verify_folds(np.ones(9), np.ones(9, bool))
     with pytest.raises(ValueError, match="same is int64"):
