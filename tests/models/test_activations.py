@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from derivatives import pulled_back
 
 from qdgs_jax.models.backend import lowering_for
 from qdgs_jax.models.stylegan2.activations import (
@@ -57,12 +58,11 @@ def test_every_form_holds_the_same_pixels(form):
 )
 def test_a_convolution_of_folded_pixels_is_the_plain_one_and_so_are_its_derivatives(form):
     image, kernel, cotangent = normal(0, 2, 4, 6, 3), normal(1, 3, 3, 3, 5), normal(2, 2, 4, 6, 5)
-    (plain, pull_plain), (found, pull_found) = (
-        jax.vjp(each, image, kernel) for each in (lambda x, k: convolve(x, k), form)
-    )
+    plain, theirs = pulled_back(convolve, cotangent, image, kernel)
+    found, ours = pulled_back(form, cotangent, image, kernel)
     np.testing.assert_allclose(found, plain, atol=1e-5)
-    for ours, theirs in zip(pull_found(cotangent), pull_plain(cotangent), strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
 
 
 @pytest.mark.parametrize("clamp", [None, 0.7])
@@ -78,11 +78,12 @@ def test_activations_are_pulled_back_as_jax_does(clamp, noise):
         jnp.asarray([5.0, -0.3, 0.0]),
     )
     cotangent = normal(3, 2, 4, 4, 3)
-    found, pull_found = jax.vjp(lambda *a: activate_keeping_result(*a, 1.4, clamp), *given)
-    wanted, pull_wanted = jax.vjp(plain, *given)
+    keeping = lambda *given: activate_keeping_result(*given, 1.4, clamp)  # noqa: E731
+    found, ours = pulled_back(keeping, cotangent, *given)
+    wanted, theirs = pulled_back(plain, cotangent, *given)
     np.testing.assert_allclose(found, wanted, rtol=1e-6)
-    for ours, theirs in zip(pull_found(cotangent), pull_wanted(cotangent), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("kind", "alone"), [("cpu", False), ("gpu", True), ("tpu", True)])
