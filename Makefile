@@ -22,7 +22,7 @@ demo-faces: $(VENV)/run.stamp ## search, people, audit, recognition and report o
 	$(BIN)/qdgs demo faces
 
 test: $(VENV)/dev.stamp ## the tests
-	$(BIN)/python -m pytest -n auto --dist loadfile -m "not full and not tpu"
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not full and not tpu"
 
 test-full: $(VENV)/dev.stamp ## the tests and the full-size checks
 	$(BIN)/python -m pytest -m "not tpu"

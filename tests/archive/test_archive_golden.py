@@ -80,11 +80,12 @@ def test_elites_are_the_best_ever_offered(replay):
             if cell not in best or objective > best[cell][0]:
                 best[cell] = objective, batch, row
         cells = sorted(best)
-        np.testing.assert_array_equal(np.nonzero(archive.occupied)[0], cells)
+        np.testing.assert_array_equal(np.flatnonzero(np.asarray(archive.occupied)), cells)
         for field, name in (("genotypes", "in_solution"), ("descriptors", "in_measures")):
             wanted = [replay.golden[name][best[cell][1:]] for cell in cells]
-            np.testing.assert_array_equal(getattr(archive, field)[cells], wanted)
-        np.testing.assert_array_equal(archive.fitnesses[cells, 0], [best[c][0] for c in cells])
+            np.testing.assert_array_equal(np.asarray(getattr(archive, field))[cells], wanted)
+        fitnesses = np.asarray(archive.fitnesses)
+        np.testing.assert_array_equal(fitnesses[cells, 0], [best[c][0] for c in cells])
 
 
 def test_acceptance_tells_which_rows_pyribs_stores(replay):

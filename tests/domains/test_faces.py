@@ -139,7 +139,7 @@ def test_objective_and_measures_are_the_published_ones(
     monkeypatch.setattr(prompted, "embed_images", lambda *_: golden["image_embeds"])
     state = Memory.of(golden["memory"][:remembered]) if uniqueness_weight else ()
     norms = golden["solution_norms"][:, None]  # only norms enter the penalty
-    found = scored.evaluate(scored.params, state, norms, jax.random.key(0))
+    found = jax.jit(scored.evaluate)(scored.params, state, norms, jax.random.key(0))
     np.testing.assert_allclose(found.descriptors, golden["measures"], atol=1e-4)
     loss = (100.0 - found.fitnesses) / 50.0
     np.testing.assert_allclose(loss, golden[f"loss_{variant}"], atol=1e-4)

@@ -75,7 +75,8 @@ class CLIPTokenizerFast:
 def test_transformers_is_asked_for_no_advice_and_nobody_else_notices(own, tmp_path, monkeypatch):
     (tmp_path / "transformers.py").write_text(TRANSFORMERS)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "transformers", raising=False)
+    monkeypatch.setitem(sys.modules, "transformers", None)  # what is there now comes back
+    del sys.modules["transformers"]
     monkeypatch.setattr("qdgs_jax.ports.loading.load", lambda *_, **__: None)
     name = "TRANSFORMERS_NO_ADVISORY_WARNINGS"
     monkeypatch.delenv(name, raising=False)

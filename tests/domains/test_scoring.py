@@ -21,6 +21,11 @@ from qdgs_jax.domains.scoring import (
 )
 
 DATA = Path(__file__).parents[1] / "data" / "qdgs"
+cut = jax.jit(random_cutouts, static_argnums=(2, 3))
+pool = jax.jit(crop_and_pool, static_argnums=3)
+distances = jax.jit(prompt_distances)
+sides = jax.jit(PromptAxis.sides)
+distance = jax.jit(PromptAxis.distance)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +44,7 @@ def targets(golden):
 
 def published(axis, embeds):
     """The published distance, which sums over the texts of a side where ours averages."""
-    near, far = axis.sides(embeds)
+    near, far = sides(axis, embeds)
     return near * len(axis.positive) - far * len(axis.negative)
 
 
@@ -47,7 +52,7 @@ def test_measures_are_the_published_ones(golden, targets):
     embeds = jnp.asarray(golden["image_embeds"])
     measures = jnp.stack([published(axis, embeds) for axis in targets.measures], axis=-1)
     np.testing.assert_allclose(measures, golden["measures"], atol=1e-4)
-    _, ours = prompt_distances(targets, embeds[None])
+    _, ours = distances(targets, embeds[None])
     for j in (0, 2):  # one text a side
         np.testing.assert_allclose(ours[:, j], golden["measures"][:, j], atol=1e-4)
 
@@ -55,10 +60,10 @@ def test_measures_are_the_published_ones(golden, targets):
 def test_a_further_text_on_one_side_does_not_shift_an_axis(golden, targets):
     embeds, axis = jnp.asarray(golden["image_embeds"]), targets.measures[0]
     twice = PromptAxis(jnp.concatenate([axis.positive, axis.positive]), axis.negative)
-    np.testing.assert_allclose(twice.distance(embeds), axis.distance(embeds), atol=1e-6)
+    np.testing.assert_allclose(distance(twice, embeds), distance(axis, embeds), atol=1e-6)
     one, other = (targets.measures[j].positive for j in (0, 2))
-    both = PromptAxis(jnp.concatenate([one, other]), axis.negative).distance(embeds)
-    each = [PromptAxis(texts, axis.negative).distance(embeds) for texts in (one, other)]
+    both = distance(PromptAxis(jnp.concatenate([one, other]), axis.negative), embeds)
+    each = [distance(PromptAxis(texts, axis.negative), embeds) for texts in (one, other)]
     np.testing.assert_allclose(both, sum(each) / 2, atol=1e-6)
 
 
@@ -92,7 +97,7 @@ def test_cutouts_are_the_published_ones(case):
         size, offset_x, offset_y, cells = data["cases_size_offx_offy_cut"][case]
         wanted = data[f"out_{case}"].transpose(0, 2, 3, 1)
     offset = jnp.asarray([offset_y, offset_x])
-    pooled = jax.jit(crop_and_pool, static_argnums=3)(images, int(size), offset, int(cells))
+    pooled = pool(images, int(size), offset, int(cells))
     np.testing.assert_allclose(pooled, wanted, atol=1e-5)
 
 
@@ -105,23 +110,23 @@ def test_pooling_averages_and_ignores_what_lies_outside():
 
 def test_random_cutouts_vary_in_size_and_place():
     ramp = jnp.broadcast_to(jnp.arange(32.0)[None, :, None, None], (1, 32, 32, 1))
-    cutouts = random_cutouts(ramp, jax.random.key(0), 64, 8)
+    cutouts = cut(ramp, jax.random.key(0), 64, 8)
     extent = cutouts[:, 0, -1, 0, 0] - cutouts[:, 0, 0, 0, 0]
     assert cutouts.shape == (64, 1, 8, 8, 1)
     assert extent.min() >= 7 - 1e-4  # the smallest cutout is one pixel a cell
     assert extent.max() <= 28 + 1e-4  # the largest is the image: four pixels a cell
     assert len(np.unique(np.asarray(extent))) > 8
-    whole = random_cutouts(ramp, jax.random.key(0), 0, 8)
+    whole = cut(ramp, jax.random.key(0), 0, 8)
     np.testing.assert_allclose(whole[0, 0, :, 0, 0], np.arange(8) * 4 + 1.5, rtol=1e-6)
 
 
 def test_the_middle_square_of_an_oblong_image_is_scored():
     ramp = jnp.broadcast_to(jnp.arange(32.0)[None, :, None, None], (1, 32, 16, 1))
-    tall = random_cutouts(ramp, jax.random.key(0), 0, 8)
+    tall = cut(ramp, jax.random.key(0), 0, 8)
     np.testing.assert_allclose(tall[0, 0, :, 0, 0], 8 + np.arange(8) * 2 + 0.5, rtol=1e-6)
-    wide = random_cutouts(jnp.swapaxes(ramp, 1, 2), jax.random.key(0), 0, 8)
+    wide = cut(jnp.swapaxes(ramp, 1, 2), jax.random.key(0), 0, 8)
     np.testing.assert_allclose(wide, jnp.swapaxes(tall, 2, 3), rtol=1e-6)
-    cutouts = random_cutouts(ramp, jax.random.key(1), 32, 8)
+    cutouts = cut(ramp, jax.random.key(1), 32, 8)
     assert cutouts.shape == (32, 1, 8, 8, 1)
     assert cutouts.max() > 30  # some reach beyond the middle square
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from derivatives import pulled_back, several_pulled_back
 
 from qdgs_jax.models.backend import lowering_for
 from qdgs_jax.models.side_by_side import placed_after_batch
@@ -54,16 +55,13 @@ def test_every_form_holds_the_same_pixels(form):
 
 def test_a_convolution_of_folded_pixels_is_the_plain_one_and_so_are_its_derivatives():
     image, kernel, cotangent = normal(0, 2, 4, 6, 3), normal(1, 3, 3, 3, 5), normal(2, 2, 4, 6, 5)
-    (plain, pull_plain), (found, pull_found) = (
-        jax.vjp(each, image, kernel)
-        for each in (
-            lambda x, k: convolve(x, k),
-            lambda x, k: convolve_folded(folded(x), k).unfold(),
-        )
+    plain, theirs = pulled_back(convolve, cotangent, image, kernel)
+    found, ours = pulled_back(
+        lambda x, k: convolve_folded(folded(x), k).unfold(), cotangent, image, kernel
     )
     np.testing.assert_allclose(found, plain, atol=1e-5)
-    for ours, theirs in zip(pull_found(cotangent), pull_plain(cotangent), strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
 
 
 STYLES = {
@@ -89,18 +87,16 @@ def test_activations_are_pulled_back_as_jax_does(clamp, noise, styles):
         y = leaky(x * scale[:, None, None] + noise + bias, 1.4, clamp)
         return tuple(y if style is None else y * style[:, None, None] for style in styles)
 
-    found, pull_found = jax.vjp(
-        lambda x, *rest: activate_keeping_input(Layer(*rest), x, 1.4, clamp), *given
-    )
-    wanted, pull_wanted = jax.vjp(plain, *given)
+    def keeping(x, *rest):
+        return activate_keeping_input(Layer(*rest), x, 1.4, clamp)
+
+    cotangents = tuple(normal(6 + at, 3, 2, 4, 4, 3) for at in range(len(given[-1])))
+    found, mapped, one_by_one = several_pulled_back(keeping, cotangents, *given)
+    wanted, _, right = several_pulled_back(plain, cotangents, *given)
     for ours, theirs in zip(found, wanted, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)
-    cotangents = tuple(normal(6 + at, 5, *y.shape) for at, y in enumerate(found))
-    several = jax.vmap(pull_wanted)(cotangents)
-    assert_close(jax.vmap(pull_found)(cotangents), several)
-    for at in range(2):
-        one = tuple(cotangent[at] for cotangent in cotangents)
-        assert_close(pull_found(one), pull_wanted(one))
+    assert_close(mapped, right)
+    assert_close(one_by_one, right)
 
 
 @pytest.mark.parametrize("noise", [(1, 8, 12, 1), (2, 8, 12, 1)])
@@ -119,12 +115,11 @@ def test_an_upsampling_layer_is_its_parts_and_so_are_its_derivatives(noise):
         )
 
     cotangents = normal(6, 2, 8, 12, 5), normal(7, 2, 8, 12, 5)
-    (ours, pull_ours), (theirs, pull_theirs) = (
-        jax.vjp(each, *given, scale, style) for each in (found, plain)
-    )
+    ours, pulled = pulled_back(found, cotangents, *given, scale, style)
+    theirs, right = pulled_back(plain, cotangents, *given, scale, style)
     assert_close(ours, theirs)
-    for mine, right in zip(pull_ours(cotangents), pull_theirs(cotangents), strict=True):
-        np.testing.assert_allclose(mine, right, rtol=1e-3, atol=1e-3)
+    for one, other in zip(pulled, right, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
 
 
 def assert_close(found, wanted):
@@ -158,19 +153,21 @@ CHAINS = {
 @pytest.mark.parametrize("chain", CHAINS)
 def test_several_outputs_are_pulled_back_beside_each_other_as_one_by_one(chain, beside):
     given = normal(0, 2, 4, 6, 3), normal(1, 3, 3, 3, 5), jnp.exp(normal(2, 2, 5))
-    y, pull = jax.vjp(CHAINS[chain], *given)
-    cotangents = jax.tree.map(lambda y: normal(3, 4, *y.shape), y)
-    one_by_one = [pull(jax.tree.map(lambda c, at=at: c[at], cotangents)) for at in range(4)]
-    assert_close(jax.vmap(pull)(cotangents), jax.tree.map(lambda *a: jnp.stack(a), *one_by_one))
+    shapes = jax.eval_shape(CHAINS[chain], *given)
+    cotangents = jax.tree.map(lambda y: normal(3, 4, *y.shape), shapes)
+    _, mapped, one_by_one = several_pulled_back(CHAINS[chain], cotangents, *given)
+    assert_close(mapped, one_by_one)
 
     # ... where what they share is not shared, too
+    @jax.jit
     def alone(*given):
         y, pull = jax.vjp(CHAINS[chain], *given)
         return pull(y)
 
     pairs = jax.tree.map(lambda a: jnp.stack([a, -a]), given)
     one_by_one = [alone(*given), alone(*jax.tree.map(jnp.negative, given))]
-    assert_close(jax.vmap(alone)(*pairs), jax.tree.map(lambda *a: jnp.stack(a), *one_by_one))
+    mapped = jax.jit(jax.vmap(alone))(*pairs)
+    assert_close(mapped, jax.tree.map(lambda *a: jnp.stack(a), *one_by_one))
 
 
 @pytest.mark.parametrize(("kind", "alone"), [("cpu", False), ("gpu", True), ("tpu", True)])

@@ -185,8 +185,8 @@ def test_upsampling_convolutions_agree_with_the_definition(method, shape):
     expected = [
         definition.convolve_up(s.transpose(2, 0, 1), kernel.transpose(3, 2, 0, 1)) for s in x
     ]
-    pixels = Pixels(jnp.asarray(x, jnp.float32))
-    found = convolve_up(pixels, jnp.asarray(kernel, jnp.float32), method).unfold()
+    up = jax.jit(lambda x, kernel: convolve_up(Pixels(x), kernel, method).unfold())
+    found = up(jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32))
     assert synthetic.error(found, nhwc(np.stack(expected))) <= 1e-5
 
 
@@ -197,12 +197,13 @@ def test_upsampling_convolutions_pull_back_what_linear_maps_do(method, shape):
     x, dx = (jax.random.normal(key, (2, *shape, 3)) for key in draws[:2])
     kernel, dkernel = (jax.random.normal(key, (3, 3, 3, 4)) for key in draws[2:4])
 
+    @jax.jit
     def up(x, kernel):
         return convolve_up(Pixels(x), kernel, method).unfold()
 
-    y, pull_back = jax.vjp(up, x, kernel)
-    cotangent = jax.random.normal(draws[4], y.shape)
-    to_x, to_kernel = pull_back(cotangent)
+    cotangent = jax.random.normal(draws[4], jax.eval_shape(up, x, kernel).shape)
+    pull_back = jax.jit(lambda x, kernel, pulled: jax.vjp(up, x, kernel)[1](pulled))
+    to_x, to_kernel = pull_back(x, kernel, cotangent)
     # The map is linear in each argument: <pull_back(c), d> = <c, map(d)>.
     for pulled, change, image in (
         (to_x, dx, up(dx, kernel)),

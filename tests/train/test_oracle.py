@@ -10,6 +10,8 @@ import pytest
 from qdgs_jax.domains.shapes_drawing import biased_dataset
 from qdgs_jax.train.shapes.oracle import UNCLEAR, Judgement, Oracle, judge_dataset, train_oracle
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 
 @pytest.fixture(scope="module")
 def oracle() -> Oracle:

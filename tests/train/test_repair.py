@@ -14,6 +14,8 @@ from qdgs_jax.datasets.manifest import ShardError
 from qdgs_jax.datasets.shards import write_shards
 from qdgs_jax.train.shapes.repair import ARMS, GROUPS, RepairResult, run_repair
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 
 @dataclasses.dataclass(frozen=True)
 class Small:

@@ -57,9 +57,13 @@ def test_one_step_is_adam_on_the_mean_cross_entropy(
         probability = jax.nn.sigmoid(apply_model(CFG, params, images))
         return -jnp.log(jnp.where(labels == 1, probability, 1 - probability)).mean()
 
-    optimizer = optax.adam(1e-2)
-    updates, _ = optimizer.update(jax.jit(jax.grad(loss))(one), optimizer.init(one))
-    expected = optax.apply_updates(one, updates)
+    @jax.jit
+    def stepped(params: Any) -> Any:
+        optimizer = optax.adam(1e-2)
+        updates, _ = optimizer.update(jax.grad(loss)(params), optimizer.init(params))
+        return optax.apply_updates(params, updates)
+
+    expected = stepped(one)
     trained = fit(CFG, settings, start, images, labels, keys[:1])
     assert_close(jax.tree.map(lambda value: value[0], trained), expected)
 
@@ -105,7 +109,8 @@ def test_predictions_do_not_depend_on_the_batch(
     whole = predict(CFG, params, images)
     assert whole.shape == (3, 20)
     np.testing.assert_allclose(predict(CFG, params, images, batch=7), whole, rtol=1e-4, atol=1e-5)
-    alone = apply_model(CFG, jax.tree.map(lambda value: value[2], params), images[5:6])
+    apply = jax.jit(apply_model, static_argnums=0)
+    alone = apply(CFG, jax.tree.map(lambda value: value[2], params), images[5:6])
     np.testing.assert_allclose(whole[2, 5], alone[0], rtol=1e-4, atol=1e-5)
 
 

@@ -20,6 +20,9 @@ from qdgs_jax.train.faces.recipe import AugmentationTable
 
 SIZE = 12
 ALWAYS = AugmentationTable(flip=1.0, crop=1.0, low_resolution=1.0, colour=1.0)
+augmented = jax.jit(augment, static_argnames="table")
+drawn = jax.jit(draw_changes, static_argnums=(1, 2, 3))
+lowered, recoloured = jax.jit(lower_resolution), jax.jit(change_colours)
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +64,8 @@ def resized(image: np.ndarray, side: int, area: bool, linear: bool) -> np.ndarra
 
 @pytest.mark.parametrize("soft", [(False, False), (False, True), (True, False), (True, True)])
 def test_low_resolution_shrinks_and_enlarges(image, soft):
-    compiled = jax.jit(lower_resolution)
     for side in (1, 3, 5, 8, SIZE):
-        found = compiled(image, side, jnp.array(soft))
+        found = lowered(image, side, jnp.array(soft))
         np.testing.assert_allclose(found, resized(image, side, *soft), atol=1e-3)
 
 
@@ -75,13 +77,13 @@ def test_colours_are_blended_in_order(image, order):
         grey = (wanted @ np.array([0.299, 0.587, 0.114]))[..., None]
         other = (0.0, grey.mean(), grey)[which]
         wanted = np.clip(wanted * factors[which] + other * (1 - factors[which]), 0, 255)
-    found = change_colours(image, jnp.array(factors), jnp.array(order))
+    found = recoloured(image, jnp.array(factors), jnp.array(order))
     np.testing.assert_allclose(found, wanted, atol=1e-3)
 
 
 def test_draws_are_in_their_ranges_and_as_often_as_asked():
     table = AugmentationTable(flip=0.5, crop=0.2, low_resolution=0.3, colour=0.1)
-    found = draw_changes(jax.random.key(0), 20_000, SIZE, table)
+    found = drawn(jax.random.key(0), 20_000, SIZE, table)
     for name, share in table.model_dump().items():
         assert getattr(found, name).mean() == pytest.approx(share, abs=0.015)
     starts, sides = np.split(np.asarray(found.box), 2, axis=1)
@@ -110,22 +112,21 @@ def test_draws_are_in_their_ranges_and_as_often_as_asked():
 def test_pictures_are_augmented_in_order_and_one_by_one(image):
     batch = np.stack([image, 255 - image]).astype(np.uint8)
     key = jax.random.key(3)
-    changes = draw_changes(key, 2, SIZE, ALWAYS)
-    found = augment(batch, key, ALWAYS)
+    changes = drawn(key, 2, SIZE, ALWAYS)
+    found = augmented(batch, key, ALWAYS)
     for row in range(2):
         wanted = keep_box(jnp.asarray(batch[row, :, ::-1], jnp.float32), changes.box[row])
-        wanted = lower_resolution(wanted, changes.side[row], changes.soft[row])
-        wanted = change_colours(wanted, changes.factors[row], changes.order[row])
+        wanted = lowered(wanted, changes.side[row], changes.soft[row])
+        wanted = recoloured(wanted, changes.factors[row], changes.order[row])
         np.testing.assert_allclose(found[row], wanted, atol=1e-3)
     never = AugmentationTable(flip=0.0, crop=0.0, low_resolution=0.0, colour=0.0)
-    np.testing.assert_array_equal(augment(batch, key, never), batch)
+    np.testing.assert_array_equal(augmented(batch, key, never), batch)
 
 
 def test_any_number_of_devices_draws_the_same(image):
     batch = np.stack([image] * 8).astype(np.uint8)
     mesh = Mesh(np.array(jax.devices()), "data")
     spread = jax.device_put(batch, NamedSharding(mesh, P("data")))
-    compiled = jax.jit(augment, static_argnames="table")
-    one = compiled(jnp.asarray(batch), jax.random.key(0), ALWAYS)
-    np.testing.assert_allclose(compiled(spread, jax.random.key(0), ALWAYS), one, atol=1e-3)
+    one = augmented(jnp.asarray(batch), jax.random.key(0), ALWAYS)
+    np.testing.assert_allclose(augmented(spread, jax.random.key(0), ALWAYS), one, atol=1e-3)
     assert len(np.unique(np.asarray(one).reshape(8, -1), axis=0)) == 8

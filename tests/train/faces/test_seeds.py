@@ -21,6 +21,7 @@ from qdgs_jax.train.faces.recipe import (
 )
 from qdgs_jax.train.faces.seeds import SeedNetworks, train_seeds
 
+pytestmark = pytest.mark.usefixtures("optimised")
 PEOPLE, LEARNT, HELD, SIZE = 20, 12, 4, 32
 RECIPE = Recipe(
     network=NetworkTable(
