@@ -173,6 +173,23 @@ def test_several_outputs_are_pulled_back_beside_each_other_as_one_by_one(chain, 
     assert_close(jax.vmap(alone)(*pairs), jax.tree.map(lambda *a: jnp.stack(a), *one_by_one))
 
 
+@pytest.mark.parametrize("chain", ["activation", "planes"])
+def test_derivatives_of_one_output_and_of_several_can_be_differentiated(chain, beside, monkeypatch):
+    given = normal(0, 2, 4, 6, 3), normal(1, 3, 3, 3, 5), jnp.exp(normal(2, 2, 5))
+
+    def of_derivatives(*given):
+        y, pull = jax.vjp(CHAINS[chain], *given)
+        several = jax.vmap(pull)(jax.tree.map(lambda y: jnp.stack([y, jnp.ones_like(y)]), y))
+        return sum(jnp.sum(jnp.sin(each)) for each in jax.tree.leaves((pull(y), several)))
+
+    found = jax.grad(of_derivatives, argnums=(0, 1, 2))(*given)
+    for module in (activations, resample):
+        monkeypatch.setattr(module, "side_by_side", lambda one, several: one)
+    wanted = jax.grad(of_derivatives, argnums=(0, 1, 2))(*given)
+    for ours, theirs in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4 * float(jnp.abs(theirs).max()))
+
+
 @pytest.mark.parametrize(("kind", "alone"), [("cpu", False), ("gpu", True), ("tpu", True)])
 def test_on_accelerators_a_layer_keeps_its_argument_alone(kind, alone):
     x, scale, bias = normal(0, 2, 8, 8, 4), jnp.ones((2, 4)), jnp.zeros(4)
