@@ -305,6 +305,8 @@ def _pull(
         bias=total(to_sum, 0, 1, 2),
         styles=tuple(to_styles),
     )
+    # With JAX_ENABLE_X64 noise in double precision may stand beside weights in single precision.
+    found = jax.tree.map(lambda to_each, each: to_each.astype(each.dtype), found, layer)
     return found, (to_sum * shared(layer.scale[:, None, None, :])).astype(x.dtype)
 
 

@@ -103,6 +103,25 @@ def test_activations_are_pulled_back_as_jax_does(clamp, noise, styles):
         assert_close(pull_found(one), pull_wanted(one))
 
 
+@pytest.mark.parametrize("doubled", range(5))
+def test_derivatives_have_the_types_of_what_they_are_by(doubled):
+    with jax.enable_x64(True):
+        given = [normal(0, 2, 4, 4, 3), normal(1, 2, 3), normal(2, 1, 4, 4, 1), normal(3, 3)]
+        given = [each.astype(jnp.float32) for each in (*given, normal(4, 2, 3))]
+        given[doubled] = given[doubled].astype(jnp.float64)
+        y, pull = jax.vjp(
+            lambda x, *rest: activate_keeping_input(
+                Layer(*rest[:3], (rest[3], None)),
+                convolve(x, jnp.ones((3, 3, 3, 3), x.dtype)),
+                1.4,
+                None,
+            ),
+            *given,
+        )
+        found = pull(y)
+    assert [each.dtype for each in found] == [each.dtype for each in given]
+
+
 @pytest.mark.parametrize("noise", [(1, 8, 12, 1), (2, 8, 12, 1)])
 def test_an_upsampling_layer_is_its_parts_and_so_are_its_derivatives(noise):
     given = normal(0, 2, 4, 6, 3), normal(1, 3, 3, 3, 5), normal(2, *noise), normal(3, 5)
