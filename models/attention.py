@@ -28,7 +28,8 @@ def attend(
         key: Float[B, T, W].
         value: Float[B, T, W].
         heads: their number, a divisor of W.
-        mask: Bool[B or 1, 1, T or 1, T], which keys a query may see, or None.
+        mask: Bool[B or 1, 1, T or 1, T], which keys a query may see, or None. One that may see
+            none is given the mean of all values.
     """
     batch, length, width = query.shape
     narrow = width // heads
@@ -63,14 +64,14 @@ def _own(channels: int, narrow: int, dtype: DTypeLike) -> jax.Array:
 def attend_as_one(
     query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array | None, narrow: int
 ) -> jax.Array:
-    """Attention of the heads of `narrow` channels each in Float[B, T, C]: Float[B, T, C].
+    """Attention of the heads of `narrow` channels each in Float[B, T, C], masked as by `attend`.
 
     It has a reverse derivative of its own and therefore no forward one (`jax.jvp`).
     """
     return _attend_forward(query, key, value, mask, narrow)[0]
 
 
-_Kept = tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]
+_Kept = tuple[jax.Array, jax.Array, jax.Array, jax.Array | None, jax.Array, jax.Array]
 
 
 def _attend_forward(
@@ -83,7 +84,7 @@ def _attend_forward(
         scores = jnp.where(mask, scores, UNSEEN)
     shares = jax.nn.softmax(scores).astype(query.dtype)
     mixed = jnp.sum(jnp.einsum("bhts,bsc->bhtc", shares, value) * own, axis=1)
-    return mixed, (query, key, value, shares, mixed)
+    return mixed, (query, key, value, mask, shares, mixed)
 
 
 def _attend_backward(
@@ -94,13 +95,15 @@ def _attend_backward(
     The mean of the shares' derivatives, which a softmax takes off, is that of the results' (Dao et
     al. 2022, arXiv:2205.14135, equation 4), so that it is known before them.
     """
-    query, key, value, shares, mixed = kept
+    query, key, value, mask, shares, mixed = kept
     own = _own(query.shape[-1], narrow, query.dtype)
     to_each = to_mixed[:, None] * own
     to_value = jnp.einsum("bhtc,bhts->bsc", to_each, shares)
     to_shares = jnp.einsum("bhtc,bsc->bhts", to_each, value, preferred_element_type=jnp.float32)
     mean = jnp.sum(to_each.astype(jnp.float32) * mixed[:, None].astype(jnp.float32), axis=-1)
     to_scores = shares.astype(jnp.float32) * (to_shares - mean[..., None])
+    if mask is not None:  # a query that may see nothing has equal shares of what it does not see
+        to_scores = jnp.where(mask, to_scores, 0.0)
     to_scores = (to_scores * narrow**-0.5).astype(query.dtype)
     to_query = jnp.sum(jnp.einsum("bhts,bsc->bhtc", to_scores, key) * own, axis=1)
     to_key = jnp.einsum("bhts,bhtc->bsc", to_scores, query[:, None] * own)

@@ -31,8 +31,8 @@ def side_by_side(
         several: the same of derivatives [B, n, ...], to arrays with n after their first axis.
 
     Returns:
-        `one`; mapped by `jax.vmap` over its second argument alone, `several`. It can be
-        differentiated no further.
+        `one`; mapped by `jax.vmap` over its second argument alone, `several`. Its own derivative is
+        a reverse one alone, that of `one`.
     """
     return placed_after_batch(one, several) if target_backend() == "tpu" else one
 
@@ -54,4 +54,12 @@ def placed_after_batch(
             found = jax.tree.map(lambda each: jnp.moveaxis(each, 1, 0), found)
         return found, jax.tree.map(lambda _: True, found)
 
-    return function
+    @jax.custom_vjp  # for what was mapped otherwise has no derivative
+    def differentiable(shared: Shared, derivatives: Tree) -> Any:
+        return function(shared, derivatives)
+
+    differentiable.defvjp(
+        lambda *given: (function(*given), given),
+        lambda given, to_found: jax.vjp(one, *given)[1](to_found),
+    )
+    return differentiable

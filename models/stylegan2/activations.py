@@ -3,8 +3,9 @@
 Matrix units multiply 128 channels at a time, and putting pixels between other pixels moves memory.
 Where the target is such a machine, an upsampling convolution therefore leaves the four new pixels
 that stand where one stood in the channels of that one ("folded"), and whatever acts on pixels alone
-(demodulation, noise, bias, rectifier, the next layer's style) is done there. The next convolution
-unfolds its input, or, where it has few channels, works on folded pixels with a folded kernel.
+(demodulation, noise, bias, rectifier, the next layer's style) is done there. Of few channels the
+next convolution works on folded pixels too, with a folded kernel; many are unfolded before it, by
+the layer that folded them (`up_layer`).
 """
 
 from __future__ import annotations
@@ -90,6 +91,8 @@ def fold(image: jax.Array) -> jax.Array:
 
 def planes(x: Pixels, kernel: jax.Array) -> jax.Array:
     """Few channels of every pixel: Float[B, P, H, W], float32.
+
+    It has a reverse derivative of its own and therefore no forward one (`jax.jvp`).
 
     Args:
         x: pixels of C channels.
@@ -195,7 +198,7 @@ class Layer(PyTreeNode):  # type: ignore[no-untyped-call]
         )
 
     def rectified(self, x: jax.Array, gain: float, clamp: float | None) -> jax.Array:
-        """The result before it is multiplied with styles, in float32."""
+        """The result for Float[B, H, W, C] before it is multiplied with styles, in float32."""
         scaled = x.astype(jnp.float32) * self.scale[:, None, None, :]
         return leaky(scaled + (self.noise + self.bias), gain, clamp)
 
@@ -210,7 +213,16 @@ class Layer(PyTreeNode):  # type: ignore[no-untyped-call]
     def pull(
         self, x: jax.Array, to_ys: tuple[jax.Array, ...], gain: float, clamp: float | None
     ) -> tuple[Layer, jax.Array]:
-        """Derivatives of several outputs are pulled back side by side where they are many."""
+        """Derivatives by the results of `activate` to those by the layer and by x.
+
+        Mapped by `jax.vmap` over `to_ys`, they are pulled back beside each other (`side_by_side`).
+
+        Args:
+            x: pixels Float[B, H, W, C], of which `activate` made the results.
+            to_ys: Float[B, H, W, C] for each style.
+            gain: of the rectifier.
+            clamp: its limit, or None.
+        """
 
         def one(kept: tuple[Layer, jax.Array], to_ys: tuple[jax.Array, ...]) -> Any:
             return _pull(*kept, to_ys, gain, clamp)
@@ -293,6 +305,8 @@ def _pull(
         bias=total(to_sum, 0, 1, 2),
         styles=tuple(to_styles),
     )
+    # With JAX_ENABLE_X64 noise in double precision may stand beside weights in single precision.
+    found = jax.tree.map(lambda to_each, each: to_each.astype(each.dtype), found, layer)
     return found, (to_sum * shared(layer.scale[:, None, None, :])).astype(x.dtype)
 
 

@@ -1,7 +1,7 @@
 """An upsampling layer of StyleGAN2 as one operation, on machines that fold pixels.
 
 Its result is folded while it is computed, since whatever acts on pixels alone then joins the
-convolution, and its derivative is not, since it then takes fewer products and is moved never.
+convolution, and its derivative is not, since it then takes fewer products and is never moved.
 """
 
 from __future__ import annotations

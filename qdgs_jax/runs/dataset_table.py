@@ -36,7 +36,7 @@ class DatasetConfig(Table):
     label: str | tuple[str, ...] = Field(description="the name of a measure, or a list of names")
     label_bins: Annotated[tuple[tuple[float, ...], ...], Strict(False)] | None = None
     margin: Annotated[float, Strict(False)] = Field(
-        default=0.0, ge=0, allow_inf_nan=False, description="a distance of the label measure from 0"
+        default=0.0, ge=0, allow_inf_nan=False, description="a distance of label measures from cuts"
     )
     bins: Annotated[tuple[Count, ...], Strict(False)] = Field(description="a count per measure")
     shard_size: Count = 500
@@ -112,8 +112,8 @@ def check_room(cuts: Sequence[float], margin: float) -> None:
         if margin >= room:
             raise ValueError(
                 f"margin = {margin:g} leaves no room for images beyond the cut {cut:g}: measures "
-                f"are differences of angles, and lie between {-REACH:.2f} and {REACH:.2f}; give a "
-                "smaller one."
+                f"are differences of angles, and lie between {-REACH:.2f} and {REACH:.2f}; give "
+                f"less than {room:.4g}."
             )
 
 

@@ -81,7 +81,7 @@ def test_pictures_that_cannot_be_in_ffhqs_alignment_are_refused():
         ("[[-0.03, 0.03]]", 0.03, "the cuts -0.03 and 0.03 of label_bins: give less than 0.03"),
         ("[[-0.03, 0.0, 0.01]]", 0.01, "between the cuts 0 and 0.01"),
         ("[[0.0]]", 3.2, "no room for images beyond the cut 0: measures are differences of angles"),
-        ("[[0.0, 3.0]]", 0.2, "beyond the cut 3"),
+        ("[[0.0, 3.0]]", 0.2, "between -3.14 and 3.14; give less than 0.1416"),
         ("[[-3.0]]", 0.2, "beyond the cut -3"),
         ("[[0.0, 7.0]]", 0.0, "label_bins has the cut 7: measures are differences of angles, and"),
         ("[[-7.0, 0.0]]", 0.0, "label_bins has the cut -7"),

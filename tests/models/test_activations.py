@@ -99,6 +99,25 @@ def test_activations_are_pulled_back_as_jax_does(clamp, noise, styles):
     assert_close(one_by_one, right)
 
 
+@pytest.mark.parametrize("doubled", range(5))
+def test_derivatives_have_the_types_of_what_they_are_by(doubled):
+    with jax.enable_x64(True):
+        given = [normal(0, 2, 4, 4, 3), normal(1, 2, 3), normal(2, 1, 4, 4, 1), normal(3, 3)]
+        given = [each.astype(jnp.float32) for each in (*given, normal(4, 2, 3))]
+        given[doubled] = given[doubled].astype(jnp.float64)
+        y, pull = jax.vjp(
+            lambda x, *rest: activate_keeping_input(
+                Layer(*rest[:3], (rest[3], None)),
+                convolve(x, jnp.ones((3, 3, 3, 3), x.dtype)),
+                1.4,
+                None,
+            ),
+            *given,
+        )
+        found = pull(y)
+    assert [each.dtype for each in found] == [each.dtype for each in given]
+
+
 @pytest.mark.parametrize("noise", [(1, 8, 12, 1), (2, 8, 12, 1)])
 def test_an_upsampling_layer_is_its_parts_and_so_are_its_derivatives(noise):
     given = normal(0, 2, 4, 6, 3), normal(1, 3, 3, 3, 5), normal(2, *noise), normal(3, 5)
@@ -168,6 +187,23 @@ def test_several_outputs_are_pulled_back_beside_each_other_as_one_by_one(chain, 
     one_by_one = [alone(*given), alone(*jax.tree.map(jnp.negative, given))]
     mapped = jax.jit(jax.vmap(alone))(*pairs)
     assert_close(mapped, jax.tree.map(lambda *a: jnp.stack(a), *one_by_one))
+
+
+@pytest.mark.parametrize("chain", ["activation", "planes"])
+def test_derivatives_of_one_output_and_of_several_can_be_differentiated(chain, beside, monkeypatch):
+    given = normal(0, 2, 4, 6, 3), normal(1, 3, 3, 3, 5), jnp.exp(normal(2, 2, 5))
+
+    def of_derivatives(*given):
+        y, pull = jax.vjp(CHAINS[chain], *given)
+        several = jax.vmap(pull)(jax.tree.map(lambda y: jnp.stack([y, jnp.ones_like(y)]), y))
+        return sum(jnp.sum(jnp.sin(each)) for each in jax.tree.leaves((pull(y), several)))
+
+    found = jax.grad(of_derivatives, argnums=(0, 1, 2))(*given)
+    for module in (activations, resample):
+        monkeypatch.setattr(module, "side_by_side", lambda one, several: one)
+    wanted = jax.grad(of_derivatives, argnums=(0, 1, 2))(*given)
+    for ours, theirs in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4 * float(jnp.abs(theirs).max()))
 
 
 @pytest.mark.parametrize(("kind", "alone"), [("cpu", False), ("gpu", True), ("tpu", True)])

@@ -18,7 +18,7 @@ def _attention(parts: list[jax.Array], mask: jax.Array | None) -> jax.Array:
         query, key, value = (part[..., start : start + NARROW] for part in parts)
         scores = query @ key.swapaxes(1, 2) / np.sqrt(NARROW)
         if mask is not None:
-            scores = jnp.where(mask[:, 0], scores, -jnp.inf)
+            scores = jnp.where(mask[:, 0], scores, attention.UNSEEN)
         heads.append(jax.nn.softmax(scores) @ value)
     return jnp.concatenate(heads, axis=-1)
 
@@ -26,7 +26,8 @@ def _attention(parts: list[jax.Array], mask: jax.Array | None) -> jax.Array:
 def _masks() -> dict[str, jax.Array | None]:
     causal = jnp.tril(jnp.ones((LENGTH, LENGTH), bool))[None, None]
     padded = jnp.arange(LENGTH)[None, None, None] < jnp.asarray([3, 7])[:, None, None, None]
-    return {"none": None, "causal": causal, "causal and padded": causal & padded}
+    blind = causal.at[..., 2, :].set(False)  # the third query sees nothing
+    return {"none": None, "causal": causal, "causal and padded": causal & padded, "blind": blind}
 
 
 @pytest.mark.parametrize("mask", _masks())
