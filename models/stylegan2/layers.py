@@ -37,7 +37,7 @@ from qdgs_jax.models.stylegan2.resample import (
     convolve,
     convolve_folded,
     convolve_up,
-    fastest,
+    resolved,
     smooth_up,
 )
 from qdgs_jax.models.stylegan2.up_layer import convolve_up_and_activate
@@ -136,7 +136,7 @@ class StyledConv(nnx.Module):
         )
         clamp = None if self.conv_clamp is None else self.conv_clamp * gain
         gain = gain * ACTIVATION_GAIN
-        method = fastest(self.upsampling)
+        method = resolved(self.upsampling)
         if self.up and method == "subpixel" and kernel.shape[3] >= LANES:
             found = convolve_up_and_activate(x.unfold(), kernel, layer, gain, clamp)
             return tuple(map(Pixels, found))

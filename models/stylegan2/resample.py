@@ -124,10 +124,10 @@ def convolve_up(x: Pixels, kernel: jax.Array, method: str = "auto") -> Pixels:
             "phases", the fastest on a CPU, and "subpixel" have reverse derivatives of their own and
             therefore no forward ones (`jax.jvp`).
     """
-    return UPSAMPLERS[fastest(method)](x.unfold(), kernel)
+    return UPSAMPLERS[resolved(method)](x.unfold(), kernel)
 
 
-def fastest(method: str) -> str:
+def resolved(method: str) -> str:
     """A way to upsample; for "auto" the fastest on the backend that this is traced for."""
     return FASTEST.get(target_backend(), "subpixel") if method == "auto" else method
 

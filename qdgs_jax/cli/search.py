@@ -79,6 +79,7 @@ def search(
         return
     runs = _runs(source, out, seeds, evaluations)
     same = _command(source, out, baseline, seeds, evaluations)
+    unseen: Path | None = source  # what follows from the run file is looked at once
     for number, (folder, config) in enumerate(runs):
         if len(runs) > 1:
             say(f"seed {config.seed}, {number + 1} of {len(runs)}", "bold")
@@ -86,7 +87,8 @@ def search(
             if folder.exists:
                 finish(folder, _take_up(folder, config.search.evaluations, baseline))
             else:
-                finish(folder, _begin(folder, config, baseline, source))
+                finish(folder, _begin(folder, config, baseline, unseen))
+                unseen = None
         show_searches(folder)
     if len(runs) > 1:
         show_summary([folder for folder, _ in runs])
@@ -169,15 +171,19 @@ def _runs(
 
 
 def _begin(
-    folder: RunFolder, config: RunConfig, baseline: bool, source: Path
+    folder: RunFolder, config: RunConfig, baseline: bool, source: Path | None
 ) -> list[tuple[RunFolder, SearchTask]]:
-    """Create a run folder, once the generator was looked at."""
+    """Create a run folder, once the generator was looked at.
+
+    What follows the search is looked at, too, where `source` says what run file it is in.
+    """
     from qdgs_jax.runs.config import baseline_of
     from qdgs_jax.runs.prepare import begin_run
 
     say_budgets([config, baseline_of(config)] if baseline else [config])
     domain = load(config)
-    warn_of_what_follows(config, domain, source)
+    if source is not None:
+        check_what_follows(config, domain, source)
     return begin_run(folder, config, domain, baseline, lambda: warn_of_measures(config, domain))
 
 
@@ -206,7 +212,7 @@ def show_plans(source: Path, evaluations: int | None, baseline: bool, seeds: Seq
         check_budget(part)
     say_budgets(parts)
     domain = load(config)
-    warn_of_what_follows(config, domain, source)
+    check_what_follows(config, domain, source)
     plans = []
     for part in parts:
         name = part.search.algorithm
@@ -233,7 +239,10 @@ def _take_up(
         return []
     say_budgets([config for _, config in left])
     domain = load(left[0][1])
-    warn_of_what_follows(folder.config(), domain, folder.run_file)
+    try:
+        check_what_follows(folder.config(), domain, folder.run_file)
+    except ValueError as error:  # what is searched already is not lost for it
+        say(f"warning: {error}", "yellow")
     return [(each, prepare_search(config, domain)) for each, config in left]
 
 
@@ -255,7 +264,7 @@ def load(config: RunConfig) -> Domain[Any]:
     return load_domain(config)
 
 
-def warn_of_what_follows(config: RunConfig, domain: Domain[Any], place: Path) -> None:
+def check_what_follows(config: RunConfig, domain: Domain[Any], place: Path) -> None:
     """Refuse what could not become data sets and an audit, and say what is doubtful."""
     from qdgs_jax.experiments.ahead import look_ahead
 

@@ -35,15 +35,16 @@ def test_a_search_that_nothing_can_be_generated_from_does_not_begin(options, tmp
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_search_is_not_gone_on_with_either(tmp_path, capsys):
+def test_a_search_that_was_begun_is_gone_on_with_all_the_same(tmp_path, capsys):
     run_file = write_run(tmp_path / "my.toml", "random")
     assert qdgs("search", run_file, "--out", "run") == 0
     folder = RunFolder(tmp_path / "run")
     folder.run_file.write_text(
         folder.run_file.read_text() + PEOPLE.replace('"wide"', '"../wide"'), encoding="utf-8"
     )
-    assert qdgs("search", "--resume", "run", "--evaluations", 1800) == 2
-    assert REFUSED in capsys.readouterr().err
+    assert qdgs("search", "--resume", "run", "--evaluations", 1800) == 0
+    assert "warning: " in (shown := capsys.readouterr().out)
+    assert REFUSED in " ".join(shown.split())
     assert folder.finished
 
 
@@ -53,6 +54,13 @@ def test_what_is_doubtful_is_told_and_searched(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "warning: dataset.images = 500 is more than the 100 cells of the archive" in shown
     assert shown.index("warning: dataset.images") < shown.index("looking for start latents")
+
+
+def test_seeds_of_one_run_file_are_warned_of_once(tmp_path, capsys):
+    few = {"images = 30": "images = 500"}
+    run_file = write_run(tmp_path / "my.toml", "random", **few)
+    assert qdgs("search", run_file, "--seed", "1,2", "--out", "runs") == 0
+    assert capsys.readouterr().out.count("warning: dataset.images = 500") == 1
 
 
 def test_a_margin_that_leaves_no_room_is_refused_where_it_is_given(tmp_path, capsys):
