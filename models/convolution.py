@@ -5,7 +5,8 @@ differentiation makes, with channels or batch exchanged in the description of th
 fall back to other code: inside a loop the derivative by the kernel is hundreds of times slower.
 Here the input's derivative is a convolution with the kernel turned round as an array of its own,
 and the kernel's a matrix product for each of its taps; few channels make products too thin to be
-fast, so there all taps are one. Accelerators differentiate as they are used to.
+fast, so there all taps are one. Many channels of float32 take half of the products, by `winograd`.
+Accelerators convolve and differentiate as they are used to.
 """
 
 from __future__ import annotations
@@ -16,8 +17,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from qdgs_jax.models import winograd
+
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 _FEW = 256  # channels, in and out together, up to which one product is faster than one for each tap
+_COLOURS = 16  # input channels up to which all taps are copied beside each other
+_MANY = 128  # channels, in and out, from which fewer products are worth the sums that they need
+_PIXELS = 4  # for each channel, in all images, as the kernel's sums must be worth it too
 
 
 def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
@@ -26,8 +32,15 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     Float[B, H', W', O], where H' is H / stride rounded up; k is odd. On a CPU it has a reverse
     derivative of its own and therefore no forward one (`jax.jvp`).
     """
-    own = jax.default_backend() == "cpu"
-    return _own(x, kernel, stride) if own else _plain(x, kernel, stride)
+    if jax.default_backend() != "cpu":
+        return _plain(x, kernel, stride)
+    return _fewer(x, kernel) if _saves(x, kernel, stride) else _own(x, kernel, stride)
+
+
+def _saves(x: jax.Array, kernel: jax.Array, stride: int) -> bool:
+    (size, _, *channels), pixels = kernel.shape, x.size // x.shape[-1]
+    suited = size == 3 and stride == 1 and x.dtype == kernel.dtype == jnp.float32
+    return suited and min(channels) >= _MANY and pixels >= _PIXELS * max(channels)
 
 
 def _plain(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
@@ -58,6 +71,30 @@ def _backward(
 _own.defvjp(_forward, _backward)
 
 
+@jax.custom_vjp
+def _fewer(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return _fewer_forward(x, kernel)[0]
+
+
+def _fewer_forward(
+    x: jax.Array, kernel: jax.Array
+) -> tuple[jax.Array, tuple[winograd.Sums, jax.Array]]:
+    sums = winograd.input_sums(x)
+    return winograd.convolve_sums(sums, kernel, x.shape[1]), (sums, kernel)
+
+
+def _fewer_backward(
+    kept: tuple[winograd.Sums, jax.Array], y: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    sums, kernel = kept
+    derivatives = winograd.result_sums(y)
+    to_input = winograd.to_input(kernel, derivatives, y.shape[1])
+    return to_input, winograd.to_kernel(sums, derivatives)
+
+
+_fewer.defvjp(_fewer_forward, _fewer_backward)
+
+
 def _to_input(kernel: jax.Array, y: jax.Array, stride: int, sides: tuple[int, ...]) -> jax.Array:
     """Spread Float[B, H', W', O] over the input, Float[B, H, W, I]."""
     turned = lax.optimization_barrier(kernel[::-1, ::-1].swapaxes(2, 3))  # type: ignore[no-untyped-call]
@@ -76,17 +113,18 @@ def _to_kernel(x: jax.Array, y: jax.Array, stride: int, shape: tuple[int, ...]) 
     (size, _, c_in, c_out), (batch, height, width, _) = shape, y.shape
     pad = size // 2
     padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-    if stride == 1 < size and c_in + c_out <= _FEW:
+    if stride == 1 < size and c_in > _COLOURS and c_in + c_out <= _FEW:
         return _to_narrow_kernel(padded, y, size)
     columns = y.reshape(-1, c_out)
 
-    def tap(row: int, column: int) -> jax.Array:
+    def seen(row: int, column: int) -> jax.Array:
         end = (row + (height - 1) * stride + 1, column + (width - 1) * stride + 1)
-        seen = lax.slice(padded, (0, row, column, 0), (batch, *end, c_in), (1, stride, stride, 1))
-        return seen.reshape(-1, c_in).T @ columns
+        return lax.slice(padded, (0, row, column, 0), (batch, *end, c_in), (1, stride, stride, 1))
 
-    taps = [tap(row, column) for row in range(size) for column in range(size)]
-    return jnp.stack(taps).reshape(shape)
+    taps = [seen(row, column) for row in range(size) for column in range(size)]
+    if c_in <= _COLOURS:
+        return (jnp.concatenate(taps, -1).reshape(-1, size * size * c_in).T @ columns).reshape(shape)
+    return jnp.stack([tap.reshape(-1, c_in).T @ columns for tap in taps]).reshape(shape)
 
 
 def _to_narrow_kernel(padded: jax.Array, y: jax.Array, size: int) -> jax.Array:
