@@ -18,11 +18,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from qdgs_jax.models import winograd
+from qdgs_jax.models.backend import target_backend
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 _FEW = 256  # channels, in and out together, up to which one product is faster than one for each tap
 _COLOURS = 16  # input channels up to which all taps are copied beside each other
-_MANY = 128  # channels, in and out, from which fewer products are worth the sums that they need
+_MANY = 64  # channels, in and out, from which fewer products are worth the sums that they need
 _PIXELS = 4  # for each channel, in all images, as the kernel's sums must be worth it too
 
 
@@ -32,7 +33,7 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     Float[B, H', W', O], where H' is H / stride rounded up; k is odd. On a CPU it has a reverse
     derivative of its own and therefore no forward one (`jax.jvp`).
     """
-    if jax.default_backend() != "cpu":
+    if target_backend() != "cpu":
         return _plain(x, kernel, stride)
     return _fewer(x, kernel) if _saves(x, kernel, stride) else _own(x, kernel, stride)
 

@@ -32,6 +32,8 @@ from flax import nnx
 from jax import lax
 from jax.typing import DTypeLike
 
+from qdgs_jax.models.backend import target_backend
+from qdgs_jax.models.batch_norm import normalised
 from qdgs_jax.models.convolution import convolve
 from qdgs_jax.models.settings import known_settings
 from qdgs_jax.models.variables import Buffer
@@ -138,6 +140,9 @@ class BatchNorm(nnx.Module):
         the variance as that of a sample.
         """
         mean, var = self._of_batch(x) if train else (self.mean[...], self.var[...])
+        if train and self.affine and x.dtype == jnp.float32 and target_backend() == "cpu":
+            mean, var = lax.stop_gradient((mean, var))
+            return normalised(x, mean, var, self.scale[...], self.bias[...], NORM_EPSILON)
         factor = lax.rsqrt(var + NORM_EPSILON)
         # Subtracting the mean first loses nothing where it is large beside the deviation.
         centred = x - mean.astype(x.dtype)

@@ -164,7 +164,7 @@ def test_small_networks_have_settings_of_their_own():
         IResNetConfig(10, dropout=1.0)
 
 
-@pytest.mark.parametrize("channels", [(3, 4), (200, 60)])  # few and many
+@pytest.mark.parametrize("channels", [(3, 4), (20, 4), (200, 60)])  # colours, few and many
 @pytest.mark.parametrize(("size", "side", "stride"), [(3, 7, 1), (3, 7, 2), (3, 8, 2), (1, 7, 2)])
 def test_convolutions_have_the_derivatives_that_differentiation_gives(size, side, stride, channels):
     rng = np.random.default_rng(0)
