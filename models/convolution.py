@@ -124,7 +124,8 @@ def _to_kernel(x: jax.Array, y: jax.Array, stride: int, shape: tuple[int, ...]) 
 
     taps = [seen(row, column) for row in range(size) for column in range(size)]
     if c_in <= _COLOURS:
-        return (jnp.concatenate(taps, -1).reshape(-1, size * size * c_in).T @ columns).reshape(shape)
+        beside = jnp.concatenate(taps, axis=-1).reshape(-1, size * size * c_in)
+        return (beside.T @ columns).reshape(shape)
     return jnp.stack([tap.reshape(-1, c_in).T @ columns for tap in taps]).reshape(shape)
 
 

@@ -1,9 +1,9 @@
 """Convolutions of 3 x 3 taps with half of the products: Winograd's F(4, 3) along the height.
 
 Four rows of a result follow from six of the input (Winograd 1980; Lavin & Gray 2016,
-arXiv:1509.09308): sums of the six, B^T, meet sums of the kernel's rows, G, in six convolutions along
-the width, and sums of those, A^T, are the four rows: 18 products for 36. Along one axis alone sums
-stay few and whole rows long, and rounding grows to two or three times that of nine products for a
+arXiv:1509.09308): sums of the six, B^T, meet sums of the kernel's rows, G, in six convolutions
+along the width, and sums of those, A^T, are the four rows: 18 products for 36. Along one axis alone
+sums stay few and rows whole, and rounding grows to two or three times that of nine products for a
 pixel. Both derivatives are the transposed steps, the kernel's from the sums that were kept.
 
 On a CPU a pass over memory costs little beside the products it saves. Convolutions along the width
@@ -48,11 +48,11 @@ Sums = tuple[jax.Array, ...]  # six, Float[B, ceil(H / 4), W, C] each
 
 def input_sums(x: jax.Array) -> Sums:
     """Six sums of rows of Float[B, H, W, C], of each group of six that four rows are made from."""
-    height = x.shape[1]
-    groups = -(-height // _ROWS)
-    below = _ROWS * groups + 1 - height
-    padded = _stored(jnp.pad(x, ((0, 0), (1, below), (0, 0), (0, 0))))
-    rows = [padded[:, at : at + _ROWS * (groups - 1) + 1 : _ROWS] for at in range(_ROWS + 2)]
+    grouped = _grouped(x)
+    above = jnp.pad(grouped[:, :-1, -1], ((0, 0), (1, 0), (0, 0), (0, 0)))
+    below = jnp.pad(grouped[:, 1:, 0], ((0, 0), (0, 1), (0, 0), (0, 0)))
+    inner = [grouped[:, :, at] for at in range(_ROWS)]
+    rows = [_stored(above), *inner, _stored(below)]
     return tuple(_sum(factors, rows) for factors in _INPUT)
 
 
@@ -64,10 +64,7 @@ def convolve_sums(sums: Sums, kernel: jax.Array, height: int) -> jax.Array:
 
 def result_sums(y: jax.Array) -> Sums:
     """Derivatives by the six products, of Float[B, H, W, O] by the convolution."""
-    batch, height, *rest = y.shape
-    groups = -(-height // _ROWS)
-    padded = jnp.pad(y, ((0, 0), (0, _ROWS * groups - height), (0, 0), (0, 0)))
-    grouped = _stored(padded).reshape(batch, groups, _ROWS, *rest)
+    grouped = _grouped(y)
     rows = [grouped[:, :, at] for at in range(_ROWS)]
     return tuple(_stored(_sum(factors, rows)) for factors in _RESULT.T)
 
@@ -126,6 +123,14 @@ def _sum(factors: Sequence[float], parts: Sequence[jax.Array]) -> jax.Array:
         if factor
     ]
     return sum(terms[1:], terms[0])
+
+
+def _grouped(x: jax.Array) -> jax.Array:
+    """Float[B, H, W, C] as groups of four rows, Float[B, ceil(H / 4), 4, W, C]; zeros follow."""
+    batch, height, *rest = x.shape
+    groups = -(-height // _ROWS)
+    padded = jnp.pad(x, ((0, 0), (0, _ROWS * groups - height), (0, 0), (0, 0)))
+    return _stored(padded).reshape(batch, groups, _ROWS, *rest)
 
 
 def _interleaved(rows: Sequence[jax.Array]) -> jax.Array:

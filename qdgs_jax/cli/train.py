@@ -133,7 +133,10 @@ def _train_one(data: Path, out: Path, epochs: int, seed: int, image_size: int | 
 
 def _train_faces(data: Path, config: Path, start: Path | None, out: Path) -> None:
     """Train a face network, or go on with it; Ctrl-C keeps what was done."""
+    import jax
+
     from qdgs_jax.cli.console import Stopping, stopped
+    from qdgs_jax.kept_memory import keep_freed_memory
     from qdgs_jax.train.faces.recipe import read_recipe
 
     recipe = read_recipe(config)
@@ -142,6 +145,8 @@ def _train_faces(data: Path, config: Path, start: Path | None, out: Path) -> Non
         say(f"warning: {late}", "yellow")
     from qdgs_jax.train.faces.fit import train_faces, training_folder
 
+    if jax.default_backend() == "cpu":
+        keep_freed_memory()
     kept = training_folder(out)
     with (
         if_stopped(lambda: f"{kept} has the newest checkpoint; the same command goes on"),
