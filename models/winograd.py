@@ -116,7 +116,7 @@ def _to_taps(x: jax.Array, y: jax.Array) -> jax.Array:
     return product.reshape(c_in, 3, c_out).swapaxes(0, 1)
 
 
-def _sum(factors: Sequence[float], parts: Sequence[jax.Array]) -> jax.Array:
+def _sum(factors: np.ndarray, parts: Sequence[jax.Array]) -> jax.Array:
     terms = [
         part if factor == 1 else part * np.asarray(factor, part.dtype)
         for factor, part in zip(factors, parts, strict=True)
