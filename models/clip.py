@@ -188,6 +188,12 @@ class VisionTower(nnx.Module):
         self.ln_post = nnx.LayerNorm(tower.width, epsilon=tower.norm_eps, rngs=rngs)
         self.projection = nnx.Linear(tower.width, cfg.embed_dim, use_bias=False, rngs=rngs)
 
+    def prepare(self) -> None:
+        """Keep kernels in the type that they are multiplied in, once for all calls."""
+        for _, module in nnx.iter_modules(self):
+            if isinstance(module, nnx.Linear) and module.dtype is not None:
+                module.kernel = nnx.Param(module.kernel[...].astype(module.dtype))
+
     @jax.named_scope("clip")
     def __call__(self, images: jax.Array) -> jax.Array:
         """Embed normalised images."""

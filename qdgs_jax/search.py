@@ -22,7 +22,7 @@ from qdax.core.map_elites import MAPElites
 
 from qdgs_jax.archive import AddInfo, Archive
 from qdgs_jax.one_program import one_program
-from qdgs_jax.problem import Evaluation, FunctionProblem, Params, Problem
+from qdgs_jax.problem import Evaluation, FunctionProblem, Params, Prepares, Problem
 from qdgs_jax.search_checks import (
     archive_maker,
     check_archive,
@@ -275,6 +275,8 @@ class Search(MAPElites):
 
     def _steps(self, params: Params, state: SearchState) -> SearchState:
         """`chunk` steps; their number is part of the program."""
+        if isinstance(self.problem, Prepares):
+            params = self.problem.prepare(params)
         done: SearchState = jax.lax.fori_loop(
             0, self.chunk, lambda _, s: self._step(params, s), state
         )

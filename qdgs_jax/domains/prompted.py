@@ -28,7 +28,7 @@ from qdgs_jax.domains.spread import SAMPLES, MeasureSpread, measure_spread
 from qdgs_jax.domains.start import StartSettings, find_start
 from qdgs_jax.domains.weights import load_clip
 from qdgs_jax.models.clip import CLIPConfig, VisionTower, normalise_pixels
-from qdgs_jax.problem import Evaluation, ProblemState, pull_back_outputs
+from qdgs_jax.problem import Evaluation, Prepares, ProblemState, pull_back_outputs
 
 Scored = tuple[tuple[jax.Array, jax.Array], dict[str, jax.Array]]
 
@@ -72,6 +72,15 @@ class PromptedDomain(Generic[P]):
     def init_state(self) -> ProblemState:
         """An empty memory, or nothing where uniqueness has no weight."""
         return Memory.create(self.clip_config.embed_dim) if self.uniqueness_weight else ()
+
+    def prepare(self, params: DomainParams[P]) -> DomainParams[P]:
+        """Weights as they are multiplied, for functions of this domain (`Prepares`)."""
+        tower = nnx.merge(self.clip_graph, params.clip)
+        tower.prepare()
+        prepared: DomainParams[P] = params.replace(clip=nnx.state(tower))
+        if isinstance(self.generator, Prepares):
+            prepared = prepared.replace(generator=self.generator.prepare(params.generator))
+        return prepared
 
     def evaluate(
         self, params: DomainParams[P], state: ProblemState, latents: jax.Array, key: jax.Array
