@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from flax.struct import PyTreeNode, field
 
 from qdgs_jax.domains.evaluation import Computation
 from qdgs_jax.domains.prompted import PromptedDomain, prompted_domain
@@ -22,22 +21,11 @@ from qdgs_jax.domains.protocol import FacesSettings, LatentStatistics, RunSettin
 from qdgs_jax.domains.weights import checkpoint_folder
 from qdgs_jax.models.stylegan2 import CodeStatistics, Generator, StyleGAN2Config
 from qdgs_jax.models.stylegan2.generator import SynthesisNetwork
+from qdgs_jax.models.variables import PreparedModel
 from qdgs_jax.ports.errors import CheckpointError
 from qdgs_jax.ports.loading import load
 from qdgs_jax.ports.model_folder import load_config
 from qdgs_jax.ports.registry import STATISTICS
-
-
-class PreparedSynthesis(PyTreeNode):  # type: ignore[no-untyped-call]
-    """A synthesis network that has been prepared for many calls.
-
-    Attributes:
-        graph: its structure.
-        state: its weights and what has been made of them.
-    """
-
-    graph: nnx.GraphDef[SynthesisNetwork] = field(pytree_node=False)  # type: ignore[no-untyped-call]
-    state: nnx.State
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -59,17 +47,19 @@ class CodeGenerator:
         """Length D of a latent, num_ws x w_dim."""
         return self.cfg.num_ws * self.cfg.w_dim
 
-    def prepare(self, params: nnx.State) -> PreparedSynthesis:
+    def prepare(self, params: nnx.State) -> PreparedModel[SynthesisNetwork]:
         """Weights as they are multiplied, for `decode` on the backend at hand."""
         synthesis = nnx.merge(self.graph, params).synthesis
         synthesis.prepare()
-        return PreparedSynthesis(*nnx.split(synthesis))
+        return PreparedModel.of(synthesis)
 
-    def decode(self, params: nnx.State | PreparedSynthesis, latents: jax.Array) -> jax.Array:
+    def decode(
+        self, params: nnx.State | PreparedModel[SynthesisNetwork], latents: jax.Array
+    ) -> jax.Array:
         """Images Float[B, R, R, 3] in [0, 1] of codes Float[B, D], with the stored noise."""
         codes = latents.reshape(-1, self.cfg.num_ws, self.cfg.w_dim)
-        if isinstance(params, PreparedSynthesis):
-            synthesis = nnx.merge(params.graph, params.state)
+        if isinstance(params, PreparedModel):
+            synthesis = params.merge()
         else:
             synthesis = nnx.merge(self.graph, params).synthesis
         return (synthesis(codes, noise="const") + 1) / 2

@@ -28,6 +28,7 @@ from qdgs_jax.domains.spread import SAMPLES, MeasureSpread, measure_spread
 from qdgs_jax.domains.start import StartSettings, find_start
 from qdgs_jax.domains.weights import load_clip
 from qdgs_jax.models.clip import CLIPConfig, VisionTower, normalise_pixels
+from qdgs_jax.models.variables import PreparedModel
 from qdgs_jax.problem import Evaluation, Prepares, ProblemState, pull_back_outputs
 
 Scored = tuple[tuple[jax.Array, jax.Array], dict[str, jax.Array]]
@@ -77,7 +78,7 @@ class PromptedDomain(Generic[P]):
         """Weights as they are multiplied, for functions of this domain (`Prepares`)."""
         tower = nnx.merge(self.clip_graph, params.clip)
         tower.prepare()
-        prepared: DomainParams[P] = params.replace(clip=nnx.state(tower))
+        prepared: DomainParams[P] = params.replace(clip=PreparedModel.of(tower))
         if isinstance(self.generator, Prepares):
             prepared = prepared.replace(generator=self.generator.prepare(params.generator))
         return prepared
@@ -200,10 +201,14 @@ def _sampled(
 
 
 def embed_images(
-    graph: nnx.GraphDef[VisionTower], config: CLIPConfig, state: nnx.State, images: jax.Array
+    graph: nnx.GraphDef[VisionTower],
+    config: CLIPConfig,
+    state: nnx.State | PreparedModel[VisionTower],
+    images: jax.Array,
 ) -> jax.Array:
-    """Embed images Float[B, S, S, 3] in [0, 1] by an image tower in two halves."""
-    return nnx.merge(graph, state)(normalise_pixels(config, images))
+    """Embed images Float[B, S, S, 3] in [0, 1] by an image tower in two halves, or prepared."""
+    tower = state.merge() if isinstance(state, PreparedModel) else nnx.merge(graph, state)
+    return tower(normalise_pixels(config, images))
 
 
 def prompted_domain(
