@@ -242,6 +242,9 @@ class Layer(PyTreeNode):  # type: ignore[no-untyped-call]
         def one(kept: tuple[Layer, jax.Array], to_ys: tuple[jax.Array, ...]) -> Any:
             return _pull(*kept, to_ys, gain, clamp)
 
+        if target_backend() == "gpu":
+            # Slopes are to be computed again where they are needed, rather than kept as masks.
+            x = lax.optimization_barrier(x)  # type: ignore[no-untyped-call]
         layer, to_x = side_by_side(one, one)((self, x), to_ys)
         return layer.replace(bias=layer.bias.reshape(self.bias.shape)), to_x
 

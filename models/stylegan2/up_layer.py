@@ -11,6 +11,7 @@ import functools
 import jax
 from jax.typing import DTypeLike
 
+from qdgs_jax.models.backend import target_backend
 from qdgs_jax.models.stylegan2.activations import Layer, Pixels, fold
 from qdgs_jax.models.stylegan2.kernels import Kernel, merged_kernel, pulling_kernel
 from qdgs_jax.models.stylegan2.resample import by_kernel, convolve, pulled
@@ -70,6 +71,8 @@ def _forward(
     y = Pixels(convolve(x, kernel, _SAME), folded=True)
     results = layer.laid_out_as(y).activate(y.values, gain, clamp)
     found = tuple(y.replace(values=values).unfold() for values in results)
+    if target_backend() == "gpu":  # where moving them is part of what is done above
+        y = Pixels(y.unfold())
     return found, (x, kernel, back, layer, y)
 
 
