@@ -276,7 +276,7 @@ class Search(MAPElites):
     def _steps(self, params: Params, state: SearchState) -> SearchState:
         """`chunk` steps; their number is part of the program."""
         if isinstance(self.problem, Prepares):
-            params = self.problem.prepare(params)
+            params = self.problem.prepare_weights(params)
         done: SearchState = jax.lax.fori_loop(
             0, self.chunk, lambda _, s: self._step(params, s), state
         )

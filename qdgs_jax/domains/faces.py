@@ -47,7 +47,7 @@ class CodeGenerator:
         """Length D of a latent, num_ws x w_dim."""
         return self.cfg.num_ws * self.cfg.w_dim
 
-    def prepare(self, params: nnx.State) -> PreparedModel[SynthesisNetwork]:
+    def prepare_weights(self, params: nnx.State) -> PreparedModel[SynthesisNetwork]:
         """Weights as they are multiplied, for `decode` on the backend at hand."""
         synthesis = nnx.merge(self.graph, params).synthesis
         synthesis.prepare()

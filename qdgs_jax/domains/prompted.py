@@ -74,13 +74,14 @@ class PromptedDomain(Generic[P]):
         """An empty memory, or nothing where uniqueness has no weight."""
         return Memory.create(self.clip_config.embed_dim) if self.uniqueness_weight else ()
 
-    def prepare(self, params: DomainParams[P]) -> DomainParams[P]:
+    def prepare_weights(self, params: DomainParams[P]) -> DomainParams[P]:
         """Weights as they are multiplied, for functions of this domain (`Prepares`)."""
         tower = nnx.merge(self.clip_graph, params.clip)
         tower.prepare()
         prepared: DomainParams[P] = params.replace(clip=PreparedModel.of(tower))
         if isinstance(self.generator, Prepares):
-            prepared = prepared.replace(generator=self.generator.prepare(params.generator))
+            weights = self.generator.prepare_weights(params.generator)
+            prepared = prepared.replace(generator=weights)
         return prepared
 
     def evaluate(

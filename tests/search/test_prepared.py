@@ -99,7 +99,7 @@ def test_scores_and_jacobians_are_those_of_the_weights(domain):
 
     def score(prepared):
         def found(params):
-            params = domain.prepare(params) if prepared else params
+            params = domain.prepare_weights(params) if prepared else params
             return domain.evaluate_with_jacobian(params, domain.init_state(), latents, key)
 
         return jax.jit(found)(domain.params)
