@@ -111,3 +111,20 @@ def test_scores_and_jacobians_are_those_of_the_weights(domain):
 def test_a_problem_need_not_prepare_anything(domain):
     assert isinstance(domain, Prepares)
     assert not isinstance(FunctionProblem(lambda x: (x[:, 0], x), 2, 2), Prepares)
+
+
+def test_random_sampling_is_handed_weights_that_it_can_sample_from(domain):
+    small = {
+        "emitters": 2,
+        "evaluations": 40,
+        "start_batches": 4,
+        "start_batch_size": 4,
+        "chunk": 2,
+    }
+    config = settings(RUN, search={"algorithm": "random", **small})
+    task = prepare_search(config, domain)
+    latents = domain.sample(domain.params, jax.random.key(0), task.num_start)
+    state = task.search.init(latents, task.key, params=task.params)
+    state, metrics = task.search.run(state, 2, params=task.params)
+    assert state.evaluations == task.num_start + 2 * task.step_evaluations
+    assert metrics["rejected"] == 0
