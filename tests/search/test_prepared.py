@@ -17,6 +17,7 @@ from jax.extend import core
 from qdgs_jax.domains import load_domain
 from qdgs_jax.models.backend import lowering_for
 from qdgs_jax.problem import FunctionProblem, Prepares
+from qdgs_jax.runs.config import baseline_of
 from qdgs_jax.runs.prepare import prepare_search
 from qdgs_jax.targets.abstract import abstract_domain
 
@@ -114,15 +115,8 @@ def test_a_problem_need_not_prepare_anything(domain):
 
 
 def test_random_sampling_is_handed_weights_that_it_can_sample_from(domain):
-    small = {
-        "emitters": 2,
-        "evaluations": 40,
-        "start_batches": 4,
-        "start_batch_size": 4,
-        "chunk": 2,
-    }
-    config = settings(RUN, search={"algorithm": "random", **small})
-    task = prepare_search(config, domain)
+    small = {"emitters": 2, "evaluations": 40, "start_batches": 4, "start_batch_size": 4}
+    task = prepare_search(baseline_of(settings(RUN, search={**small, "chunk": 2})), domain)
     latents = domain.sample(domain.params, jax.random.key(0), task.num_start)
     state = task.search.init(latents, task.key, params=task.params)
     state, metrics = task.search.run(state, 2, params=task.params)
