@@ -165,7 +165,7 @@ def test_a_generator_may_prepare_its_weights_for_a_search(tmp_path):
     domain = load_domain(external(tmp_path, name="doubling", prepare_weights=doubled))
     prepared = domain.prepare_weights(domain.params)
     np.testing.assert_allclose(prepared.generator["weights"], 0.2)
-    plain = load_domain(external(tmp_path, name="plain"))
+    plain = load_domain(external(tmp_path, name="not_doubling"))
     found = plain.prepare_weights(plain.params)
     np.testing.assert_allclose(found.generator["weights"], 0.1)
     latents = jnp.ones((2, 3))
