@@ -33,8 +33,6 @@ def assert_close(got, want):
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * (scale if scale > 0 else 1))
 
 
-init = jax.jit(lambda emitter, *args: emitter.init(*args), static_argnums=0)
-rows_of = jax.jit(GradientArborescenceEmitter.rows, static_argnums=0)
 emit = jax.jit(GradientArborescenceEmitter.emit, static_argnums=0)
 state_update = jax.jit(lambda emitter, *args: emitter.state_update(*args), static_argnums=0)
 
@@ -69,8 +67,9 @@ def test_scripted_run_matches_the_reference(case):
         factor="eigen",
     )
     archive = one_elite(jnp.asarray(golden("x0")))
-    start = jnp.asarray(golden("x0"))[None]
-    state = init(emitter, jax.random.key(0), archive, start, None, None, {})
+    state = emitter.init(
+        jax.random.key(0), archive, jnp.asarray(golden("x0"))[None], None, None, {}
+    )
     for i in range(len(golden("theta"))):
         np.testing.assert_allclose(
             emitter.parents(state)[0], golden("theta", i), rtol=1e-5, atol=1e-6
@@ -114,7 +113,7 @@ def make(**settings):
 def started(emitter, latents=((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))):
     latents = jnp.asarray(latents)
     archive = one_elite(jnp.full(latents.shape[1], 7.0))
-    return archive, init(emitter, jax.random.key(0), archive, latents, None, None, {})
+    return archive, emitter.init(jax.random.key(0), archive, latents, None, None, {})
 
 
 def told(emitter, state, archive, genotypes, extra, fitnesses, status):
@@ -152,7 +151,7 @@ def test_a_useless_gradient_row_counts_as_zero(bad):
     jacobian = jnp.ones((2, 2, 3)).at[0, 1, 2].set(bad).at[1].set(bad)
     if bad == 0:
         jacobian = jacobian.at[0, 1].set(0)
-    rows = rows_of(emitter, state.theta, jacobian)
+    rows = emitter.rows(state.theta, jacobian)
     assert not rows[0, 1].any() and not rows[1].any()
     genotypes, _ = emit(emitter, archive, state, jax.random.key(1), jacobian)
     assert jnp.isfinite(genotypes).all()
@@ -169,7 +168,7 @@ def test_orthonormal_rows_keep_the_span_and_the_objectives_leaves_the_measures_a
     emitter = make(num_emitters=1, num_measures=2, normalization="orthonormal")
     _, state = started(emitter, np.zeros((1, 5)))
     spread = jnp.array([[1.0, 2, 0, 0, 0], [3.0, 3, 3, 0, 0], [3.0, 3, 3, 0.01, 0]])
-    rows = np.asarray(rows_of(emitter, state.theta, spread[None])[0], np.float64)
+    rows = np.asarray(emitter.rows(state.theta, spread[None])[0], np.float64)
     np.testing.assert_allclose(rows @ rows.T, np.eye(3), atol=1e-6)
     np.testing.assert_allclose(spread @ rows.T @ rows, spread, atol=1e-5)  # nothing is lost
     np.testing.assert_allclose(rows[1], spread[1] / np.linalg.norm(spread[1]), atol=1e-6)
@@ -182,7 +181,7 @@ def test_an_orthonormal_row_without_a_direction_of_its_own_is_zero():
     _, state = started(emitter, np.zeros((1, 3)))
     x, y, none = jnp.eye(3)[0], jnp.eye(3)[1], jnp.zeros(3)
     jacobian = jnp.stack([jnp.stack(rows) for rows in ([x, x, y], [y, none, x], [x, x, 2 * x])])
-    rows = rows_of(emitter, state.theta, jacobian.at[1, 1, 0].set(jnp.nan))
+    rows = emitter.rows(state.theta, jacobian.at[1, 1, 0].set(jnp.nan))
     want = jnp.stack([jnp.stack(rows) for rows in ([none, x, y], [y, none, x], [none, x, none])])
     np.testing.assert_allclose(rows, want, atol=1e-6)
 
