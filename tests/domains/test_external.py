@@ -153,7 +153,7 @@ def test_two_modules_of_one_name_are_not_confused(tmp_path):
 def test_oblong_images_are_scored_and_the_bound_follows_the_prior(tmp_path):
     domain = load_domain(external(tmp_path, name="oblong"))
     latents = domain.sample(domain.params, jax.random.key(0), 5)
-    evaluation = domain.evaluate(domain.params, (), latents, jax.random.key(1))
+    evaluation = jax.jit(domain.evaluate)(domain.params, (), latents, jax.random.key(1))
     assert np.isfinite(evaluation.fitnesses).all()
     assert domain.pictures(domain.params, latents).shape == (5, 2, 4, 3)
     # Latents around (2, 2, 2) with a deviation of 0.1.

@@ -26,7 +26,7 @@ def test_a_generator_draws_and_is_pulled_back_as_one_for_processors(
     cfg = StyleGAN2Config(
         16, (5, 8, 3), w_dim=6, mapping_layers=1, architecture=architecture, conv_clamp=clamp
     )
-    generator = Generator(cfg, rngs=nnx.Rngs(3))
+    generator = nnx.jit(lambda: Generator(cfg, rngs=nnx.Rngs(3)))()
     for each in (generator.synthesis.b8.conv0, generator.synthesis.b16.conv1):
         each.noise_strength[...] = jnp.asarray(0.3)
     graph, params = nnx.split(generator)
