@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         SquadEmitter,
     )
     from qdgs_jax.emitters.registry import ALGORITHMS, build_emitter
-    from qdgs_jax.problem import Evaluation, FunctionProblem, Problem
+    from qdgs_jax.problem import Evaluation, FunctionProblem, Prepares, Problem
     from qdgs_jax.runs.config import SearchConfig
     from qdgs_jax.runs.finished import load_run
     from qdgs_jax.search import Search
@@ -56,6 +56,7 @@ __all__ = [
     "GridArchive",
     "IsoLineEmitter",
     "OMGMegaEmitter",
+    "Prepares",
     "Problem",
     "RandomEmitter",
     "Search",
@@ -75,7 +76,7 @@ _PLACES = {
     "elites": ("Elites",),
     "emitters": tuple(name for name in __all__ if name.endswith("Emitter")),
     "emitters.registry": ("ALGORITHMS", "build_emitter"),
-    "problem": ("Evaluation", "FunctionProblem", "Problem"),
+    "problem": ("Evaluation", "FunctionProblem", "Prepares", "Problem"),
     "runs.config": ("SearchConfig",),
     "runs.finished": ("load_run",),
     "search": ("Search",),

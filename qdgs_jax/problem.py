@@ -68,6 +68,17 @@ class Problem(Protocol):
         """State after an evaluation."""
 
 
+@runtime_checkable
+class Prepares(Protocol):
+    """A problem that can spare its evaluations what depends on the weights alone."""
+
+    def prepare_weights(self, params: Params) -> Params:
+        """Weights that functions of the problem take instead, for equal results up to rounding.
+
+        A search calls it once for all the steps of a program, on the device.
+        """
+
+
 Scores = tuple[jax.Array, jax.Array]
 
 

@@ -22,7 +22,7 @@ from qdax.core.map_elites import MAPElites
 
 from qdgs_jax.archive import AddInfo, Archive
 from qdgs_jax.one_program import one_program
-from qdgs_jax.problem import Evaluation, FunctionProblem, Params, Problem
+from qdgs_jax.problem import Evaluation, FunctionProblem, Params, Prepares, Problem
 from qdgs_jax.search_checks import (
     archive_maker,
     check_archive,
@@ -275,15 +275,21 @@ class Search(MAPElites):
 
     def _steps(self, params: Params, state: SearchState) -> SearchState:
         """`chunk` steps; their number is part of the program."""
+        prepares = isinstance(self.problem, Prepares)
+        prepared = self.problem.prepare_weights(params) if prepares else params
         done: SearchState = jax.lax.fori_loop(
-            0, self.chunk, lambda _, s: self._step(params, s), state
+            0, self.chunk, lambda _, s: self._step(params, s, prepared), state
         )
         return done
 
-    def _step(self, params: Params, state: SearchState) -> SearchState:
+    def _step(
+        self, weights: Params, state: SearchState, prepared: Params | None = None
+    ) -> SearchState:
+        """A step. Emitters are given weights, the problem what was prepared of them, if any."""
+        params = weights if prepared is None else prepared
         keys = turn_keys(state.key, state.step + 1, 6)
         parents_key, observe_parents, emit_key, evaluate, observe, adapt = keys
-        given: dict[str, Any] = {"params": params} if self._takes_params else {}
+        given: dict[str, Any] = {"params": weights} if self._takes_params else {}
         if self._branches:
             state, given["jacobian"] = self._half_step(params, state, parents_key, observe_parents)
         readable, key = self._readable(state.archive), self._key_for_emitter(emit_key)

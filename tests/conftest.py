@@ -26,7 +26,7 @@ from hypothesis import settings
 TESTS = Path(__file__).parent
 CACHE = TESTS.parent / ".make" / "compiled"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")  # but for `optimised`
 FLAGS = ["--xla_backend_optimization_level=1", "--xla_cpu_parallel_codegen_split_count=1"]
 if version("jax").startswith("0.10."):  # XLA refuses flags that it does not know

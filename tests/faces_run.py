@@ -30,7 +30,7 @@ def write_clip(folder: Path) -> Path:
     """The folder of a CLIP of 8 x 8 pixels with random weights and the embedded tokenizer."""
     tower = TowerConfig(width=16, layers=1, heads=2, mlp_width=16)
     cfg = CLIPConfig(tower, tower, 8, 4, 1024, 40, 16, eos_token_id=1)
-    params = nnx.to_pure_dict(nnx.state(CLIP(cfg, rngs=nnx.Rngs(0))))
+    params = nnx.to_pure_dict(nnx.state(nnx.jit(lambda: CLIP(cfg, rngs=nnx.Rngs(0)))()))
     ports.save_model(folder / "clip", {"kind": "clip", **cfg.to_dict()}, params)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(ASSETS / "shapes-clip" / name, folder / "clip" / name)

@@ -60,6 +60,8 @@ class Pixels(PyTreeNode):  # type: ignore[no-untyped-call]
             return image
         if self.shifted:
             image = jnp.pad(image, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        if target_backend() == "gpu":
+            return jnp.repeat(fold(image), self.channels, axis=-1)
         # A product, for a TPU is bad at putting numbers beside each other.
         repeats = np.eye(4, dtype=np.float32).repeat(self.channels, axis=1)
         return jnp.matmul(fold(image), repeats, precision=lax.Precision.HIGHEST)
@@ -74,8 +76,11 @@ class Pixels(PyTreeNode):  # type: ignore[no-untyped-call]
         if not self.folded:
             return self.values
         batch, height, width, channels = self.values.shape
-        # The barriers have pixels moved in their own type, not in the float32 that they come from.
-        values = lax.optimization_barrier(self.values)  # type: ignore[no-untyped-call]
+        values = self.values
+        if target_backend() != "gpu":
+            # Pixels are to be moved in their own type, not in the float32 that they come from. On
+            # a GPU moving them becomes part of what made them.
+            values = lax.optimization_barrier(values)  # type: ignore[no-untyped-call]
         split = values.reshape(batch, height, width, 2, 2, channels // 4)
         joined = split.transpose(0, 1, 3, 2, 4, 5)
         image = joined.reshape(batch, 2 * height, 2 * width, channels // 4)
@@ -114,6 +119,12 @@ def planes(x: Pixels, kernel: jax.Array) -> jax.Array:
 @jax.custom_vjp
 def _project(values: jax.Array, kernel: jax.Array) -> jax.Array:
     """Products Float[B, P, H, W] of pixels Float[B, H, W, C] with Float[C, P]."""
+    if target_backend() == "gpu":
+        # Few sums are taken while pixels are made; the barrier has all of them taken at once.
+        products = (values.astype(jnp.float32) * each.astype(jnp.float32) for each in kernel.T)
+        sums = [jnp.sum(each, axis=-1) for each in products]
+        found = lax.optimization_barrier(sums)  # type: ignore[no-untyped-call]
+        return jnp.stack(found, axis=1)
     return (values @ kernel).transpose(0, 3, 1, 2)
 
 
@@ -130,6 +141,10 @@ def _project_backward(
     values, kernel = kept
 
     def one(kernel: jax.Array, to_y: jax.Array) -> jax.Array:
+        if target_backend() == "gpu":
+            pairs = zip(jnp.unstack(to_y, axis=1), kernel.T, strict=True)
+            products = [y[..., None].astype(jnp.float32) * each for y, each in pairs]
+            return functools.reduce(jnp.add, products).astype(kernel.dtype)
         return jnp.einsum("bphw,cp->bhwc", to_y, kernel)
 
     def several(kernel: jax.Array, to_y: jax.Array) -> jax.Array:
@@ -227,6 +242,9 @@ class Layer(PyTreeNode):  # type: ignore[no-untyped-call]
         def one(kept: tuple[Layer, jax.Array], to_ys: tuple[jax.Array, ...]) -> Any:
             return _pull(*kept, to_ys, gain, clamp)
 
+        if target_backend() == "gpu":
+            # Slopes are to be computed again where they are needed, rather than kept as masks.
+            x = lax.optimization_barrier(x)  # type: ignore[no-untyped-call]
         layer, to_x = side_by_side(one, one)((self, x), to_ys)
         return layer.replace(bias=layer.bias.reshape(self.bias.shape)), to_x
 
@@ -283,6 +301,13 @@ def _pull(
     def shared(factor: jax.Array) -> jax.Array:
         return factor[:, None] if several else factor
 
+    def over_pixels(x: jax.Array) -> jax.Array:
+        if target_backend() != "gpu":
+            return jnp.sum(x, axis=(-3, -2))
+        # Row by row first: a GPU then sums while it makes what it sums, in its own type.
+        rows = lax.optimization_barrier(jnp.sum(x, axis=-2))  # type: ignore[no-untyped-call]
+        return jnp.sum(rows, axis=-2)
+
     def total(x: jax.Array, *axes: int) -> jax.Array:
         return jnp.sum(x, [axis + 1 if several and axis else axis for axis in axes], keepdims=True)
 
@@ -296,11 +321,11 @@ def _pull(
         to_y = to_y.astype(jnp.float32)
         factor = slopes if style is None else slopes * style[:, None, None, :]
         to_sum = to_sum + to_y * shared(factor)
-        product = None if style is None else jnp.sum(to_y * shared(values), axis=(-3, -2))
+        product = None if style is None else over_pixels(to_y * shared(values))
         to_styles.append(product)
     copied = [axis for axis in range(4) if layer.noise.shape[axis] == 1 != x.shape[axis]]
     found = Layer(
-        scale=jnp.sum(to_sum * shared(x.astype(jnp.float32)), axis=(-3, -2)),
+        scale=over_pixels(to_sum * shared(x.astype(jnp.float32))),
         noise=total(to_sum, *copied),
         bias=total(to_sum, 0, 1, 2),
         styles=tuple(to_styles),

@@ -176,6 +176,13 @@ class SynthesisBlock(nnx.Module):
         if self.residual:
             self.skip = SkipConv(c_in, c_out, dtype=dtype, rngs=rngs)
 
+    def prepare(self) -> None:
+        """Prepare the layers' kernels (`StyledConv.prepare`)."""
+        folded = False if self.first else self.conv0.prepare(False)
+        self.conv1.prepare(folded)
+        if self.has_head:
+            self.torgb.affine.prepare()
+
     @property
     def num_convs(self) -> int:
         """Codes that the convolutions use up; the RGB head shares the next block's first."""
@@ -245,6 +252,15 @@ class SynthesisNetwork(nnx.Module):
             setattr(self, f"b{resolution}", block)
         self.cfg = cfg
         self.remat = remat
+
+    def prepare(self) -> None:
+        """Make of the weights what is multiplied, once for all calls for the backend at hand.
+
+        Results stay as they are, up to rounding; the weights are no more those of a checkpoint.
+        """
+        for side in self.cfg.resolutions:
+            block: SynthesisBlock = getattr(self, f"b{side}")
+            block.prepare()
 
     def __call__(
         self, ws: jax.Array, *, noise: str = "const", key: jax.Array | None = None

@@ -20,10 +20,11 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from flax.struct import PyTreeNode
 from jax import lax
 from jax.typing import DTypeLike
 
-from qdgs_jax.models.backend import LANES
+from qdgs_jax.models.backend import LANES, target_backend
 from qdgs_jax.models.stylegan2.activations import (
     ACTIVATION_GAIN,
     Layer,
@@ -33,6 +34,13 @@ from qdgs_jax.models.stylegan2.activations import (
     clip,
     planes,
 )
+from qdgs_jax.models.stylegan2.kernels import (
+    Kernel,
+    folded_kernel,
+    merged_kernel,
+    phases_kernel,
+    turned_round,
+)
 from qdgs_jax.models.stylegan2.resample import (
     convolve,
     convolve_folded,
@@ -40,7 +48,7 @@ from qdgs_jax.models.stylegan2.resample import (
     resolved,
     smooth_up,
 )
-from qdgs_jax.models.stylegan2.up_layer import convolve_up_and_activate
+from qdgs_jax.models.stylegan2.up_layer import convolve_up_and_activate, up_layer_kernel
 from qdgs_jax.models.variables import Buffer
 
 
@@ -63,12 +71,33 @@ class Dense(nnx.Module):
     ) -> None:
         self.kernel = nnx.Param(jax.random.normal(rngs.params(), (c_in, c_out)) / lr_multiplier)
         self.bias = nnx.Param(jnp.full((c_out,), bias_init, jnp.float32))
-        self.kernel_gain = lr_multiplier / math.sqrt(c_in)
+        self.kernel_gain: float | None = lr_multiplier / math.sqrt(c_in)
         self.bias_gain = lr_multiplier
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Apply to Float[..., I]."""
-        return x @ (self.kernel[...] * self.kernel_gain) + self.bias[...] * self.bias_gain
+        return x @ self._scaled() + self.bias[...] * self.bias_gain
+
+    def prepare(self) -> None:
+        """Multiply the kernel with its gain for good."""
+        self.kernel = nnx.Param(self._scaled())
+        self.kernel_gain = None
+
+    def _scaled(self) -> jax.Array:
+        kernel: jax.Array = self.kernel[...]
+        return kernel if self.kernel_gain is None else kernel * self.kernel_gain
+
+
+class Prepared(PyTreeNode):  # type: ignore[no-untyped-call]
+    """What a `StyledConv` makes of its kernel alone.
+
+    Attributes:
+        kernel: in the form that the layer's convolution takes.
+        energy: Float[I, O], the sum of its squared taps.
+    """
+
+    kernel: jax.Array | Kernel
+    energy: jax.Array
 
 
 class StyledConv(nnx.Module):
@@ -109,6 +138,49 @@ class StyledConv(nnx.Module):
         self.conv_clamp = conv_clamp
         self.upsampling = upsampling
         self.dtype = jnp.dtype(dtype)
+        self.prepared: Buffer | None = nnx.data(None)
+
+    @property
+    def at_once(self) -> bool:
+        """Whether convolution and activation are one operation, `convolve_up_and_activate`."""
+        unfolds = target_backend() == "gpu" or self.kernel.shape[3] >= LANES
+        return self.up and resolved(self.upsampling) == "subpixel" and unfolds
+
+    def prepare(self, folded: bool) -> bool:
+        """Make of the kernel what is multiplied, once for all calls for the backend at hand.
+
+        Args:
+            folded: whether pixels come folded.
+
+        Returns:
+            Whether they go folded.
+        """
+        self.affine.prepare()
+        self.prepared = Buffer(self._prepared(folded, back=True))
+        subpixel = self.up and resolved(self.upsampling) == "subpixel"
+        return (subpixel and not self.at_once) or (folded and not self.up)
+
+    def _prepared(self, folded: bool, back: bool = False) -> Prepared:
+        """What is made of the kernel; what derivatives alone need, if `back`."""
+        kernel = self.kernel[...]
+        # Equation 3 on the outputs: the norm of the scaled kernel, in float32 whatever the dtype.
+        # Tap by tap: as a sum over axes it takes XLA's CPU backend thirty times as long.
+        taps = jnp.square(kernel).reshape(-1, *kernel.shape[2:])
+        energy = functools.reduce(jnp.add, jnp.unstack(taps))
+        method = resolved(self.upsampling)
+        if self.at_once:
+            return Prepared(up_layer_kernel(kernel, self.dtype), energy)
+        if self.up and method == "phases":
+            return Prepared(phases_kernel(kernel, self.dtype), energy)
+        if self.up and method != "subpixel":
+            return Prepared(kernel, energy)
+        if self.up:
+            forward = merged_kernel(kernel, self.dtype)
+        elif folded:
+            forward = folded_kernel(kernel, self.dtype)
+        else:
+            forward = kernel.astype(self.dtype)
+        return Prepared(Kernel(forward, turned_round(forward) if back else None), energy)
 
     def __call__(
         self,
@@ -123,29 +195,27 @@ class StyledConv(nnx.Module):
 
         The result comes once for each style of `onward`, Float[B, O], times that.
         """
-        kernel = self.kernel[...]
-        # Equation 3 on the outputs: the norm of the scaled kernel, in float32 whatever the dtype.
-        # Tap by tap: as a sum over axes it takes XLA's CPU backend thirty times as long.
-        taps = jnp.square(kernel).reshape(-1, *kernel.shape[2:])
-        energy = functools.reduce(jnp.add, jnp.unstack(taps))
+        prepared: Prepared = (
+            self._prepared(x.folded) if self.prepared is None else self.prepared.get_value()
+        )
+        kernel = prepared.kernel
         layer = Layer(
-            scale=lax.rsqrt(jnp.square(style) @ energy + 1e-8),
+            scale=lax.rsqrt(jnp.square(style) @ prepared.energy + 1e-8),
             noise=self._noise(len(style), noise, key),
             bias=self.bias[...],
             styles=onward,
         )
         clamp = None if self.conv_clamp is None else self.conv_clamp * gain
         gain = gain * ACTIVATION_GAIN
-        method = resolved(self.upsampling)
-        if self.up and method == "subpixel" and kernel.shape[3] >= LANES:
+        if self.at_once:
             found = convolve_up_and_activate(x.unfold(), kernel, layer, gain, clamp)
             return tuple(map(Pixels, found))
         if self.up:
-            y = convolve_up(Pixels(x.unfold()), kernel, method)
+            y = convolve_up(Pixels(x.unfold()), kernel, self.upsampling)
         elif x.folded:
             y = convolve_folded(x, kernel)
         else:
-            y = Pixels(convolve(x.values, kernel.astype(self.dtype)))
+            y = Pixels(convolve(x.values, kernel))
         found = activate(y.values, layer.laid_out_as(y), gain, clamp)
         return tuple(y.replace(values=values) for values in found)
 

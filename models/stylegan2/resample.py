@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,18 +27,31 @@ from jax import lax
 from qdgs_jax.models.backend import target_backend
 from qdgs_jax.models.side_by_side import side_by_side
 from qdgs_jax.models.stylegan2.activations import Pixels
-
-FILTER = (0.25, 0.75, 0.75, 0.25)  # [1, 3, 3, 1] / 8 per axis, times 2 for the inserted zeros
+from qdgs_jax.models.stylegan2.kernels import (
+    FILTER,
+    Kernel,
+    Phases,
+    folded_kernel,
+    merged_kernel,
+    phase_taps,
+    phases_kernel,
+    turned_round,
+)
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 _Padding = tuple[tuple[int, int], tuple[int, int]]
 
 
-def convolve(x: jax.Array, kernel: jax.Array, padding: str | _Padding = "SAME") -> jax.Array:
+def convolve(
+    x: jax.Array, kernel: jax.Array | Kernel, padding: str | _Padding = "SAME"
+) -> jax.Array:
     """Cross-correlate Float[B, H, W, I] with Float[h, w, I, O]: Float[B, H', W', O].
 
     It has a reverse derivative of its own and therefore no forward one (`jax.jvp`).
     """
+    back = kernel.back if isinstance(kernel, Kernel) else None
+    if isinstance(kernel, Kernel):
+        kernel = kernel.array
     height, width = kernel.shape[:2]
     if not isinstance(padding, str):
         pads = padding
@@ -47,45 +61,49 @@ def convolve(x: jax.Array, kernel: jax.Array, padding: str | _Padding = "SAME") 
         pads = (0, 0), (0, 0)
     if height == width == 1 and pads == ((0, 0), (0, 0)):
         return x @ kernel[0, 0]
-    return _correlate(x, kernel, pads)
+    return _correlate(x, kernel, back, pads)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _correlate(x: jax.Array, kernel: jax.Array, padding: _Padding) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _correlate(
+    x: jax.Array, kernel: jax.Array, back: jax.Array | None, padding: _Padding
+) -> jax.Array:
     return lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=_DIMENSIONS)
 
 
+_Kept = tuple[jax.Array, jax.Array, jax.Array | None]
+
+
 def _correlate_forward(
-    x: jax.Array, kernel: jax.Array, padding: _Padding
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _correlate(x, kernel, padding), (x, kernel)
+    x: jax.Array, kernel: jax.Array, back: jax.Array | None, padding: _Padding
+) -> tuple[jax.Array, _Kept]:
+    return _correlate(x, kernel, back, padding), (x, kernel, back)
 
 
 def _correlate_backward(
-    padding: _Padding, kept: tuple[jax.Array, jax.Array], y: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Pull back by a convolution with the kernel turned round, as an array of its own.
-
-    Differentiation would hand XLA the kernel with its channels exchanged in the description of the
-    convolution alone. Inside a loop XLA's CPU backend then falls back to code that is four to seven
-    times slower.
-    """
-    x, kernel = kept
-    turned = lax.optimization_barrier(kernel[::-1, ::-1].swapaxes(2, 3))  # type: ignore[no-untyped-call]
+    padding: _Padding, kept: _Kept, y: jax.Array
+) -> tuple[jax.Array, jax.Array, None]:
+    """Pull back by a convolution with the kernel turned round."""
+    x, kernel, back = kept
     (top, bottom), (left, right) = padding
     height, width = kernel.shape[0] - 1, kernel.shape[1] - 1
     beyond = (height - top, height - bottom), (width - left, width - right)
-    to_x = _pulled(y, turned, (1, 1), beyond)
+    to_x = pulled(y, turned_round(kernel) if back is None else back, (1, 1), beyond)
+    return to_x, by_kernel(x, kernel, y, padding), None
+
+
+def by_kernel(x: jax.Array, kernel: jax.Array, y: jax.Array, padding: _Padding) -> jax.Array:
+    """Derivatives by the kernel of a correlation of x, of those by its result."""
     (to_kernel,) = jax.linear_transpose(
         lambda kernel: lax.conv_general_dilated(
             x, kernel, (1, 1), padding, dimension_numbers=_DIMENSIONS
         ),
         kernel,
     )(y)
-    return to_x, to_kernel
+    return to_kernel
 
 
-def _pulled(
+def pulled(
     y: jax.Array, kernel: jax.Array, strides: tuple[int, int], padding: _Padding
 ) -> jax.Array:
     """Correlate a derivative Float[B, H, W, O] with Float[h, w, O, I]."""
@@ -112,13 +130,14 @@ def _pulled(
 _correlate.defvjp(_correlate_forward, _correlate_backward)
 
 
-def convolve_up(x: Pixels, kernel: jax.Array, method: str = "auto") -> Pixels:
+def convolve_up(x: Pixels, kernel: jax.Array | Kernel, method: str = "auto") -> Pixels:
     """Upsample by two, convolve with a 3x3 kernel and smooth: pixels Float[B, 2H, 2W, O].
 
     Args:
         x: pixels Float[B, H, W, I].
         kernel: Float[3, 3, I, O], applied as a true convolution (as the transposed convolution of
-            the original code does), not as a cross-correlation.
+            the original code does), not as a cross-correlation; or the form that "phases" or
+            "subpixel" makes of it.
         method: a key of `UPSAMPLERS`, or "auto" for the fastest on the backend that this is traced
             for. All give the same result up to rounding; "subpixel" leaves its pixels folded.
             "phases", the fastest on a CPU, and "subpixel" have reverse derivatives of their own and
@@ -132,7 +151,7 @@ def resolved(method: str) -> str:
     return FASTEST.get(target_backend(), "subpixel") if method == "auto" else method
 
 
-def convolve_folded(x: Pixels, kernel: jax.Array) -> Pixels:
+def convolve_folded(x: Pixels, kernel: jax.Array | Kernel) -> Pixels:
     """Convolve folded pixels with a 3x3 kernel, as `convolve` does: Float[B, H, W, O], shifted.
 
     Squares of the result begin one pixel before those of x, so that each depends on two by two of
@@ -140,25 +159,11 @@ def convolve_folded(x: Pixels, kernel: jax.Array) -> Pixels:
 
     Args:
         x: pixels Float[B, H, W, I], folded and not shifted.
-        kernel: Float[3, 3, I, O].
+        kernel: Float[3, 3, I, O], or folded.
     """
-    c_in, c_out = kernel.shape[2:]
-    split = _moved(kernel).reshape(2, 2, 2, 2, c_in, 4 * c_out)
-    folded = split.transpose(0, 2, 1, 3, 4, 5).reshape(2, 2, 4 * c_in, 4 * c_out)
-    y = convolve(x.values, folded.astype(x.values.dtype), ((1, 1), (1, 1)))
-    return Pixels(y, folded=True, shifted=True)
-
-
-def _moved(kernel: jax.Array) -> jax.Array:
-    """A 3x3 kernel for each pixel of a square of four: Float[4, 4, I, 4 O]."""
-    return jnp.concatenate(
-        [
-            jnp.pad(kernel, ((row, 1 - row), (column, 1 - column), (0, 0), (0, 0)))
-            for row in range(2)
-            for column in range(2)
-        ],
-        axis=-1,
-    )
+    if not isinstance(kernel, Kernel):
+        kernel = Kernel(folded_kernel(kernel, x.values.dtype))
+    return Pixels(convolve(x.values, kernel, ((1, 1), (1, 1))), folded=True, shifted=True)
 
 
 def smooth_up(image: jax.Array, axes: tuple[int, int]) -> jax.Array:
@@ -226,56 +231,51 @@ def _smooth_phases(even: jax.Array, odd: jax.Array, axis: int) -> tuple[jax.Arra
     )
 
 
-_Phases = list[list[jax.Array]]  # [row phase][column phase], even then odd
-
-
 @jax.custom_vjp
-def _convolve_phases(x: jax.Array, kernel: jax.Array) -> _Phases:
-    """Convolve transposed by two; even values of the result see taps 2 and 0, odd ones tap 1.
+def _convolve_phases(x: jax.Array, taps: Phases, back: jax.Array) -> Phases:
+    """Convolve transposed by two.
 
     Padding by one gives the filter that follows its zeros for free: even phases have H + 1 values,
     odd ones H + 2.
     """
-    return [
-        [convolve(x, k, ((1, 1), (1, 1))) for k in (row_taps[:, ::-2], row_taps[:, 1:2])]
-        for row_taps in (kernel[::-2], kernel[1:2])
-    ]
+    return [[convolve(x, each, ((1, 1), (1, 1))) for each in row] for row in taps]
 
 
 def _convolve_phases_forward(
-    x: jax.Array, kernel: jax.Array
-) -> tuple[_Phases, tuple[jax.Array, jax.Array]]:
-    return _convolve_phases(x, kernel), (x, kernel)
+    x: jax.Array, taps: Phases, back: jax.Array
+) -> tuple[Phases, tuple[jax.Array, jax.Array]]:
+    return _convolve_phases(x, taps, back), (x, back)
 
 
 def _convolve_phases_backward(
-    kept: tuple[jax.Array, jax.Array], phases: _Phases
-) -> tuple[jax.Array, jax.Array]:
+    kept: tuple[jax.Array, jax.Array], phases: Phases
+) -> tuple[jax.Array, Phases, None]:
     """Pull back by one matrix product for all nine taps.
 
     The four transposed convolutions that differentiation would make run at a third of the rate on
     a CPU, because their sides are odd.
     """
-    x, kernel = kept
+    x, back = kept
     _, height, width, c_in = x.shape
     taps = [(row, column) for row in range(3) for column in range(3)]
     fed = [  # the outputs that each tap fed
         phases[row % 2][column % 2][:, (row > 0) :, (column > 0) :][:, :height, :width]
         for row, column in taps
     ]
-    outputs = jnp.concatenate(fed, axis=-1).reshape(-1, 9 * kernel.shape[-1])
-    by_output = kernel.transpose(0, 1, 3, 2)
-    to_x = outputs @ by_output.reshape(-1, c_in)
-    to_kernel = (outputs.T @ x.reshape(-1, c_in)).reshape(by_output.shape)
-    return to_x.reshape(x.shape), to_kernel.transpose(0, 1, 3, 2)
+    outputs = jnp.concatenate(fed, axis=-1).reshape(-1, len(back))
+    to_x = outputs @ back
+    to_kernel = (outputs.T @ x.reshape(-1, c_in)).reshape(3, 3, -1, c_in)
+    return to_x.reshape(x.shape), phase_taps(to_kernel.swapaxes(2, 3)), None
 
 
 _convolve_phases.defvjp(_convolve_phases_forward, _convolve_phases_backward)
 
 
-def _phases(x: jax.Array, kernel: jax.Array) -> Pixels:
+def _phases(x: jax.Array, kernel: jax.Array | Kernel) -> Pixels:
     """Split the transposed convolution into four dense ones, one per phase: also 9 products."""
-    rows = _convolve_phases(x, kernel.astype(x.dtype))
+    if not isinstance(kernel, Kernel):
+        kernel = phases_kernel(kernel, x.dtype)
+    rows = _convolve_phases(x, kernel.forward, kernel.back)
     by_column = [_smooth_phases(rows[0][c], rows[1][c], axis=1) for c in range(2)]
     # Without the barrier the filter along rows is recomputed for each of its uses.
     by_column = lax.optimization_barrier(by_column)  # type: ignore[no-untyped-call]
@@ -286,40 +286,11 @@ def _phases(x: jax.Array, kernel: jax.Array) -> Pixels:
     return Pixels(_interleave(upper, lower, axis=1))
 
 
-def _subpixel(x: jax.Array, kernel: jax.Array) -> Pixels:
-    """Merge kernel and filter into one 3x3 convolution to 4 O channels: 36 products, one pass.
-
-    y[2i + p] = sum_t x[i + t - 1] K[2 (2 - t) + p], where K are the `merged_taps`.
-    """
-    merged = merged_taps(kernel)
-    taps = [
-        jnp.concatenate([merged[2 * t + p][2 * u + q] for p, q in np.ndindex(2, 2)], axis=-1)
-        for t, u in np.ndindex(3, 3)
-    ]
-    folded = jnp.stack(taps[::-1]).reshape(3, 3, kernel.shape[2], -1)
-    return Pixels(convolve(x, folded.astype(x.dtype)), folded=True)
-
-
-def pull_up(y: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Derivatives Float[B, 2H, 2W, O] by the result of `convolve_up` to those by its argument.
-
-    One convolution with strides of two, of whose 36 products none is wasted.
-    """
-    taps = jnp.stack([tap for row in merged_taps(kernel) for tap in row])
-    turned = taps.astype(y.dtype).swapaxes(1, 2).reshape(6, 6, *kernel.shape[:1:-1])
-    return _pulled(y, turned, (2, 2), ((2, 2), (2, 2)))
-
-
-def merged_taps(kernel: jax.Array) -> list[list[jax.Array]]:
-    """Kernel and filter together: six by six taps Float[I, O] of a kernel Float[3, 3, I, O]."""
-    rows = [_merged(kernel, 0, place) for place in range(6)]
-    return [[_merged(row, 0, place) for place in range(6)] for row in rows]
-
-
-def _merged(kernel: jax.Array, axis: int, place: int) -> jax.Array:
-    """A tap of kernel and filter together, of six along an axis, which vanishes."""
-    taps = [tap for tap in range(3) if 0 <= place - tap < 4]
-    return functools.reduce(jnp.add, [FILTER[place - tap] * kernel.take(tap, axis) for tap in taps])
+def _subpixel(x: jax.Array, kernel: jax.Array | Kernel) -> Pixels:
+    """Merge kernel and filter into one 3x3 convolution to 4 O channels: 36 products, one pass."""
+    if not isinstance(kernel, Kernel):
+        kernel = Kernel(merged_kernel(kernel, x.dtype))
+    return Pixels(convolve(x, kernel), folded=True)
 
 
 def _resize(x: jax.Array, kernel: jax.Array) -> Pixels:
@@ -331,7 +302,7 @@ def _resize(x: jax.Array, kernel: jax.Array) -> Pixels:
     return Pixels(convolve(_smooth(spread[:, :-1, :-1], 3), turned, ((0, 0), (0, 0))))
 
 
-UPSAMPLERS: Mapping[str, Callable[[jax.Array, jax.Array], Pixels]] = {
+UPSAMPLERS: Mapping[str, Callable[[jax.Array, Any], Pixels]] = {
     "phases": _phases,
     "transposed": _transposed,
     "subpixel": _subpixel,

@@ -9,16 +9,28 @@ from __future__ import annotations
 import functools
 
 import jax
+from jax.typing import DTypeLike
 
+from qdgs_jax.models.backend import target_backend
 from qdgs_jax.models.stylegan2.activations import Layer, Pixels, fold
-from qdgs_jax.models.stylegan2.resample import convolve_up, pull_up
+from qdgs_jax.models.stylegan2.kernels import Kernel, merged_kernel, pulling_kernel
+from qdgs_jax.models.stylegan2.resample import by_kernel, convolve, pulled
 
-Pulled = tuple[jax.Array, jax.Array, Layer]
+_Kept = tuple[jax.Array, jax.Array, jax.Array, Layer, Pixels]
+_SAME = ((1, 1), (1, 1))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def up_layer_kernel(kernel: jax.Array, dtype: DTypeLike) -> Kernel:
+    """A kernel Float[3, 3, I, O] as an upsampling layer multiplies it, in both directions."""
+    return Kernel(merged_kernel(kernel, dtype), pulling_kernel(kernel, dtype))
+
+
 def convolve_up_and_activate(
-    x: jax.Array, kernel: jax.Array, layer: Layer, gain: float, clamp: float | None
+    x: jax.Array,
+    kernel: jax.Array | Kernel,
+    layer: Layer,
+    gain: float,
+    clamp: float | None,
 ) -> tuple[jax.Array, ...]:
     """`convolve_up`, then `Layer.activate`: Float[B, 2H, 2W, O] for each of the layer's styles.
 
@@ -26,33 +38,55 @@ def convolve_up_and_activate(
 
     Args:
         x: pixels Float[B, H, W, I].
-        kernel: Float[3, 3, I, O], as `convolve_up` takes it.
+        kernel: Float[3, 3, I, O], as `convolve_up` takes it, or what `up_layer_kernel` makes of it.
         layer: what follows, unfolded.
         gain: of the rectifier.
         clamp: its limit, or None.
     """
-    return _forward(x, kernel, layer, gain, clamp)[0]
+    if not isinstance(kernel, Kernel):
+        kernel = up_layer_kernel(kernel, x.dtype)
+    return _up_layer(x, kernel.array, kernel.back, layer, gain, clamp)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def _up_layer(
+    x: jax.Array,
+    kernel: jax.Array,
+    back: jax.Array,
+    layer: Layer,
+    gain: float,
+    clamp: float | None,
+) -> tuple[jax.Array, ...]:
+    return _forward(x, kernel, back, layer, gain, clamp)[0]
 
 
 def _forward(
-    x: jax.Array, kernel: jax.Array, layer: Layer, gain: float, clamp: float | None
-) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, jax.Array, Layer, Pixels]]:
-    y = convolve_up(Pixels(x), kernel, "subpixel")
+    x: jax.Array,
+    kernel: jax.Array,
+    back: jax.Array,
+    layer: Layer,
+    gain: float,
+    clamp: float | None,
+) -> tuple[tuple[jax.Array, ...], _Kept]:
+    y = Pixels(convolve(x, kernel, _SAME), folded=True)
     results = layer.laid_out_as(y).activate(y.values, gain, clamp)
     found = tuple(y.replace(values=values).unfold() for values in results)
-    return found, (x, kernel, layer, y)
+    if target_backend() == "gpu":  # where moving them is part of what is done above
+        y = Pixels(y.unfold())
+    return found, (x, kernel, back, layer, y)
 
 
 def _backward(
     gain: float,
     clamp: float | None,
-    kept: tuple[jax.Array, jax.Array, Layer, Pixels],
+    kept: _Kept,
     to_results: tuple[jax.Array, ...],
-) -> Pulled:
-    x, kernel, layer, y = kept
+) -> tuple[jax.Array, jax.Array, None, Layer]:
+    """Pull back by one convolution with strides of two, of whose 36 products none is wasted."""
+    x, kernel, back, layer, y = kept
     to_layer, to_y = layer.pull(y.unfold(), to_results, gain, clamp)
-    by_kernel = jax.vjp(lambda kernel: convolve_up(Pixels(x), kernel, "subpixel").values, kernel)[1]
-    return pull_up(to_y, kernel), by_kernel(fold(to_y))[0], to_layer
+    to_x = pulled(to_y, back, (2, 2), ((2, 2), (2, 2)))
+    return to_x, by_kernel(x, kernel, fold(to_y), _SAME), None, to_layer
 
 
-convolve_up_and_activate.defvjp(_forward, _backward)
+_up_layer.defvjp(_forward, _backward)

@@ -25,6 +25,7 @@ from qdgs_jax import keys
 from qdgs_jax.domains.evaluation import Computation
 from qdgs_jax.domains.prompted import PromptedDomain, prompted_domain
 from qdgs_jax.domains.protocol import ExternalSettings, Generator, LatentStatistics, RunSettings
+from qdgs_jax.problem import Prepares
 
 ATTRIBUTES = ("latent_dim", "decode", "sample", "params")
 Result = TypeVar("Result")
@@ -59,6 +60,11 @@ class ExternalGenerator:
         """Images Float[B, H, W, 3] in [0, 1] of latents Float[B, D]."""
         decode = self.supplied.decode
         return (jax.checkpoint(decode) if self.remat else decode)(params, latents)
+
+    def prepare_weights(self, params: object) -> object:
+        """Weights as they are multiplied, if the user's generator prepares them."""
+        supplied = self.supplied
+        return supplied.prepare_weights(params) if isinstance(supplied, Prepares) else params
 
     def sample(self, params: object, key: jax.Array, count: int) -> jax.Array:
         """Latents Float[count, D] from the generator's prior."""

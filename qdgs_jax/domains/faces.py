@@ -20,6 +20,8 @@ from qdgs_jax.domains.prompted import PromptedDomain, prompted_domain
 from qdgs_jax.domains.protocol import FacesSettings, LatentStatistics, RunSettings
 from qdgs_jax.domains.weights import checkpoint_folder
 from qdgs_jax.models.stylegan2 import CodeStatistics, Generator, StyleGAN2Config
+from qdgs_jax.models.stylegan2.generator import SynthesisNetwork
+from qdgs_jax.models.variables import PreparedModel
 from qdgs_jax.ports.errors import CheckpointError
 from qdgs_jax.ports.loading import load
 from qdgs_jax.ports.model_folder import load_config
@@ -45,11 +47,22 @@ class CodeGenerator:
         """Length D of a latent, num_ws x w_dim."""
         return self.cfg.num_ws * self.cfg.w_dim
 
-    def decode(self, params: nnx.State, latents: jax.Array) -> jax.Array:
+    def prepare_weights(self, params: nnx.State) -> PreparedModel[SynthesisNetwork]:
+        """Weights as they are multiplied, for `decode` on the backend at hand."""
+        synthesis = nnx.merge(self.graph, params).synthesis
+        synthesis.prepare()
+        return PreparedModel.of(synthesis)
+
+    def decode(
+        self, params: nnx.State | PreparedModel[SynthesisNetwork], latents: jax.Array
+    ) -> jax.Array:
         """Images Float[B, R, R, 3] in [0, 1] of codes Float[B, D], with the stored noise."""
         codes = latents.reshape(-1, self.cfg.num_ws, self.cfg.w_dim)
-        images = nnx.merge(self.graph, params).synthesis(codes, noise="const")
-        return (images + 1) / 2
+        if isinstance(params, PreparedModel):
+            synthesis = params.merge()
+        else:
+            synthesis = nnx.merge(self.graph, params).synthesis
+        return (synthesis(codes, noise="const") + 1) / 2
 
     def sample(self, params: nnx.State, key: jax.Array, count: int) -> jax.Array:
         """Truncated codes Float[count, D] of normal z, the same code for each layer."""

@@ -28,7 +28,8 @@ from qdgs_jax.domains.spread import SAMPLES, MeasureSpread, measure_spread
 from qdgs_jax.domains.start import StartSettings, find_start
 from qdgs_jax.domains.weights import load_clip
 from qdgs_jax.models.clip import CLIPConfig, VisionTower, normalise_pixels
-from qdgs_jax.problem import Evaluation, ProblemState, pull_back_outputs
+from qdgs_jax.models.variables import PreparedModel
+from qdgs_jax.problem import Evaluation, Prepares, ProblemState, pull_back_outputs
 
 Scored = tuple[tuple[jax.Array, jax.Array], dict[str, jax.Array]]
 
@@ -72,6 +73,16 @@ class PromptedDomain(Generic[P]):
     def init_state(self) -> ProblemState:
         """An empty memory, or nothing where uniqueness has no weight."""
         return Memory.create(self.clip_config.embed_dim) if self.uniqueness_weight else ()
+
+    def prepare_weights(self, params: DomainParams[P]) -> DomainParams[P]:
+        """Weights as they are multiplied, for functions of this domain (`Prepares`)."""
+        tower = nnx.merge(self.clip_graph, params.clip)
+        tower.prepare()
+        prepared: DomainParams[P] = params.replace(clip=PreparedModel.of(tower))
+        if isinstance(self.generator, Prepares):
+            weights = self.generator.prepare_weights(params.generator)
+            prepared = prepared.replace(generator=weights)
+        return prepared
 
     def evaluate(
         self, params: DomainParams[P], state: ProblemState, latents: jax.Array, key: jax.Array
@@ -191,10 +202,14 @@ def _sampled(
 
 
 def embed_images(
-    graph: nnx.GraphDef[VisionTower], config: CLIPConfig, state: nnx.State, images: jax.Array
+    graph: nnx.GraphDef[VisionTower],
+    config: CLIPConfig,
+    state: nnx.State | PreparedModel[VisionTower],
+    images: jax.Array,
 ) -> jax.Array:
-    """Embed images Float[B, S, S, 3] in [0, 1] by an image tower in two halves."""
-    return nnx.merge(graph, state)(normalise_pixels(config, images))
+    """Embed images Float[B, S, S, 3] in [0, 1] by an image tower in two halves, or prepared."""
+    tower = state.merge() if isinstance(state, PreparedModel) else nnx.merge(graph, state)
+    return tower(normalise_pixels(config, images))
 
 
 def prompted_domain(

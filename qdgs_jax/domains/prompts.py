@@ -119,12 +119,14 @@ def embed_texts(
             another model.
     """
     import jax
-    import jax.numpy as jnp
     import numpy as np
+    from flax import nnx
 
     texts = list(dict.fromkeys(text for side in sides for text in side))
     encoded = encode_texts(clip.cfg, tokenizer, texts)
     with jax.default_matmul_precision("highest"):  # once a run: all measures hang on it
-        embeds = clip.embed_texts(jnp.asarray(np.asarray(encoded, np.int32)))
+        # One program: operation by operation, each of them is compiled for each number of texts.
+        embed = nnx.jit(lambda tower, tokens: tower(tokens))
+        embeds = embed(clip.text, np.asarray(encoded, np.int32))
     row = {text: number for number, text in enumerate(texts)}
     return [embeds[np.asarray([row[text] for text in side])] for side in sides]

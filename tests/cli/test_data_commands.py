@@ -37,7 +37,7 @@ def searched(tmp_path_factory):
     folder = tmp_path_factory.mktemp("commands")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(qdgs_jax.domains, "load_domain", doubtful_toy)
-        run_file = write_run(folder / "my.toml")
+        run_file = write_run(folder / "my.toml", "map_elites")
         assert qdgs("search", run_file, "--out", folder / "run", "--baseline") == 0
     return folder
 

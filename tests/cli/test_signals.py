@@ -39,7 +39,8 @@ def searched(tmp_path, monkeypatch):
     """A finished run of the toy, whose data set has three shards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(qdgs_jax.domains, "load_domain", toy_domain)
-    run_file = write_run(tmp_path / "my.toml", **{"shard_size = 500": "shard_size = 10"})
+    shards = {"shard_size = 500": "shard_size = 10"}
+    run_file = write_run(tmp_path / "my.toml", "map_elites", **shards)
     assert qdgs("search", run_file, "--out", "run") == 0
     return tmp_path / "run"
 

@@ -40,7 +40,7 @@ def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("resume")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(qdgs_jax.domains, "load_domain", toy_domain)
-        run_file = write_run(place / "my.toml", **{"shard_size = 500\n": SUBJECTS})
+        run_file = write_run(place / "my.toml", "map_elites", **{"shard_size = 500\n": SUBJECTS})
         assert qdgs("search", run_file, "--out", place / "run", "--baseline") == 0
     return RunFolder(place / "run")
 
@@ -205,7 +205,7 @@ def test_the_command_line_says_what_is_kept_and_goes_on(folder, tmp_path, monkey
         assert qdgs(*command) == 130
     assert "0 files kept in" in capsys.readouterr().err
     assert qdgs(*command) == 0
-    assert "36 images of cma_maega" in capsys.readouterr().out
+    assert "36 images of map_elites" in capsys.readouterr().out
 
 
 def test_the_shards_of_subjects(undisturbed):

@@ -168,7 +168,7 @@ class Eye(NamedTuple):
 def finished(toy, monkeypatch):
     """Run file of the toy, and a function that makes a finished run of it with data sets."""
     monkeypatch.setattr(audits, "load_zero_shot", lambda config, groups: Eye(groups))
-    write_run(toy / "my.toml")
+    write_run(toy / "my.toml", "map_elites")
 
     def make(name, *more):
         assert qdgs("search", "my.toml", "--out", name, "--baseline") == 0

@@ -17,10 +17,13 @@ from qdgs_jax.domains.shapes_drawing import (
     Scene,
     balanced_dataset,
     biased_dataset,
-    coverage,
-    outline,
     render,
 )
+from qdgs_jax.domains.shapes_drawing import coverage as drawn_coverage
+from qdgs_jax.domains.shapes_drawing import outline as drawn_outline
+
+coverage = jax.jit(drawn_coverage, static_argnums=1)  # one program for all shapes, not dozens
+outline = jax.jit(drawn_outline, static_argnums=1)
 
 
 def scene(shape: str, *, radius=0.3, angle=0.0, kind="clean", colour="red", blur=0.0) -> Scene:

@@ -153,11 +153,23 @@ def test_two_modules_of_one_name_are_not_confused(tmp_path):
 def test_oblong_images_are_scored_and_the_bound_follows_the_prior(tmp_path):
     domain = load_domain(external(tmp_path, name="oblong"))
     latents = domain.sample(domain.params, jax.random.key(0), 5)
-    evaluation = domain.evaluate(domain.params, (), latents, jax.random.key(1))
+    evaluation = jax.jit(domain.evaluate)(domain.params, (), latents, jax.random.key(1))
     assert np.isfinite(evaluation.fitnesses).all()
     assert domain.pictures(domain.params, latents).shape == (5, 2, 4, 3)
     # Latents around (2, 2, 2) with a deviation of 0.1.
     assert domain.params.statistics.norm_bound == pytest.approx(0.5 * 12**0.5, rel=0.01)
+
+
+def test_a_generator_may_prepare_its_weights_for_a_search(tmp_path):
+    doubled = "lambda params: {'weights': 2 * params['weights']}"
+    domain = load_domain(external(tmp_path, name="doubling", prepare_weights=doubled))
+    prepared = domain.prepare_weights(domain.params)
+    np.testing.assert_allclose(prepared.generator["weights"], 0.2)
+    plain = load_domain(external(tmp_path, name="not_doubling"))
+    found = plain.prepare_weights(plain.params)
+    np.testing.assert_allclose(found.generator["weights"], 0.1)
+    latents = jnp.ones((2, 3))
+    np.testing.assert_array_equal(plain.decode(found, latents), plain.decode(plain.params, latents))
 
 
 def test_no_weight_is_a_constant_of_a_search_by_random_sampling(tmp_path):

@@ -228,7 +228,8 @@ def test_a_folder_that_cannot_be_searched_is_refused(change, message, folder, tm
 )
 def test_a_generator_of_other_images_is_refused(fields, message, tmp_path):
     cfg = StyleGAN2Config(4, (4,), z_dim=4, w_dim=4, mapping_layers=1, **fields)
-    params = nnx.to_pure_dict(nnx.state(Generator(cfg, rngs=nnx.Rngs(0))))
+    shapes = nnx.state(nnx.eval_shape(lambda: Generator(cfg, rngs=nnx.Rngs(0))))
+    params = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), nnx.to_pure_dict(shapes))
     save_model(tmp_path / "other", {"kind": "stylegan2", **cfg.to_dict()}, params)
     with pytest.raises(CheckpointError, match=message):
         load_code_generator(str(tmp_path / "other"))

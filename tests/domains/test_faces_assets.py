@@ -49,10 +49,11 @@ def clip():
     return load_clip("embedded:faces-clip")
 
 
+@nnx.jit
 def embed(model: CLIP, images: jax.Array) -> jax.Array:
     size = model.cfg.image_size
     pixels = random_cutouts(0.5 + 0.5 * images, jax.random.key(0), 0, size)[0]
-    return nnx.jit(lambda model, x: model.embed_images(model.preprocess(x)))(model, pixels)
+    return model.embed_images(model.preprocess(pixels))
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +107,7 @@ def test_clip_tells_drawings_from_what_is_left_of_them(clip, faces, embeds):
     assert jnp.mean(found[1:] == 0) >= 0.9
 
 
+@pytest.fixture(scope="module")
 def packaged_axes(clip: Any) -> dict[str, PromptAxis]:
     run = tomllib.loads((ASSETS / "faces.toml").read_text(encoding="utf-8"))
     tables = {"objective": run["objective"]} | {table["name"]: table for table in run["measures"]}
@@ -118,7 +120,7 @@ MEASURES = [pytest.param(n, marks=SHORT if n == "age" else ()) for n in PHRASES 
 
 
 @pytest.mark.parametrize("name", MEASURES)
-def test_the_packaged_measures_follow_what_is_drawn(clip, faces, embeds, name):
+def test_the_packaged_measures_follow_what_is_drawn(packaged_axes, faces, embeds, name):
     attributes = faces[0]
     values = {
         "skin": -attributes.identity.skin,  # small for dark skin
@@ -126,7 +128,7 @@ def test_the_packaged_measures_follow_what_is_drawn(clip, faces, embeds, name):
         "hair": -attributes.hair_length,
         "age": attributes.identity.age,
     }
-    found = packaged_axes(clip)[name].distance(embeds)
+    found = packaged_axes[name].distance(embeds)
     ranks = [np.argsort(np.argsort(v)) for v in (found, values[name])]
     assert np.corrcoef(ranks)[0, 1] >= 0.85
 

@@ -10,25 +10,22 @@ import pytest
 from qdgs_jax.datasets.augment import read_augmentations
 from qdgs_jax.domains.faces_drawing import NUMBERS, faces_from_numbers
 from qdgs_jax.domains.weights import checkpoint_folder
-from qdgs_jax.models.stylegan2 import Generator
-from qdgs_jax.ports.loading import load
+from qdgs_jax.ports import load_config
+from qdgs_jax.ports.registry import KINDS
 
 
 @pytest.fixture(scope="module")
-def generator():
-    return load(checkpoint_folder("embedded:faces-stylegan2"), Generator)
-
-
-@pytest.fixture(scope="module")
-def rows(generator):
+def rows():
     """Float[A, layers, attributes]."""
-    shape = (generator.cfg.num_ws, generator.cfg.w_dim)
+    generator = checkpoint_folder("embedded:faces-stylegan2")
+    cfg = KINDS["stylegan2"].read_config(load_config(generator))
+    shape = (cfg.num_ws, cfg.w_dim)
     folder = checkpoint_folder("embedded:faces-augmentations")
     return read_augmentations(folder, shape[0] * shape[1]).reshape(-1, *shape)
 
 
 def test_no_attribute_of_the_person_moves(rows):
-    fields = faces_from_numbers(jnp.full((1, NUMBERS), 0.5))._asdict()
+    fields = jax.jit(faces_from_numbers)(jnp.full((1, NUMBERS), 0.5))._asdict()
     owners = np.concatenate(
         [
             np.full(leaf.size, name)

@@ -85,13 +85,14 @@ def test_the_oracle_cuts_as_drawn_faces_are_labelled():
 
 
 def test_an_oracle_is_loaded_from_its_folder(tmp_path, clip):
-    model = FaceRegressor(SMALL, rngs=nnx.Rngs(0))
+    model = nnx.jit(lambda: FaceRegressor(SMALL, rngs=nnx.Rngs(0)))()
     params = nnx.to_pure_dict(nnx.state(model))
     ports.save_model(tmp_path / "judge", {"kind": "face_regressor", **SMALL.to_dict()}, params)
     judge = load_faces_oracle(str(tmp_path / "judge"))
     assert tuple(judge.groups) == TRAITS
     pictures = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
-    expected = groups_of(model(jnp.asarray(pictures / 127.5 - 1.0, jnp.float32)))
+    scaled = jnp.asarray(pictures / 127.5 - 1.0, jnp.float32)
+    expected = groups_of(nnx.jit(lambda model, images: model(images))(model, scaled))
     np.testing.assert_array_equal(judge.look(pictures).groups, expected)
     twice = judge.look(pictures.repeat(2, axis=1).repeat(2, axis=2))
     np.testing.assert_array_equal(twice.groups, expected)

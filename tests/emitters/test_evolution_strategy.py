@@ -12,13 +12,25 @@ from qdgs_jax.emitters import (
     IsoLineEmitter,
     OMGMegaEmitter,
     RandomEmitter,
+    qdax_driver,
+    ranking,
 )
-from qdgs_jax.emitters.qdax_driver import verdict
-from qdgs_jax.emitters.ranking import Verdict, rank, select_parents
+from qdgs_jax.emitters.ranking import Verdict
 
-add = jax.jit(GridArchive.add_with_info)
-emit = jax.jit(lambda emitter, *args: emitter.emit(*args), static_argnums=0)
-state_update = jax.jit(lambda emitter, *args: emitter.state_update(*args), static_argnums=0)
+
+def on_host(function, **static):
+    """A function as one program, whose results cost no further ones: they are NumPy's."""
+    program = jax.jit(function, **static)
+    return lambda *args: jax.device_get(program(*args))
+
+
+add = on_host(GridArchive.add_with_info)
+init = on_host(lambda emitter, *args: emitter.init(*args), static_argnums=0)
+emit = on_host(lambda emitter, *args: emitter.emit(*args), static_argnums=0)
+state_update = on_host(lambda emitter, *args: emitter.state_update(*args), static_argnums=0)
+rank = on_host(ranking.rank, static_argnums=0)
+select_parents = on_host(ranking.select_parents, static_argnums=0)
+verdict = on_host(qdax_driver.verdict)
 
 
 def archive_of(latents, **settings):
@@ -72,14 +84,14 @@ def test_an_empty_archive_gives_candidates_around_the_origin_and_bounds_hold(emi
     empty = GridArchive.create(jnp.zeros(3), dims=(2,), ranges=((-1, 1),))
     x, _ = emit(emitter, empty, None, jax.random.key(0))
     assert x.shape == (emitter.batch_size, 3)
-    assert (jnp.abs(x) <= 0.1).all() and (x != x[0]).any()
+    assert (np.abs(x) <= np.float32(0.1)).all() and (x != x[0]).any()
 
 
 def strategy(**settings):
     emitter = EvolutionStrategyEmitter(**({"num_emitters": 2, "batch": 4} | settings))
     archive = archive_of(ELITES)
     starts = jnp.asarray([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
-    return emitter, archive, emitter.init(jax.random.key(0), archive, starts, None, None, {})
+    return emitter, archive, init(emitter, jax.random.key(0), archive, starts, None, None, {})
 
 
 def told(emitter, archive, state, genotypes, *, value, status=None, descriptors=None):
@@ -99,7 +111,7 @@ def test_strategies_move_towards_what_the_archive_valued(form):
     x, _ = emit(emitter, archive, state, jax.random.key(1))
     after = told(emitter, archive, state, x, value=x[:, 0])
     assert (after.strategy.mean[:, 0] > state.strategy.mean[:, 0]).all()
-    best = jnp.sort(x.reshape(2, 4, 3)[..., 0], axis=1)[:, -2:]
+    best = np.sort(x.reshape(2, 4, 3)[..., 0], axis=1)[:, -2:]
     assert (after.strategy.mean[:, 0] >= best[:, 0]).all()
     assert (after.strategy.mean[:, 0] <= best[:, 1]).all()
 
@@ -109,8 +121,8 @@ def test_random_direction_emitters_move_along_their_direction():
     assert (state.direction[0] != state.direction[1]).any()
     x, _ = emit(emitter, archive, state, jax.random.key(1))
     after = told(emitter, archive, state, x, value=jnp.zeros(8), descriptors=x[:, :2])
-    along = jnp.einsum("ed,ed->e", after.strategy.mean[:, :2], state.direction)
-    before = jnp.einsum("ed,ed->e", state.strategy.mean[:, :2], state.direction)
+    along = np.einsum("ed,ed->e", after.strategy.mean[:, :2], state.direction)
+    before = np.einsum("ed,ed->e", state.strategy.mean[:, :2], state.direction)
     assert (along > before).all()
 
 
@@ -141,19 +153,19 @@ def test_a_number_restarts_after_as_many_iterations():
 def test_candidates_stay_inside_the_bounds():
     emitter, archive, state = strategy(bounds=(-0.1, 0.1))
     x, _ = emit(emitter, archive, state, jax.random.key(1))
-    assert (jnp.abs(x) <= np.float32(0.1)).all()
-    assert (jnp.abs(x) < np.float32(0.1)).any()  # not all of them had to be moved
+    assert (np.abs(x) <= np.float32(0.1)).all()
+    assert (np.abs(x) < np.float32(0.1)).any()  # not all of them had to be moved
 
 
 def test_candidates_that_are_not_finite_are_never_learnt_from():
     emitter, archive, state = strategy()
     x, _ = emit(emitter, archive, state, jax.random.key(1))
-    bad = jnp.array([0, 1, 5])
-    value = x[:, 0].at[bad].set(jnp.nan)
-    after = told(emitter, archive, state, x.at[bad].set(jnp.nan), value=value)
-    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(after))
+    bad = x.copy()
+    bad[[0, 1, 5]] = np.nan
+    after = told(emitter, archive, state, bad, value=bad[:, 0])
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after))
     kept = x[2:4].mean(0)[0]
-    assert abs(after.strategy.mean[0, 0] - kept) < jnp.abs(x[2, 0] - x[3, 0])
+    assert abs(after.strategy.mean[0, 0] - kept) < np.abs(x[2, 0] - x[3, 0])
 
 
 @pytest.mark.parametrize("variant", ["imp", "2imp", "obj", "2obj", "rd", "2rd"])
@@ -223,7 +235,7 @@ def test_the_verdict_of_a_snapshot_is_that_of_add_info():
 def test_omg_mega_branches_random_elites_upwards():
     emitter = OMGMegaEmitter(num_emitters=4, branches=3, num_measures=2, sigma=2.0)
     archive = archive_of(ELITES)
-    state = emitter.init(jax.random.key(0), archive, jnp.asarray(ELITES[:1]), None, None, {})
+    state = init(emitter, jax.random.key(0), archive, jnp.asarray(ELITES[:1]), None, None, {})
     state = state_update(emitter, state, archive, None, None, None, {})
     theta = emitter.parents(state)
     assert rows_in(theta, ELITES).all()

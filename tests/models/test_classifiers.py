@@ -63,7 +63,8 @@ def test_of_equal_maxima_one_gets_the_gradient(block: int) -> None:
 
 @pytest.fixture(scope="module")
 def model() -> ShapeClassifier:
-    return ShapeClassifier(ShapeClassifierConfig(image_size=16), rngs=nnx.Rngs(0))
+    cfg = ShapeClassifierConfig(image_size=16)
+    return nnx.jit(lambda: ShapeClassifier(cfg, rngs=nnx.Rngs(0)))()
 
 
 def test_the_network_is_the_papers(model: ShapeClassifier) -> None:

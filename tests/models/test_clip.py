@@ -1,12 +1,15 @@
-"""CLIP's attention: the form that TPUs run gives what the plain one gives."""
+"""CLIP: the forms that TPUs run give what the plain ones give."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from derivatives import several_pulled_back
+from flax import nnx
 
-from qdgs_jax.models import attention
+from qdgs_jax.models import attention, clip
+from qdgs_jax.models.clip import CLIPConfig, TowerConfig, VisionTower
+from qdgs_jax.models.variables import PreparedModel
 
 HEADS, NARROW, LENGTH = 4, 64, 7
 
@@ -64,3 +67,36 @@ def test_a_tpu_keeps_heads_side_by_side(monkeypatch):
         )
         last[kind] = f",{NARROW}]" in program
     assert last == {"cpu": True, "tpu": False}
+
+
+@pytest.mark.parametrize("kind", ["cpu", "tpu"])
+def test_a_prepared_tower_embeds_and_is_pulled_back_alike(kind, monkeypatch):
+    sizes = TowerConfig(width=128, layers=3, heads=2, mlp_width=64)
+    cfg = CLIPConfig(sizes, sizes, 8, 4, 20, 10, 6)
+    graph, state = nnx.split(VisionTower(cfg, rngs=nnx.Rngs(0)))
+    images = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
+    cotangents = jax.random.normal(jax.random.key(1), (3, 2, 6))
+    expected, _, theirs = several_pulled_back(nnx.merge(graph, state), cotangents, images)
+    for module in (attention, clip):
+        monkeypatch.setattr(module, "target_backend", lambda: kind)
+    monkeypatch.setattr(clip, "MANY", 3)
+
+    def embed(images):
+        tower = nnx.merge(graph, state)
+        tower.prepare()
+        assert (tower.stacked is not None) == (kind == "tpu")
+        return PreparedModel.of(tower).merge()(images)
+
+    values, mapped, one_by_one = several_pulled_back(embed, cotangents, images)
+    np.testing.assert_allclose(values, expected, atol=2e-6)
+    for (ours,) in (mapped, one_by_one):
+        np.testing.assert_allclose(ours, theirs[0], rtol=1e-4, atol=2e-6)
+
+
+def test_kernels_are_kept_in_the_type_that_they_are_multiplied_in():
+    sizes = TowerConfig(width=8, layers=1, heads=2, mlp_width=8)
+    cfg = CLIPConfig(sizes, sizes, 8, 4, 20, 10, 6)
+    tower = VisionTower(cfg, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+    tower.prepare()
+    assert tower.blocks[0].fc1.kernel.dtype == tower.patch.kernel.dtype == jnp.bfloat16
+    assert tower.projection.kernel.dtype == tower.blocks[0].ln_1.scale.dtype == jnp.float32

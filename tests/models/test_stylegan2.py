@@ -265,7 +265,8 @@ def test_rematerialisation_changes_no_gradient():
     ws = np.random.default_rng(3).standard_normal((2, TINY.num_ws, TINY.w_dim)).astype(np.float32)
     gradients = []
     for remat in (False, True):
-        graph, params = nnx.split(Generator(TINY, remat=remat, rngs=nnx.Rngs(0)))
+        make = nnx.jit(lambda remat=remat: Generator(TINY, remat=remat, rngs=nnx.Rngs(0)))
+        graph, params = nnx.split(make())
 
         def loss(w, p, graph=graph):
             return jnp.sum(jnp.square(nnx.merge(graph, p).synthesis(w)))
@@ -287,7 +288,7 @@ def test_bfloat16_computes_in_bfloat16_and_returns_float32(cond):
 
 
 def test_random_noise_is_fresh_per_sample_and_per_key():
-    generator = Generator(TINY, rngs=nnx.Rngs(0))
+    generator = nnx.jit(lambda: Generator(TINY, rngs=nnx.Rngs(0)))()
     generator.synthesis.b8.conv1.noise_strength[...] = jnp.ones(())
     graph, params = nnx.split(generator)
     ws = jnp.ones((2, TINY.num_ws, TINY.w_dim))

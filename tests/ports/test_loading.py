@@ -70,7 +70,7 @@ def test_another_model_is_refused(folder):
 
 def test_a_trained_classifier_is_loaded_with_what_describes_it(tmp_path):
     cfg = ShapeClassifierConfig(16, (2, 3, 4), 5)
-    network = ShapeClassifier(cfg, rngs=nnx.Rngs(0))
+    network = nnx.jit(lambda: ShapeClassifier(cfg, rngs=nnx.Rngs(0)))()
     config = {"kind": "shape_classifier", **dataclasses.asdict(cfg), "label_names": ["a", "b"]}
     ports.save_model(tmp_path / "model", config, nnx.to_pure_dict(nnx.state(network, nnx.Param)))
     assert ports.load_config(tmp_path / "model")["label_names"] == ["a", "b"]

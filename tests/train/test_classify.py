@@ -37,7 +37,7 @@ def test_its_parameters_make_the_network_again(
     trained: TrainedClassifier, biased_drawings: Path
 ) -> None:
     assert trained.config()["kind"] == "shape_classifier"
-    model = ShapeClassifier(trained.cfg, rngs=nnx.Rngs(0))
+    model = nnx.eval_shape(lambda: ShapeClassifier(trained.cfg, rngs=nnx.Rngs(0)))
     state = nnx.state(model)
     nnx.replace_by_pure_dict(state, trained.params)
     nnx.update(model, state)

@@ -3,6 +3,8 @@
 import dataclasses
 from pathlib import Path
 
+import jax
+import numpy as np
 from flax import nnx
 
 from qdgs_jax.models.clip import CLIP, CLIPConfig, TowerConfig
@@ -12,9 +14,17 @@ from qdgs_jax.models.stylegan2 import Generator, StyleGAN2Config
 from qdgs_jax.models.vae import VAE, VAEConfig
 from qdgs_jax.ports import save_model
 
+rng = np.random.default_rng(0)
+
+
+def drawn(shape):
+    """Weights of sums that stay about 1, without the programs that a network's own take."""
+    return rng.random(shape) / np.prod(shape[:-1])
+
 
 def write(kind, cfg, model):
-    params = nnx.to_pure_dict(nnx.state(model(cfg, rngs=nnx.Rngs(0))))
+    shapes = nnx.to_pure_dict(nnx.state(nnx.eval_shape(lambda: model(cfg, rngs=nnx.Rngs(0)))))
+    params = jax.tree.map(lambda leaf: drawn(leaf.shape).astype(leaf.dtype), shapes)
     folders = {"stylegan2": "ffhq-256", "clip": "vit-b-32", "adaface": "ir50", "vae": "vae"}
     folder = folders.get(kind, "augmentations")
     save_model(Path("weights") / folder, {"kind": kind, **dataclasses.asdict(cfg)}, params)

@@ -19,6 +19,8 @@ names = {"label_names": ("triangle", "square"), "measure_names": ("shape",)}
 write_shards("runs/my/data", rows, [pictures], card=Path("runs/my"), **names)
 
 sizes = ShapeClassifierConfig(image_size=8)
-params = nnx.to_pure_dict(nnx.state(ShapeClassifier(sizes, rngs=nnx.Rngs(0))))
-params = jax.tree.map(np.asarray, params)
+shapes = nnx.eval_shape(lambda: ShapeClassifier(sizes, rngs=nnx.Rngs(0)))
+params = jax.tree.map(
+    lambda leaf: np.full(leaf.shape, 0.01, leaf.dtype), nnx.to_pure_dict(nnx.state(shapes))
+)
 TrainedClassifier(sizes, params, ("triangle", "square"), 1, 1.0, 1, (1.0, 1.0)).save("models/small")

@@ -1,0 +1,124 @@
+"""Weights that are prepared once for all steps of a program."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from domain_settings import settings
+from faces_run import RUN, port_generator, write_clip
+from jax.extend import core
+
+from qdgs_jax.domains import load_domain
+from qdgs_jax.models.backend import lowering_for
+from qdgs_jax.problem import FunctionProblem, Prepares
+from qdgs_jax.runs.config import baseline_of
+from qdgs_jax.runs.prepare import prepare_search
+from qdgs_jax.targets.abstract import abstract_domain
+
+LARGE = 2**18  # numbers; the smallest kernel of 512 channels to 512 has as many
+REPEATS = ("broadcast_in_dim", "reshape", "squeeze", "slice")
+
+
+def parts_of(equation: Any) -> Iterator[Any]:
+    """The programs inside an operation whose arguments are its own."""
+    for value in equation.params.values():
+        inner = value.jaxpr if isinstance(value, core.ClosedJaxpr) else value
+        if isinstance(inner, core.Jaxpr) and len(inner.invars) == len(equation.invars):
+            yield inner
+
+
+def left_in_loop(jaxpr: Any, fixed: dict[Any, int]) -> Iterator[str]:
+    """Operations on what is fixed and comes of large arrays; not what only repeats them.
+
+    Args:
+        jaxpr: a program.
+        fixed: numbers in the largest array that each fixed variable comes of.
+    """
+    fixed = dict(fixed)
+    for equation in jaxpr.eqns:
+        sizes = [0 if isinstance(v, core.Literal) else fixed.get(v) for v in equation.invars]
+        inside = list(parts_of(equation))
+        for inner in inside:
+            pairs = zip(inner.invars, sizes, strict=True)
+            yield from left_in_loop(inner, {v: size for v, size in pairs if size is not None})
+        known = [size for size in sizes if size is not None]
+        if known and len(known) == len(sizes):
+            fixed |= dict.fromkeys(equation.outvars, max(known))
+            name = equation.primitive.name
+            if not inside and name not in REPEATS and max(known) >= LARGE:
+                yield f"{name} {[v.aval.str_short() for v in equation.outvars]}"
+
+
+def loops_of(jaxpr: Any) -> Iterator[Any]:
+    """The loops of a program, outermost alone."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "scan":
+            yield equation
+        else:
+            yield from itertools.chain.from_iterable(
+                loops_of(inner) for inner in parts_of(equation)
+            )
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype"), [("cpu", "float32"), ("gpu", "bfloat16"), ("tpu", "bfloat16")]
+)
+def test_no_step_computes_again_what_depends_on_weights_alone(kind, dtype):
+    """Of the search of faces at its true size."""
+    named = {"generator": "ffhq-256", "clip": "vit-b-32"}
+    config = settings(RUN, domain=named, evaluation={"dtype": dtype})
+    task = prepare_search(config, abstract_domain(config, kind))
+    latents = jax.ShapeDtypeStruct((task.num_start, task.search.problem.latent_dim), jnp.float32)
+    with lowering_for(kind):
+        state = jax.eval_shape(task.search.init, latents, task.key, params=task.params)
+        program = jax.make_jaxpr(task.search._steps)(task.params, state)
+    (loop,) = (
+        each for each in loops_of(program.jaxpr) if each.params["length"] == task.search.chunk
+    )
+    body = loop.params["jaxpr"].jaxpr
+    assert len(body.eqns) > 500
+    weights = {v: v.aval.size for v in body.invars[: loop.params["num_consts"]]}
+    assert sorted(left_in_loop(body, weights)) == []
+
+
+@pytest.fixture(scope="module")
+def domain(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("faces")
+    chosen = {"generator": str(port_generator(folder)), "clip": str(write_clip(folder))}
+    return load_domain(settings(RUN, domain=chosen))
+
+
+def test_scores_and_jacobians_are_those_of_the_weights(domain):
+    latents = domain.sample(domain.params, jax.random.key(0), 3)
+    key = jax.random.key(1)
+
+    def score(prepared):
+        def found(params):
+            params = domain.prepare_weights(params) if prepared else params
+            return domain.evaluate_with_jacobian(params, domain.init_state(), latents, key)
+
+        return jax.jit(found)(domain.params)
+
+    for ours, theirs in zip(*map(jax.tree.leaves, (score(True), score(False))), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_a_problem_need_not_prepare_anything(domain):
+    assert isinstance(domain, Prepares)
+    assert not isinstance(FunctionProblem(lambda x: (x[:, 0], x), 2, 2), Prepares)
+
+
+def test_random_sampling_is_handed_weights_that_it_can_sample_from(domain):
+    small = {"emitters": 2, "evaluations": 40, "start_batches": 4, "start_batch_size": 4}
+    task = prepare_search(baseline_of(settings(RUN, search={**small, "chunk": 2})), domain)
+    latents = domain.sample(domain.params, jax.random.key(0), task.num_start)
+    state = task.search.init(latents, task.key, params=task.params)
+    state, metrics = task.search.run(state, 2, params=task.params)
+    assert state.evaluations == task.num_start + 2 * task.step_evaluations
+    assert metrics["rejected"] == 0
