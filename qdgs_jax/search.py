@@ -275,8 +275,8 @@ class Search(MAPElites):
 
     def _steps(self, params: Params, state: SearchState) -> SearchState:
         """`chunk` steps; their number is part of the program."""
-        prepares = isinstance(self.problem, Prepares)
-        prepared = self.problem.prepare_weights(params) if prepares else params
+        problem = self.problem
+        prepared = problem.prepare_weights(params) if isinstance(problem, Prepares) else params
         done: SearchState = jax.lax.fori_loop(
             0, self.chunk, lambda _, s: self._step(params, s, prepared), state
         )
