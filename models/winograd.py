@@ -3,8 +3,9 @@
 Four rows of a result follow from six of the input (Winograd 1980; Lavin & Gray 2016,
 arXiv:1509.09308): sums of the six, B^T, meet sums of the kernel's rows, G, in six convolutions
 along the width, and sums of those, A^T, are the four rows: 18 products for 36. Along one axis alone
-sums stay few and rows whole, and rounding grows to two or three times that of nine products for a
-pixel. Both derivatives are the transposed steps, the kernel's from the sums that were kept.
+sums stay few and rows whole, and errors of rounding grow to two or three times those of nine
+products for a pixel (root mean square). Both derivatives are the transposed steps, the kernel's
+from the sums that were kept.
 
 On a CPU a pass over memory costs little beside the products it saves. Convolutions along the width
 are of one spatial axis, for which XLA's CPU backend has code that keeps all cores busy.
