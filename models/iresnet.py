@@ -141,8 +141,10 @@ class BatchNorm(nnx.Module):
         """
         mean, var = self._of_batch(x) if train else (self.mean[...], self.var[...])
         if train and self.affine and x.dtype == jnp.float32 and target_backend() == "cpu":
-            mean, var = lax.stop_gradient((mean, var))
-            return normalised(x, mean, var, self.scale[...], self.bias[...], NORM_EPSILON)
+            # With JAX_ENABLE_X64 parameters may be in double precision beside others' pixels.
+            of_batch = (each.astype(x.dtype) for each in lax.stop_gradient((mean, var)))
+            learnt = (each[...].astype(x.dtype) for each in (self.scale, self.bias))
+            return normalised(x, *of_batch, *learnt, NORM_EPSILON)
         factor = lax.rsqrt(var + NORM_EPSILON)
         # Subtracting the mean first loses nothing where it is large beside the deviation.
         centred = x - mean.astype(x.dtype)

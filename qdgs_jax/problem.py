@@ -75,8 +75,14 @@ class Prepares(Protocol):
     def prepare_weights(self, params: Params) -> Params:
         """Weights that functions of the problem take instead, for equal results up to rounding.
 
-        A search calls it once for all the steps of a program, on the device.
+        `Search.run` calls it once for the `chunk` steps of a program, on the device; single steps
+        take the weights as they are.
         """
+
+
+def prepared_weights(problem: Problem, params: Params) -> Params:
+    """The weights as the problem prepares them, or as they are."""
+    return problem.prepare_weights(params) if isinstance(problem, Prepares) else params
 
 
 Scores = tuple[jax.Array, jax.Array]

@@ -22,7 +22,7 @@ from qdax.core.map_elites import MAPElites
 
 from qdgs_jax.archive import AddInfo, Archive
 from qdgs_jax.one_program import one_program
-from qdgs_jax.problem import Evaluation, FunctionProblem, Params, Prepares, Problem
+from qdgs_jax.problem import Evaluation, FunctionProblem, Params, Problem, prepared_weights
 from qdgs_jax.search_checks import (
     archive_maker,
     check_archive,
@@ -275,16 +275,12 @@ class Search(MAPElites):
 
     def _steps(self, params: Params, state: SearchState) -> SearchState:
         """`chunk` steps; their number is part of the program."""
-        problem = self.problem
-        prepared = problem.prepare_weights(params) if isinstance(problem, Prepares) else params
-        done: SearchState = jax.lax.fori_loop(
-            0, self.chunk, lambda _, s: self._step(params, s, prepared), state
-        )
+        prepared = prepared_weights(self.problem, params)
+        step = functools.partial(self._step, params, prepared=prepared)
+        done: SearchState = jax.lax.fori_loop(0, self.chunk, lambda _, s: step(s), state)
         return done
 
-    def _step(
-        self, weights: Params, state: SearchState, prepared: Params | None = None
-    ) -> SearchState:
+    def _step(self, weights: Params, state: SearchState, prepared: Params = None) -> SearchState:
         """A step. Emitters are given weights, the problem what was prepared of them, if any."""
         params = weights if prepared is None else prepared
         keys = turn_keys(state.key, state.step + 1, 6)

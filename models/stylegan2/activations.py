@@ -157,7 +157,7 @@ def _project_backward(
         )
 
     to_values = side_by_side(one, several)(kernel, to_y)
-    return to_values, jnp.einsum("bphw,bhwc->cp", to_y, values)
+    return to_values, jnp.einsum("bphw,bhwc->cp", to_y, values).astype(kernel.dtype)
 
 
 _project.defvjp(_project_forward, _project_backward)

@@ -133,20 +133,17 @@ def _train_one(data: Path, out: Path, epochs: int, seed: int, image_size: int | 
 
 def _train_faces(data: Path, config: Path, start: Path | None, out: Path) -> None:
     """Train a face network, or go on with it; Ctrl-C keeps what was done."""
-    import jax
-
     from qdgs_jax.cli.console import Stopping, stopped
     from qdgs_jax.kept_memory import keep_freed_memory
     from qdgs_jax.train.faces.recipe import read_recipe
 
+    keep_freed_memory()  # before XLA's threads begin, which keep to what they began with
     recipe = read_recipe(config)
     late = recipe.optimizer.never_reached
     if late is not None:
         say(f"warning: {late}", "yellow")
     from qdgs_jax.train.faces.fit import train_faces, training_folder
 
-    if jax.default_backend() == "cpu":
-        keep_freed_memory()
     kept = training_folder(out)
     with (
         if_stopped(lambda: f"{kept} has the newest checkpoint; the same command goes on"),

@@ -152,6 +152,17 @@ def check_generator(name: str, supplied: Supplied, key: jax.Array) -> object:
             f"{what} gives pixels from {low:.4g} to {high:.4g}: give values in [0, 1]; of pixels "
             "in [-1, 1] return (x + 1) / 2."
         )
+    if isinstance(supplied, Prepares):
+        prepared = f"{name}: decode(prepare_weights(params), latents)"
+        again = _guarded(
+            prepared,
+            lambda: jax.jit(lambda w, z: supplied.decode(supplied.prepare_weights(w), z))(
+                weights, latents
+            ),
+        )
+        _check_array(prepared, again, images.shape)
+        if not np.allclose(again, images, atol=SLACK):
+            raise ValueError(f"{prepared} gives other pixels than decode(params, latents).")
     return weights
 
 

@@ -108,6 +108,11 @@ def refused(tmp_path):
         ({"decode": "lambda p, z: jnp.full((2, 4, 4, 3), jnp.nan)"}, "are not finite"),
         ({"decode": "lambda p, z: float(z.sum())"}, "decode(params, latents) failed: Concretiz"),
         ({"decode": "lambda p, z: 'image'"}, "decode(params, latents) failed: TypeError"),
+        (
+            {"prepare_weights": "lambda p: {'weights': 2 * p['weights']}"},
+            "decode(prepare_weights(params), latents) gives other pixels than decode(params, ",
+        ),
+        ({"prepare_weights": "3"}, "decode(prepare_weights(params), latents) failed: TypeError"),
     ],
 )
 def test_what_a_generator_does_wrong_is_said(refused, tmp_path, change, words):
@@ -161,11 +166,10 @@ def test_oblong_images_are_scored_and_the_bound_follows_the_prior(tmp_path):
 
 
 def test_a_generator_may_prepare_its_weights_for_a_search(tmp_path):
-    doubled = "lambda params: {'weights': 2 * params['weights']}"
-    domain = load_domain(external(tmp_path, name="doubling", prepare_weights=doubled))
-    prepared = domain.prepare_weights(domain.params)
-    np.testing.assert_allclose(prepared.generator["weights"], 0.2)
-    plain = load_domain(external(tmp_path, name="not_doubling"))
+    marked = "lambda params: {**params, 'prepared': jnp.ones(())}"
+    domain = load_domain(external(tmp_path, name="preparing", prepare_weights=marked))
+    assert domain.prepare_weights(domain.params).generator["prepared"] == 1.0
+    plain = load_domain(external(tmp_path, name="not_preparing"))
     found = plain.prepare_weights(plain.params)
     np.testing.assert_allclose(found.generator["weights"], 0.1)
     latents = jnp.ones((2, 3))

@@ -186,3 +186,20 @@ def test_convolutions_have_the_derivatives_that_differentiation_gives(size, side
     np.testing.assert_array_equal(found, wanted)
     for one, other in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+def test_a_batch_norm_in_training_keeps_the_type_of_its_pixels():
+    with jax.enable_x64(True):
+        graph, state = nnx.split(BatchNorm(2))
+        x = jax.random.normal(jax.random.key(0), (3, 4, 2), jnp.float32)
+
+        @jax.jit
+        def normalise(x):
+            return jax.vjp(lambda x: nnx.merge(graph, state, copy=True)(x, train=True), x)[0]
+
+        @jax.jit
+        def pull(x):
+            return jax.vjp(lambda x: nnx.merge(graph, state, copy=True)(x, train=True), x)[1](x)[0]
+
+        assert state["scale"][...].dtype == jnp.float64
+        assert normalise(x).dtype == pull(x).dtype == jnp.float32
