@@ -70,19 +70,19 @@ class Problem(Protocol):
 
 @runtime_checkable
 class Prepares(Protocol):
-    """A problem that can spare its evaluations what depends on the weights alone."""
+    """A problem or generator that can spare its calls what depends on the weights alone."""
 
     def prepare_weights(self, params: Params) -> Params:
-        """Weights that functions of the problem take instead, for equal results up to rounding.
+        """Weights that its functions take instead, for equal results up to rounding.
 
         `Search.run` calls it once for the `chunk` steps of a program, on the device; single steps
         take the weights as they are.
         """
 
 
-def prepared_weights(problem: Problem, params: Params) -> Params:
-    """The weights as the problem prepares them, or as they are."""
-    return problem.prepare_weights(params) if isinstance(problem, Prepares) else params
+def prepared_weights(user: object, params: Params) -> Params:
+    """Weights as the problem or generator that uses them prepares them, or as they are."""
+    return user.prepare_weights(params) if isinstance(user, Prepares) else params
 
 
 Scores = tuple[jax.Array, jax.Array]

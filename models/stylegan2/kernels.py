@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.struct import PyTreeNode
-from jax import lax
 from jax.typing import DTypeLike
 
 FILTER = (0.25, 0.75, 0.75, 0.25)  # [1, 3, 3, 1] / 8 per axis, times 2 for the inserted zeros
@@ -40,17 +39,6 @@ class Kernel(PyTreeNode):  # type: ignore[no-untyped-call]
         if isinstance(self.forward, list):
             raise AssertionError("a kernel in phases is that of four convolutions")
         return self.forward
-
-
-def turned_round(kernel: jax.Array) -> jax.Array:
-    """A kernel Float[h, w, I, O] to pull derivatives back with, Float[h, w, O, I].
-
-    The barrier makes it an array of its own. Differentiation would hand XLA the kernel with its
-    channels exchanged in the description of the convolution alone. Inside a loop XLA's CPU backend
-    then falls back to code that is four to seven times slower.
-    """
-    turned = kernel[::-1, ::-1].swapaxes(2, 3)
-    return lax.optimization_barrier(turned)  # type: ignore[no-untyped-call]
 
 
 def folded_kernel(kernel: jax.Array, dtype: DTypeLike) -> jax.Array:

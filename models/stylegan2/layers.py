@@ -25,6 +25,7 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from qdgs_jax.models.backend import LANES, target_backend
+from qdgs_jax.models.convolution import turned_round
 from qdgs_jax.models.stylegan2.activations import (
     ACTIVATION_GAIN,
     Layer,
@@ -39,7 +40,6 @@ from qdgs_jax.models.stylegan2.kernels import (
     folded_kernel,
     merged_kernel,
     phases_kernel,
-    turned_round,
 )
 from qdgs_jax.models.stylegan2.resample import (
     convolve,

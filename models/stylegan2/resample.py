@@ -25,6 +25,7 @@ import numpy as np
 from jax import lax
 
 from qdgs_jax.models.backend import target_backend
+from qdgs_jax.models.convolution import turned_round
 from qdgs_jax.models.side_by_side import side_by_side
 from qdgs_jax.models.stylegan2.activations import Pixels
 from qdgs_jax.models.stylegan2.kernels import (
@@ -35,7 +36,6 @@ from qdgs_jax.models.stylegan2.kernels import (
     merged_kernel,
     phase_taps,
     phases_kernel,
-    turned_round,
 )
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")

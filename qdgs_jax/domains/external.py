@@ -25,7 +25,7 @@ from qdgs_jax import keys
 from qdgs_jax.domains.evaluation import Computation
 from qdgs_jax.domains.prompted import PromptedDomain, prompted_domain
 from qdgs_jax.domains.protocol import ExternalSettings, Generator, LatentStatistics, RunSettings
-from qdgs_jax.problem import Prepares
+from qdgs_jax.problem import Prepares, prepared_weights
 
 ATTRIBUTES = ("latent_dim", "decode", "sample", "params")
 Result = TypeVar("Result")
@@ -63,8 +63,7 @@ class ExternalGenerator:
 
     def prepare_weights(self, params: object) -> object:
         """Weights as they are multiplied, if the user's generator prepares them."""
-        supplied = self.supplied
-        return supplied.prepare_weights(params) if isinstance(supplied, Prepares) else params
+        return prepared_weights(self.supplied, params)
 
     def sample(self, params: object, key: jax.Array, count: int) -> jax.Array:
         """Latents Float[count, D] from the generator's prior."""

@@ -29,7 +29,7 @@ from qdgs_jax.domains.start import StartSettings, find_start
 from qdgs_jax.domains.weights import load_clip
 from qdgs_jax.models.clip import CLIPConfig, VisionTower, normalise_pixels
 from qdgs_jax.models.variables import PreparedModel
-from qdgs_jax.problem import Evaluation, Prepares, ProblemState, pull_back_outputs
+from qdgs_jax.problem import Evaluation, ProblemState, prepared_weights, pull_back_outputs
 
 Scored = tuple[tuple[jax.Array, jax.Array], dict[str, jax.Array]]
 
@@ -78,10 +78,8 @@ class PromptedDomain(Generic[P]):
         """Weights as they are multiplied, for functions of this domain (`Prepares`)."""
         tower = nnx.merge(self.clip_graph, params.clip)
         tower.prepare()
-        prepared: DomainParams[P] = params.replace(clip=PreparedModel.of(tower))
-        if isinstance(self.generator, Prepares):
-            weights = self.generator.prepare_weights(params.generator)
-            prepared = prepared.replace(generator=weights)
+        weights = prepared_weights(self.generator, params.generator)
+        prepared: DomainParams[P] = params.replace(generator=weights, clip=PreparedModel.of(tower))
         return prepared
 
     def evaluate(
