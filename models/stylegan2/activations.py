@@ -312,9 +312,7 @@ def _pull(
         return jnp.sum(x, [axis + 1 if several and axis else axis for axis in axes], keepdims=True)
 
     values = layer.rectified(x, gain, clamp)
-    slopes = jnp.where(values >= 0, gain, SLOPE * gain)
-    if clamp is not None:
-        slopes = jnp.where(jnp.abs(values) < clamp, slopes, 0.0)
+    slopes = _slopes(values, gain, clamp)
     to_sum = jnp.zeros((), jnp.float32)
     to_styles: list[jax.Array | None] = []
     for style, to_y in zip(layer.styles, to_ys, strict=True):
@@ -333,6 +331,18 @@ def _pull(
     # With JAX_ENABLE_X64 noise in double precision may stand beside weights in single precision.
     found = jax.tree.map(lambda to_each, each: to_each.astype(each.dtype), found, layer)
     return found, (to_sum * shared(layer.scale[:, None, None, :])).astype(x.dtype)
+
+
+def _slopes(values: jax.Array, gain: float, clamp: float | None) -> jax.Array:
+    """Slopes of `leaky` where it gives these values."""
+    positive = values >= 0
+    unclamped = True if clamp is None else jnp.abs(values) < clamp
+    if target_backend() == "gpu":
+        # One byte for each is kept for several derivatives, instead of a mask for each limit.
+        kinds = jnp.where(unclamped, 1 + positive.astype(jnp.int8), jnp.zeros((), jnp.int8))
+        kinds = lax.optimization_barrier(kinds)  # type: ignore[no-untyped-call]
+        positive, unclamped = kinds == 2, kinds != 0
+    return jnp.where(unclamped, jnp.where(positive, gain, SLOPE * gain), 0.0)
 
 
 activate_keeping_input.defvjp(_activate_forward, _activate_backward)
