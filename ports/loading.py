@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from qdgs_jax.ports.errors import CheckpointError
@@ -49,8 +48,8 @@ def load(folder: str | Path, model: type[Model], **options: Any) -> Model:
             "tell: put back the file that was written with them, or port the checkpoint again."
         )
     make = cast(Callable[..., Model], model)
-    # Cast by NumPy: JAX would compile a program for each shape.
-    params = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf, np.float32)), params)
+    # NumPy casts and `device_put` copies: elsewhere JAX compiles a program for each shape.
+    params = jax.device_put(jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), params))
     return fill_model(lambda: make(cfg, rngs=SHAPES_ONLY, **options), params)
 
 

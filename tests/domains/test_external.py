@@ -42,11 +42,12 @@ def make(**changes):
 
 @pytest.fixture(scope="module")
 def example():
-    return load_domain(settings(RUN, domain={"folder": str(EXAMPLES)}))
+    fewer = {"emitters": 4, "start_batches": 4, "start_batch_size": 8}
+    return load_domain(settings(RUN, domain={"folder": str(EXAMPLES)}, search=fewer))
 
 
 def test_the_documented_example_is_searched(example):
-    emitter = build_emitter("cma_maega", SearchConfig(emitters=8, step_size=0.1), 5, 2)
+    emitter = build_emitter("cma_maega", SearchConfig(emitters=4, step_size=0.1), 5, 2)
     ranges = ((-0.65, 0.65), (-0.55, 0.55))
     search = Search(
         example, emitter, dims=(20, 20), ranges=ranges, learning_rate=0.02, threshold_min=0.0
@@ -54,10 +55,10 @@ def test_the_documented_example_is_searched(example):
     start = example.start_latents(example.params, jax.random.key(1))
     state = search.init(start, jax.random.key(2))
     found = int(search.metrics(state)["num_elites"])
-    state, metrics = search.run(state, 10)
+    state, metrics = search.run(state, 5)
     assert metrics["num_elites"] > found + 10
     assert metrics["rejected"] == 0
-    pictures = example.pictures(example.params, jnp.asarray(state.archive.elites().latents[:4]))
+    pictures = example.pictures(example.params, np.asarray(state.archive.elites().latents[:4]))
     assert pictures.shape == (4, 48, 48, 3)
 
 
