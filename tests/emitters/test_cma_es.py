@@ -139,21 +139,16 @@ def test_refresh_stays_a_branch_under_vmap():
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def restart(config, state, chosen, mean):
-    return cma_es.refresh(config, cma_es.reset(config, state, chosen, mean))
-
-
 def restarted(config, state, chosen, mean):
     """The state once chosen strategies were reset, and refreshed."""
-    return restart(config, state, np.asarray(chosen), mean)
+    return cma_es.refresh(config, cma_es.reset(config, state, chosen, mean))
 
 
 def test_reset_restores_only_the_chosen():
     config, state, _ = adapted("full", "cholesky")
     mean = np.arange(8, dtype=np.float32).reshape(2, 4)
-    after, fresh = jax.device_get(
-        (restarted(config, state, [False, True], mean), init(config, mean))
-    )
+    after, fresh = restarted(config, state, np.array([False, True]), mean), init(config, mean)
+    after, fresh = jax.device_get((after, fresh))
     for new, old, start in zip(*map(jax.tree.leaves, (after, state, fresh)), strict=True):
         np.testing.assert_array_equal(new[0], old[0])
         np.testing.assert_array_equal(new[1], start[1])
@@ -184,7 +179,7 @@ def test_a_restarted_strategy_samples_like_a_fresh_one(factor, dim):
     wide = np.asarray(state.C) * np.linspace(1, 2, dim, dtype=np.float32)
     state = refresh(config, state.replace(C=wide, evaluations=np.int32([9000, 9000])))
     mean = np.ones((2, dim), np.float32)
-    after = restarted(config, state, [True, False], mean)
+    after = restarted(config, state, np.array([True, False]), mean)
     fresh, key = init(config, mean), jax.random.key(0)
     got, want, old = (np.asarray(sample(config, s, key)) for s in (after, fresh, state))
     np.testing.assert_allclose(got[0], want[0], rtol=1e-6)
