@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from qdgs_jax.ports.errors import CheckpointError
 from qdgs_jax.ports.mapping import SHAPES_ONLY, Model, fill_model
@@ -48,7 +48,8 @@ def load(folder: str | Path, model: type[Model], **options: Any) -> Model:
             "tell: put back the file that was written with them, or port the checkpoint again."
         )
     make = cast(Callable[..., Model], model)
-    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), params)
+    # NumPy casts and `device_put` copies: elsewhere JAX compiles a program for each shape.
+    params = jax.device_put(jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), params))
     return fill_model(lambda: make(cfg, rngs=SHAPES_ONLY, **options), params)
 
 

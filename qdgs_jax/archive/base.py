@@ -28,7 +28,7 @@ from qdgs_jax.archive.insertion import (
     per_group,
 )
 from qdgs_jax.archive.statistics import Statistics
-from qdgs_jax.archive.storage import decode, encode, finite_rows, storage_type
+from qdgs_jax.archive.storage import decode, empty_tables, encode, finite_rows
 from qdgs_jax.one_program import one_program
 
 # Pytree of arrays with leading axis B (candidates) or C (cells); mostly Float[B, D].
@@ -89,20 +89,12 @@ class Cells(Statistics, MapElitesRepertoire):
         checks.check_precision(dtype)
         genotype, extra_scores = checks.as_example(genotype), checks.as_scores(extra_scores)
         # Without x64, arrays of float64 are of float32.
-        num_cells, name = centroids.shape[0], jax.dtypes.canonicalize_dtype(dtype).name
-
-        def table(x: Any, dtype: Any = None) -> jax.Array:
-            return jnp.zeros((num_cells, *jnp.shape(x)), dtype or jnp.result_type(x))
-
+        name = jax.dtypes.canonicalize_dtype(dtype).name
+        cells = tuple(centroids.shape)
         return cls(
-            genotypes=jax.tree.map(lambda x: table(x, storage_type(x, name)), genotype),
-            fitnesses=jnp.full((num_cells, 1), -jnp.inf, jnp.float32),
-            descriptors=jnp.zeros(centroids.shape, jnp.float32),
             centroids=jnp.asarray(centroids, jnp.float32),
-            extra_scores=jax.tree.map(table, extra_scores),
             keys_extra_scores=tuple(extra_scores),
-            thresholds=jnp.full(num_cells, threshold_min, jnp.float32),
-            occupied_cells=jnp.zeros(num_cells, jnp.int32).at[-1].set(~0),
+            **empty_tables(genotype, extra_scores, float(threshold_min), cells=cells, dtype=name),
             learning_rate=float(learning_rate),
             threshold_min=float(threshold_min),
             qd_score_offset=float(qd_score_offset),

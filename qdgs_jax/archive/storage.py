@@ -20,6 +20,7 @@ and a search goes on from its checkpoint on a machine of another kind.
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -93,3 +94,35 @@ def decode(tree: Any, dtype: str) -> Any:
         return x
 
     return jax.tree.map(leaf, tree)
+
+
+@functools.partial(jax.jit, static_argnames=("cells", "dtype"), inline=True)
+def empty_tables(
+    genotype: Any,
+    extra_scores: Mapping[str, Any],
+    threshold_min: float,
+    *,
+    cells: tuple[int, int],
+    dtype: str,
+) -> dict[str, Any]:
+    """The arrays of an archive without elites, by one program.
+
+    Args:
+        genotype: one example latent, a pytree of arrays.
+        extra_scores: one example of each extra score.
+        threshold_min: where thresholds start.
+        cells: numbers (C, M) of cells and of measures.
+        dtype: name of the precision that latents are stored in.
+    """
+
+    def table(x: Any, dtype: Any = None) -> jax.Array:
+        return jnp.zeros((cells[0], *jnp.shape(x)), dtype or jnp.result_type(x))
+
+    return {
+        "genotypes": jax.tree.map(lambda x: table(x, storage_type(x, dtype)), genotype),
+        "fitnesses": jnp.full((cells[0], 1), -jnp.inf, jnp.float32),
+        "descriptors": jnp.zeros(cells, jnp.float32),
+        "extra_scores": jax.tree.map(table, extra_scores),
+        "thresholds": jnp.full(cells[0], threshold_min, jnp.float32),
+        "occupied_cells": jnp.zeros(cells[0], jnp.int32).at[-1].set(~0),
+    }

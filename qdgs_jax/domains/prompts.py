@@ -5,14 +5,16 @@ Run files are checked with what stands here before JAX is imported, so it is imp
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import jax
+    import numpy as np
 
     from qdgs_jax.domains.scoring import PromptAxis
-    from qdgs_jax.models.clip import CLIP, CLIPConfig
+    from qdgs_jax.models.clip import CLIP, CLIPConfig, TextTower
 
 LARGEST = 2  # as a CLIP's eos_token_id: the largest token of a text is its end
 
@@ -120,13 +122,19 @@ def embed_texts(
     """
     import jax
     import numpy as np
-    from flax import nnx
 
     texts = list(dict.fromkeys(text for side in sides for text in side))
     encoded = encode_texts(clip.cfg, tokenizer, texts)
     with jax.default_matmul_precision("highest"):  # once a run: all measures hang on it
-        # One program: operation by operation, each of them is compiled for each number of texts.
-        embed = nnx.jit(lambda tower, tokens: tower(tokens))
-        embeds = embed(clip.text, np.asarray(encoded, np.int32))
+        embeds = np.asarray(_embedding()(clip.text, np.asarray(encoded, np.int32)))
     row = {text: number for number, text in enumerate(texts)}
-    return [embeds[np.asarray([row[text] for text in side])] for side in sides]
+    return jax.device_put([embeds[[row[text] for text in side]] for side in sides])
+
+
+@functools.cache
+def _embedding() -> Callable[[TextTower, np.ndarray], jax.Array]:
+    """One program: operation by operation, each of them is compiled for each number of texts."""
+    from flax import nnx
+
+    embed: Callable[[TextTower, np.ndarray], jax.Array] = nnx.jit(lambda tower, x: tower(x))
+    return embed

@@ -143,19 +143,30 @@ def _template(emitter: EvoJaxEmitter) -> tuple[Any, tuple[str, ...]]:
     sigma = {name: emitter.sigma for name in _SIGMAS if name in accepted}
     with jax.ensure_compile_time_eval():
         solver = make(param_size=emitter.latent_dim, pop_size=emitter.batch, **sigma)
-        trial = copy.copy(solver)
-        shape = trial.ask().shape
+    return solver, _settle(solver, emitter)
+
+
+def _settle(solver: Any, emitter: EvoJaxEmitter) -> tuple[str, ...]:
+    """Names of what changes, by a trial that computes nothing; what only `tell` sets is zero."""
+    names: list[str] = []
+
+    def trial() -> dict[str, Any]:
+        tried = copy.copy(solver)
+        shape = tried.ask().shape
         if shape != (emitter.batch, emitter.latent_dim):
             raise ValueError(
                 f"EvoJAX's {emitter.solver} asks for {shape[0]} candidates instead of "
                 f"{emitter.batch}: choose emitters and branches for a suitable number per step."
             )
-        asked = dict(vars(trial))
-        trial.tell(jnp.arange(emitter.batch, dtype=jnp.float32))
-        trial.ask()
-        before, after = vars(solver), vars(trial)
-        names = tuple(name for name in after if after[name] is not before[name])
-        for name in names:
-            if asked[name] is None:  # set by `tell` alone
-                setattr(solver, name, jax.tree.map(jnp.zeros_like, after[name]))
-    return solver, names
+        asked = dict(vars(tried))
+        tried.tell(jnp.arange(emitter.batch, dtype=jnp.float32))
+        tried.ask()
+        before, after = vars(solver), vars(tried)
+        names.extend(name for name in after if after[name] is not before[name])
+        return {name: after[name] for name in names if asked[name] is None}
+
+    told = jax.eval_shape(trial)
+    with jax.ensure_compile_time_eval():
+        for name, value in told.items():
+            setattr(solver, name, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), value))
+    return tuple(names)

@@ -42,11 +42,12 @@ def make(**changes):
 
 @pytest.fixture(scope="module")
 def example():
-    return load_domain(settings(RUN, domain={"folder": str(EXAMPLES)}))
+    fewer = {"emitters": 4, "start_batches": 4, "start_batch_size": 8}
+    return load_domain(settings(RUN, domain={"folder": str(EXAMPLES)}, search=fewer))
 
 
 def test_the_documented_example_is_searched(example):
-    emitter = build_emitter("cma_maega", SearchConfig(emitters=8, step_size=0.1), 5, 2)
+    emitter = build_emitter("cma_maega", SearchConfig(emitters=4, branches=8, step_size=0.1), 5, 2)
     ranges = ((-0.65, 0.65), (-0.55, 0.55))
     search = Search(
         example, emitter, dims=(20, 20), ranges=ranges, learning_rate=0.02, threshold_min=0.0
@@ -54,17 +55,20 @@ def test_the_documented_example_is_searched(example):
     start = example.start_latents(example.params, jax.random.key(1))
     state = search.init(start, jax.random.key(2))
     found = int(search.metrics(state)["num_elites"])
-    state, metrics = search.run(state, 10)
+    state, metrics = search.run(state, 8)
     assert metrics["num_elites"] > found + 10
     assert metrics["rejected"] == 0
-    pictures = example.pictures(example.params, jnp.asarray(state.archive.elites().latents[:4]))
+    pictures = example.pictures(example.params, np.asarray(state.archive.elites().latents[:4]))
     assert pictures.shape == (4, 48, 48, 3)
 
 
 def test_the_example_is_measured_by_what_it_draws(example):
-    latents = example.sample(example.params, jax.random.key(3), 64)
-    evaluate = jax.jit(example.evaluate)
-    measures = evaluate(example.params, (), latents, jax.random.key(0)).descriptors
+    @jax.jit
+    def measured(params):
+        latents = example.sample(params, jax.random.key(3), 64)
+        return latents, example.evaluate(params, (), latents, jax.random.key(0)).descriptors
+
+    latents, measures = map(np.asarray, measured(example.params))
     for measure, name in enumerate(("hue", "form")):
         assert np.corrcoef(measures[:, measure], latents[:, measure])[0, 1] > 0.5, name
 
@@ -157,8 +161,13 @@ def test_two_modules_of_one_name_are_not_confused(tmp_path):
 
 def test_oblong_images_are_scored_and_the_bound_follows_the_prior(tmp_path):
     domain = load_domain(external(tmp_path, name="oblong"))
-    latents = domain.sample(domain.params, jax.random.key(0), 5)
-    evaluation = jax.jit(domain.evaluate)(domain.params, (), latents, jax.random.key(1))
+
+    @jax.jit
+    def scored(params):
+        latents = domain.sample(params, jax.random.key(0), 5)
+        return latents, domain.evaluate(params, (), latents, jax.random.key(1))
+
+    latents, evaluation = scored(domain.params)
     assert np.isfinite(evaluation.fitnesses).all()
     assert domain.pictures(domain.params, latents).shape == (5, 2, 4, 3)
     # Latents around (2, 2, 2) with a deviation of 0.1.

@@ -60,11 +60,15 @@ EMITTERS = {
 def run(emitter, repertoire_init, steps=40):
     centroids = GridArchive.create(np.zeros(4), dims=DIMS, ranges=RANGES).centroids
     loop = MAPElites(score, emitter, lambda repertoire: {}, repertoire_init)
-    key, start = jax.random.split(jax.random.key(0))
-    repertoire, state, _ = loop.init(jnp.zeros((2, 4)), centroids, start)
-    update = jax.jit(lambda carry, keys: jax.lax.scan(loop.scan_update, carry, length=steps))
-    (repertoire, state, _), _ = update((repertoire, state, key), None)
-    return repertoire, state
+
+    @jax.jit
+    def whole(centroids):
+        key, start = jax.random.split(jax.random.key(0))
+        repertoire, state, _ = loop.init(jnp.zeros((2, 4)), centroids, start)
+        carry, _ = jax.lax.scan(loop.scan_update, (repertoire, state, key), length=steps)
+        return carry[:2]
+
+    return whole(centroids)
 
 
 INITS = {
@@ -91,12 +95,13 @@ INITS = {
 def test_emitters_run_in_map_elites(name, init):
     emitter = EMITTERS[name]
     repertoire, state = run(emitter, INITS[init])
-    occupied = np.isfinite(np.asarray(repertoire.fitnesses[:, 0]))
+    occupied = np.isfinite(np.asarray(repertoire.fitnesses))[:, 0]
     assert occupied.sum() > 12
     assert np.asarray(repertoire.fitnesses)[occupied].max() > 6.5  # the start latents have 6
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
     if name.endswith("mega"):
-        x, _ = emitter.emit(repertoire, state, jax.random.key(0))
+        x, _ = jax.jit(emitter.emit)(repertoire, state, jax.random.key(0))
+        x = np.asarray(x)
         assert x.shape[0] == emitter.batch_size == 16
         np.testing.assert_array_equal(x[:2], state.theta)
 
