@@ -1,5 +1,6 @@
 """Commands on a toy domain, whose searches take moments: for the tests of the command line."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -9,8 +10,11 @@ import jax
 import jax.numpy as jnp
 from run_text import RUN
 
+import qdgs_jax.domains
+import qdgs_jax.search
 from qdgs_jax.cli import app, console
 from qdgs_jax.problem import FunctionProblem
+from qdgs_jax.search import Search
 
 EVALUATIONS = 1160  # 520 for the start latents, then 20 steps of 32
 
@@ -50,12 +54,14 @@ class ToyDomain(FunctionProblem):
     params = ()
     spreads = (Spread(), Spread())
 
+    @functools.partial(jax.jit, static_argnums=(0, 3))
     def sample(self, params, key, count):
         return 0.01 * jax.random.normal(key, (count, 4))
 
     def start_latents(self, params, key):
         return self.sample(params, key, 8)
 
+    @functools.partial(jax.jit, static_argnums=0)
     def pictures(self, params, latents):
         colour = jnp.round(255 * jnp.clip(0.5 + latents[:, :3], 0.0, 1.0)).astype(jnp.uint8)
         return jnp.broadcast_to(colour[:, None, None], (len(latents), 16, 16, 3))
@@ -64,11 +70,34 @@ class ToyDomain(FunctionProblem):
         return self.spreads
 
 
+def scores(latents):
+    """Objectives and measures of the toy domain."""
+    return 60.0 - jnp.sum(latents**2, axis=-1), latents[:, :2]
+
+
+TOY = ToyDomain(scores, latent_dim=4, num_measures=2)
+
+
 def toy_domain(config):
-    """What stands in for `load_domain`."""
-    return ToyDomain(
-        lambda x: (60.0 - jnp.sum(x**2, axis=-1), x[:, :2]), latent_dim=4, num_measures=2
-    )
+    """What stands in for `load_domain`: one for all, so that searches of it can be shared."""
+    return TOY
+
+
+@functools.cache
+def _search(problem, emitter, chunk, make, settings):
+    create_archive = functools.partial(make, **dict(settings))
+    return Search(problem, emitter, chunk=chunk, create_archive=create_archive)
+
+
+def _shared_search(problem, emitter, *, chunk, create_archive):
+    settings = tuple(create_archive.keywords.items())
+    return _search(problem, emitter, chunk, create_archive.func, settings)
+
+
+def play(patch, load=toy_domain):
+    """Let commands search a toy; those of equal settings share a `Search`, compiled once."""
+    patch.setattr(qdgs_jax.domains, "load_domain", load)
+    patch.setattr(qdgs_jax.search, "Search", _shared_search)
 
 
 def write_run(path, algorithm="cma_maega", **changes):

@@ -8,7 +8,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toy_runs import Spread, qdgs, toy_domain, write_run
+from toy_runs import Spread, ToyDomain, play, qdgs, scores, write_run
 
 import qdgs_jax.domains
 from qdgs_jax.archive import GridArchive
@@ -24,11 +24,17 @@ from qdgs_jax.train.shapes.repair_result import ARMS, GROUPS, RepairResult
 DOUBT = "hardly moves over the generator's own images"
 
 
-def doubtful_toy(config):
+class DoubtfulToy(ToyDomain):
     """A toy whose measures hardly move."""
-    domain = toy_domain(config)
-    domain.spreads = (Spread(DOUBT), Spread(DOUBT))
-    return domain
+
+    spreads = (Spread(DOUBT), Spread(DOUBT))
+
+
+DOUBTFUL = DoubtfulToy(scores, latent_dim=4, num_measures=2)
+
+
+def doubtful_toy(config):
+    return DOUBTFUL
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +42,7 @@ def searched(tmp_path_factory):
     """A finished run with its baseline; the tests here add to it, in their order."""
     folder = tmp_path_factory.mktemp("commands")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(qdgs_jax.domains, "load_domain", doubtful_toy)
+        play(patch, doubtful_toy)
         run_file = write_run(folder / "my.toml", "map_elites")
         assert qdgs("search", run_file, "--out", folder / "run", "--baseline") == 0
     return folder

@@ -9,9 +9,8 @@ import threading
 import numpy as np
 import pytest
 import torch_writer as tw
-from toy_runs import qdgs, run_program, toy_domain, write_run
+from toy_runs import play, qdgs, run_program, write_run
 
-import qdgs_jax.domains
 from qdgs_jax import load_classifier, ports
 from qdgs_jax.cli import console
 from qdgs_jax.datasets import generate
@@ -38,7 +37,7 @@ def heeded(monkeypatch):
 def searched(tmp_path, monkeypatch):
     """A finished run of the toy, whose data set has three shards."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(qdgs_jax.domains, "load_domain", toy_domain)
+    play(monkeypatch)
     shards = {"shard_size = 500": "shard_size = 10"}
     run_file = write_run(tmp_path / "my.toml", "map_elites", **shards)
     assert qdgs("search", run_file, "--out", "run") == 0
@@ -181,7 +180,7 @@ def test_ctrl_c_waits_for_an_extension_that_sets_itself_up(tmp_path):
 
 def test_a_search_that_is_terminated_keeps_a_checkpoint(tmp_path, heeded, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(qdgs_jax.domains, "load_domain", toy_domain)
+    play(monkeypatch)
     show = console.SearchProgress.show
 
     def terminated(progress, row):

@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch_writer as tw
-from toy_runs import qdgs, toy_domain, write_run
+from toy_runs import play, qdgs, toy_domain, write_run
 
-import qdgs_jax.domains
 from qdgs_jax import files, ports
 from qdgs_jax.datasets import generate, shards
 from qdgs_jax.datasets.generate import generate_dataset
@@ -39,7 +38,7 @@ def folder(tmp_path_factory):
     """A finished run of subjects with its baseline."""
     place = tmp_path_factory.mktemp("resume")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(qdgs_jax.domains, "load_domain", toy_domain)
+        play(patch)
         run_file = write_run(place / "my.toml", "map_elites", **{"shard_size = 500\n": SUBJECTS})
         assert qdgs("search", run_file, "--out", place / "run", "--baseline") == 0
     return RunFolder(place / "run")
@@ -194,7 +193,7 @@ def test_damage_is_told_or_mended(folder, undisturbed, tmp_path, monkeypatch):
 
 
 def test_the_command_line_says_what_is_kept_and_goes_on(folder, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(qdgs_jax.domains, "load_domain", toy_domain)
+    play(monkeypatch)
     command = ("generate", folder.path, "--out", tmp_path / "set", "--images", 12)
 
     def interrupted(*_, **__):

@@ -20,7 +20,7 @@ import tomli_w
 import torch_writer as tw
 from snippets import ROOT, blocks, pages
 from synthetic import DATA, load_manifest
-from toy_runs import EVALUATIONS, qdgs, toy_domain, write_run
+from toy_runs import EVALUATIONS, play, qdgs, write_run
 
 import qdgs_jax.domains
 from qdgs_jax.datasets.audit import read_audit
@@ -117,7 +117,7 @@ def runs(*keys):
 def toy(tmp_path, monkeypatch):
     """A folder with the toy domain, and a quick stand-in for the repair of classifiers."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(qdgs_jax.domains, "load_domain", toy_domain)
+    play(monkeypatch)
     return tmp_path
 
 
