@@ -22,7 +22,6 @@ from snippets import ROOT, blocks, pages
 from synthetic import DATA, load_manifest
 from toy_runs import EVALUATIONS, play, qdgs, write_run
 
-import qdgs_jax.domains
 from qdgs_jax.datasets.audit import read_audit
 from qdgs_jax.datasets.manifest import read_manifest
 from qdgs_jax.domains.zero_shot import Seen
