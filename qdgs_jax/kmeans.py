@@ -273,7 +273,7 @@ def _look_again(
         others: whether the points are the centroids, and none is its own nearest.
     """
     (count, dim), clusters = points.shape, len(centroids)
-    everyone = jnp.arange(count, dtype=jnp.int32) if others else None
+    everyone = np.arange(count, dtype=np.int32) if others else None
     if known is None or moved.all() or count * dim * clusters < _LARGE:
         return Nearest(*map(np.array, _assign(points, centroids, everyone)))
     labels = known.labels.copy()
@@ -366,23 +366,23 @@ def _seeds(points: jax.Array, clusters: int, key: jax.Array) -> tuple[jax.Array,
     kept: at the end the nearest seed of every point is known.
     """
     at_a_time = -(-clusters // _DRAWS)
-    weights = jnp.ones(len(points), points.dtype)
+    weights = jnp.asarray(np.ones(len(points), points.dtype))
     known = Nearest(np.zeros(len(points), np.int32), np.full(len(points), np.inf, points.dtype))
     chosen: list[jax.Array] = []
     for start in range(0, clusters, at_a_time):
         count = min(at_a_time, clusters - start)
-        chosen.append(_draw(weights, jax.random.fold_in(key, start), count))
-        index, distance = map(np.asarray, _assign(points, points[chosen[-1]], None))
+        chosen.append(_draw(points, weights, jax.random.fold_in(key, start), count))
+        index, distance = map(np.asarray, _assign(points, chosen[-1], None))
         nearer = distance < known.distances
         known.labels[nearer], known.distances[nearer] = start + index[nearer], distance[nearer]
         weights = jnp.asarray(known.distances)
-    return points[jnp.concatenate(chosen)], known
+    return jnp.concatenate(chosen), known
 
 
 @functools.partial(jax.jit, static_argnames="count")
-def _draw(weights: jax.Array, key: jax.Array, count: int) -> jax.Array:
+def _draw(points: jax.Array, weights: jax.Array, key: jax.Array, count: int) -> jax.Array:
     noise = jax.random.gumbel(key, weights.shape, weights.dtype)
-    return jax.lax.top_k(jnp.log(weights) + noise, count)[1]
+    return points[jax.lax.top_k(jnp.log(weights) + noise, count)[1]]
 
 
 _assign = jax.jit(_by_products)
