@@ -9,17 +9,13 @@ take longer to compile and half as long in all.
 Programs of files that are through are let go of now and then: each holds more than a megabyte.
 
 Tracing makes many small objects that live long, so that Python would look for rubbish among the
-same ones for a seventh of the time: it looks more rarely, and never at what was imported. A process
-that has told its results ends at once, instead of taking programs and modules apart one by one.
-
-The tests' rewritten asserts are kept wherever Python may write: they are a quarter of the start.
+same ones for a seventh of the time: it looks more rarely, and never at what was imported.
 """
 
 from __future__ import annotations
 
 import gc
 import os
-import sys
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -42,7 +38,6 @@ settings.register_profile("fuzz", deadline=5000, max_examples=20_000)
 settings.load_profile("default")
 
 gc.set_threshold(50_000, 20, 100)
-no_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, False
 
 # Few tests and long ones: begun first, no process is left alone with them at the end.
 LONG = ("train/faces/test_seeds.py", "cli/test_faces.py", "train/test_repair.py")
@@ -60,7 +55,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     import jax.monitoring
 
-    sys.dont_write_bytecode = no_bytecode
     jax.monitoring.register_event_duration_secs_listener(count_programs)
     gc.collect()
     gc.freeze()
@@ -80,13 +74,6 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
         jax.clear_caches()
         compiled = 0
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_unconfigure(config: pytest.Config) -> None:
-    """End a process that ran tests for another, whose results are there."""
-    if hasattr(config, "workerinput"):
-        os._exit(0)
 
 
 @pytest.fixture(scope="module")
