@@ -8,7 +8,14 @@ import pytest
 from flax import nnx
 
 from qdgs_jax.models import side_by_side
-from qdgs_jax.models.stylegan2 import Generator, StyleGAN2Config, activations, layers, resample
+from qdgs_jax.models.stylegan2 import (
+    Generator,
+    StyleGAN2Config,
+    activations,
+    layers,
+    resample,
+    up_layer,
+)
 
 REGISTER = 8  # channels that fill one, here
 # On a TPU levels of so many channels and of fewer differ, on a GPU all are alike, and `orig` is
@@ -62,7 +69,7 @@ def test_a_generator_draws_and_is_pulled_back_as_one_for_processors(
 ):
     image, to_params, to_ws = on_processors(architecture, clamp, channels)
     graph, params, ws, cotangents = drawn(architecture, clamp, channels)
-    for module in (activations, layers, resample, side_by_side):
+    for module in (activations, layers, resample, up_layer, side_by_side):
         monkeypatch.setattr(module, "target_backend", lambda: kind)
     monkeypatch.setattr(layers, "LANES", REGISTER)
 
