@@ -131,9 +131,9 @@ def test_a_search_continues_from_its_checkpoint_bit_for_bit(search, params, refe
 
 def test_seeds_side_by_side_are_the_seeds_alone(search, params, reference):
     latents, keys = start(), jax.vmap(jax.random.key)(np.asarray([9, 1, 5]))
-    init = jax.jit(jax.vmap(lambda key: search.init(latents, key, params=params)))
+    states = jax.jit(jax.vmap(lambda key: search.init(latents, key, params=params)))(keys)
     run = jax.vmap(lambda state: search.run(state, 7, params=params))
-    states, metrics = jax.device_get(run(init(keys)))
+    states, metrics = jax.device_get(run(states))
     assert_close(jax.tree.map(lambda x: x[1], states), reference[0])
     assert metrics["qd_score"].shape == (3,)
     assert len(set(metrics["qd_score"].tolist())) == 3
@@ -209,24 +209,17 @@ def steps(x):
     return -jnp.abs(jnp.round(4 * x)).sum(-1), jnp.round(4 * x[:, :2]) / 4
 
 
-def one_of_both(first, x):
-    return jax.lax.cond(first, distance, steps, x)
-
-
 @pytest.mark.parametrize("emitter", [GradientArborescenceEmitter, OMGMegaEmitter])
 def test_a_start_without_gradients_is_left(emitter):
-    search = Search.from_function(one_of_both, DIM, emitter(2, 8, 2), **GRID, has_params=True)
+    either = lambda first, x: jax.lax.cond(first, distance, steps, x)  # noqa: E731
+    search = Search.from_function(either, DIM, emitter(2, 8, 2), **GRID, has_params=True)
     for first in np.asarray([True, False]):
         state = search.init(np.zeros((1, DIM)), jax.random.key(0), params=first)
         _, metrics = search.run(state, 50, params=first)
         assert metrics["num_elites"] > 20, first
 
 
-@pytest.fixture(scope="module")
-def copied():
-    """A search whose measures are the first two numbers of a latent."""
-    emitter = GaussianEmitter(8, 0.5)
-    return Search.from_function(lambda x: (x.sum(-1), x[:, :2]), DIM, emitter, **GRID)
+COPIED = Search.from_function(lambda x: (x.sum(-1), x[:, :2]), DIM, GaussianEmitter(8, 0.5), **GRID)
 
 
 @pytest.mark.parametrize(
@@ -234,8 +227,8 @@ def copied():
     [np.zeros((1, DIM), int), np.zeros((1, DIM), jnp.bfloat16), [[0] * DIM]],
     ids=["integers", "bfloat16", "list"],
 )
-def test_latents_are_kept_in_single_precision_whatever_they_start_from(copied, start):
-    state, _ = copied.run(copied.init(start, jax.random.key(0)), 5)
+def test_latents_are_kept_in_single_precision_whatever_they_start_from(start):
+    state, _ = COPIED.run(COPIED.init(start, jax.random.key(0)), 5)
     archive = jax.device_get(state.archive)
     full = np.isfinite(archive.fitnesses[:, 0])
     assert archive.latents.dtype == jnp.float32
