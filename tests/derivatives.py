@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 
 def pulled_back(
@@ -30,10 +29,7 @@ def several_pulled_back(
     @jax.jit
     def all_of_it(cotangents: Any, *arguments: Any) -> Any:
         values, pull_back = jax.vjp(function, *arguments)
-        count = len(jax.tree.leaves(cotangents)[0])
-        found = [pull_back(jax.tree.map(lambda c, at=at: c[at], cotangents)) for at in range(count)]
-        one_by_one = jax.tree.map(lambda *each: jnp.stack(each), *found)
-        return values, jax.vmap(pull_back)(cotangents), one_by_one
+        return values, jax.vmap(pull_back)(cotangents), jax.lax.map(pull_back, cotangents)
 
     values, mapped, one_by_one = all_of_it(cotangents, *arguments)
     return values, mapped, one_by_one

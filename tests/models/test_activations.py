@@ -20,12 +20,13 @@ from qdgs_jax.models.stylegan2.activations import (
     leaky,
     planes,
 )
+from qdgs_jax.models.stylegan2.kernels import Kernel
 from qdgs_jax.models.stylegan2.resample import convolve, convolve_folded, convolve_up
-from qdgs_jax.models.stylegan2.up_layer import convolve_up_and_activate
+from qdgs_jax.models.stylegan2.up_layer import convolve_up_and_activate, up_layer_kernel
 
 
-def normal(number: int, *shape: int) -> jax.Array:
-    return jax.random.normal(jax.random.key(number), shape)
+def normal(number: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(number).standard_normal(shape, np.float32)
 
 
 def shifted(image: jax.Array) -> Pixels:
@@ -40,17 +41,25 @@ def folded(image: jax.Array) -> Pixels:
 
 @pytest.mark.parametrize("form", [Pixels, folded, shifted])
 def test_every_form_holds_the_same_pixels(form):
-    image, style, noise = normal(0, 2, 4, 6, 3), normal(1, 2, 3), normal(2, 1, 4, 6, 1)
-    pixels = form(image)
-    assert pixels.channels == 3
-    np.testing.assert_array_equal(pixels.unfold(), image)
-    scaled = pixels.scaled(style).unfold()
+    given = normal(0, 2, 4, 6, 3), normal(1, 2, 3), normal(2, 1, 4, 6, 1), normal(3, 3, 2)
+
+    @jax.jit
+    def used(image, style, noise, kernel):
+        pixels = form(image)
+        assert pixels.channels == 3
+        added = pixels.replace(values=pixels.values + pixels.per_pixel(noise))
+        return (
+            pixels.unfold(),
+            pixels.scaled(style).unfold(),
+            added.unfold(),
+            planes(pixels, kernel),
+        )
+
+    (image, style, noise, kernel), (same, scaled, added, projected) = given, used(*given)
+    np.testing.assert_array_equal(same, image)
     np.testing.assert_allclose(scaled, image * style[:, None, None], rtol=1e-6)
-    added = pixels.replace(values=pixels.values + pixels.per_pixel(noise)).unfold()
     np.testing.assert_allclose(added, image + noise, rtol=1e-6)
-    kernel = normal(3, 3, 2)
-    wanted = jnp.moveaxis(image @ kernel, -1, 1)
-    np.testing.assert_allclose(planes(pixels, kernel), wanted, atol=1e-5)
+    np.testing.assert_allclose(projected, np.moveaxis(image @ kernel, -1, 1), atol=1e-5)
 
 
 def test_a_convolution_of_folded_pixels_is_the_plain_one_and_so_are_its_derivatives():
@@ -65,34 +74,47 @@ def test_a_convolution_of_folded_pixels_is_the_plain_one_and_so_are_its_derivati
 
 
 STYLES = {
-    "one": lambda: (normal(4, 2, 3),),
-    "two": lambda: (normal(4, 2, 3), normal(5, 2, 3)),
-    "none": lambda: (None,),
+    "one": (normal(4, 2, 3),),
+    "two": (normal(4, 2, 3), normal(5, 2, 3)),
+    "none": (None,),
 }
+NOISES = [(1, 1, 1, 1), (1, 4, 4, 1), (2, 4, 4, 3)]
+# Each way to come of two of the three, which have nothing to do with each other.
+LAYERS = [
+    (None if (at + place) % 2 else 0.7, noise, styles)
+    for at, noise in enumerate(NOISES)
+    for place, styles in enumerate(STYLES)
+]
 
 
-@pytest.mark.parametrize("styles", STYLES)
-@pytest.mark.parametrize("clamp", [None, 0.7])
-@pytest.mark.parametrize("noise", [(1, 1, 1, 1), (1, 4, 4, 1), (2, 4, 4, 3)])
+@pytest.mark.parametrize(("clamp", "noise", "styles"), LAYERS)
 def test_activations_are_pulled_back_as_jax_does(clamp, noise, styles):
     given = (
         normal(0, 2, 4, 4, 3),
-        jnp.exp(normal(1, 2, 3)),
+        np.exp(normal(1, 2, 3)),
         normal(2, *noise),
-        jnp.asarray([5.0, -0.3, 0.0]),
-        STYLES[styles](),
+        np.asarray([5.0, -0.3, 0.0], np.float32),
+        STYLES[styles],
     )
 
     def plain(x, scale, noise, bias, styles):
         y = leaky(x * scale[:, None, None] + noise + bias, 1.4, clamp)
         return tuple(y if style is None else y * style[:, None, None] for style in styles)
 
-    def keeping(x, *rest):
-        return activate_keeping_input(Layer(*rest), x, 1.4, clamp)
+    @jax.jit
+    def both(cotangents, *given):
+        _, pull_back = jax.vjp(plain, *given)
+        return (
+            several_pulled_back(
+                lambda x, *rest: activate_keeping_input(Layer(*rest), x, 1.4, clamp),
+                cotangents,
+                *given,
+            ),
+            (plain(*given), jax.vmap(pull_back)(cotangents)),
+        )
 
     cotangents = tuple(normal(6 + at, 3, 2, 4, 4, 3) for at in range(len(given[-1])))
-    found, mapped, one_by_one = several_pulled_back(keeping, cotangents, *given)
-    wanted, _, right = several_pulled_back(plain, cotangents, *given)
+    (found, mapped, one_by_one), (wanted, right) = both(cotangents, *given)
     for ours, theirs in zip(found, wanted, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)
     assert_close(mapped, right)
@@ -101,43 +123,48 @@ def test_activations_are_pulled_back_as_jax_does(clamp, noise, styles):
 
 @pytest.mark.parametrize("doubled", range(5))
 def test_derivatives_have_the_types_of_what_they_are_by(doubled):
+    shapes = (2, 4, 4, 3), (2, 3), (1, 4, 4, 1), (3,), (2, 3)
+
+    def layer(x, *rest):
+        y = convolve(x, jnp.ones((3, 3, 3, 3), x.dtype))
+        return activate_keeping_input(Layer(*rest[:3], (rest[3], None)), y, 1.4, None)
+
+    def pulled(*given):
+        y, pull_back = jax.vjp(layer, *given)
+        return pull_back(y)
+
     with jax.enable_x64(True):
-        given = [normal(0, 2, 4, 4, 3), normal(1, 2, 3), normal(2, 1, 4, 4, 1), normal(3, 3)]
-        given = [each.astype(jnp.float32) for each in (*given, normal(4, 2, 3))]
-        given[doubled] = given[doubled].astype(jnp.float64)
-        y, pull = jax.vjp(
-            lambda x, *rest: activate_keeping_input(
-                Layer(*rest[:3], (rest[3], None)),
-                convolve(x, jnp.ones((3, 3, 3, 3), x.dtype)),
-                1.4,
-                None,
-            ),
-            *given,
-        )
-        found = pull(y)
+        given = [
+            jax.ShapeDtypeStruct(shape, jnp.float64 if at == doubled else jnp.float32)
+            for at, shape in enumerate(shapes)
+        ]
+        found = jax.eval_shape(pulled, *given)
     assert [each.dtype for each in found] == [each.dtype for each in given]
 
 
-@pytest.mark.parametrize("noise", [(1, 8, 12, 1), (2, 8, 12, 1)])
-def test_an_upsampling_layer_is_its_parts_and_so_are_its_derivatives(noise):
-    given = normal(0, 2, 4, 6, 3), normal(1, 3, 3, 3, 5), normal(2, *noise), normal(3, 5)
-    scale, style = jnp.exp(normal(4, 2, 5)), normal(5, 2, 5)
+def test_an_upsampling_layer_is_its_parts_and_so_are_its_derivatives():
+    """With a noise for all images and with one for each."""
+    noises = normal(2, 1, 8, 12, 1), normal(3, 2, 8, 12, 1)
+    given = normal(0, 2, 4, 6, 3), normal(1, 3, 3, 3, 5), noises, normal(4, 5)
+    scale, style = np.exp(normal(5, 2, 5)), normal(6, 2, 5)
 
-    def plain(x, kernel, noise, bias, scale, style):
-        y = convolve_up(Pixels(x), kernel, "transposed").values
-        y = leaky(y * scale[:, None, None] + noise + bias, 1.4, 0.7)
-        return y, y * style[:, None, None]
+    def plain(x, kernel, noises, bias, scale, style):
+        y = convolve_up(Pixels(x), kernel, "transposed").values * scale[:, None, None]
+        found = [leaky(y + noise + bias, 1.4, 0.7) for noise in noises]
+        return [(y, y * style[:, None, None]) for y in found]
 
-    def found(x, kernel, noise, bias, scale, style):
-        return convolve_up_and_activate(
-            x, kernel, Layer(scale, noise, bias, (None, style)), 1.4, 0.7
-        )
+    def layer(x, kernel, noises, bias, scale, style):
+        kernels = kernel, up_layer_kernel(kernel, x.dtype)  # made of it inside, and before
+        return [
+            convolve_up_and_activate(x, kernel, Layer(scale, noise, bias, (None, style)), 1.4, 0.7)
+            for kernel, noise in zip(kernels, noises, strict=True)
+        ]
 
-    cotangents = normal(6, 2, 8, 12, 5), normal(7, 2, 8, 12, 5)
-    ours, pulled = pulled_back(found, cotangents, *given, scale, style)
+    cotangents = [tuple(normal(7 + at + 2 * of, 2, 8, 12, 5) for at in range(2)) for of in range(2)]
+    ours, pulled = pulled_back(layer, cotangents, *given, scale, style)
     theirs, right = pulled_back(plain, cotangents, *given, scale, style)
     assert_close(ours, theirs)
-    for one, other in zip(pulled, right, strict=True):
+    for one, other in zip(jax.tree.leaves(pulled), jax.tree.leaves(right), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
 
 
@@ -153,6 +180,11 @@ def beside(monkeypatch):
         monkeypatch.setattr(module, "side_by_side", placed_after_batch)
 
 
+def spread(kernel: jax.Array) -> Kernel:
+    """Of the shapes of `up_layer_kernel`, whose sums take long to compile."""
+    return Kernel(jnp.tile(kernel, 4), jnp.tile(kernel.swapaxes(2, 3), (2, 2, 1, 1)))
+
+
 CHAINS = {
     "activation": lambda x, k, w: activate_keeping_input(
         Layer(w, normal(8, 1, 4, 6, 1), w[0], (w, -w)), convolve(x, k), 1.4, 0.7
@@ -162,48 +194,47 @@ CHAINS = {
     ),
     "folded": lambda x, k, w: convolve_folded(folded(x), k).values,
     "upsampling": lambda x, k, w: convolve_up_and_activate(
-        x, k, Layer(w, normal(8, 1, 8, 12, 1), w[0], (w, -w)), 1.4, 0.7
+        x, spread(k), Layer(w, normal(8, 1, 8, 12, 1), w[0], (w, -w)), 1.4, 0.7
     ),
     "planes": lambda x, k, w: planes(Pixels(convolve(x, k)), w.T),
     "planes of folded pixels": lambda x, k, w: planes(convolve_folded(folded(x), k), w.T),
 }
 
 
+CHAIN = normal(0, 2, 4, 6, 3), normal(1, 3, 3, 3, 5), np.exp(normal(2, 2, 5))
+
+
 @pytest.mark.parametrize("chain", CHAINS)
 def test_several_outputs_are_pulled_back_beside_each_other_as_one_by_one(chain, beside):
-    given = normal(0, 2, 4, 6, 3), normal(1, 3, 3, 3, 5), jnp.exp(normal(2, 2, 5))
-    shapes = jax.eval_shape(CHAINS[chain], *given)
-    cotangents = jax.tree.map(lambda y: normal(3, 4, *y.shape), shapes)
-    _, mapped, one_by_one = several_pulled_back(CHAINS[chain], cotangents, *given)
-    assert_close(mapped, one_by_one)
+    def alone(*given):
+        y, pull_back = jax.vjp(CHAINS[chain], *given)
+        return pull_back(y)
+
+    @jax.jit
+    def both_ways(given, pairs):
+        y, pull_back = jax.vjp(CHAINS[chain], *given)
+        cotangents = jax.tree.map(lambda y: jnp.asarray(normal(3, 4, *y.shape)), y)
+        one_by_one = jax.lax.map(pull_back, cotangents), jax.lax.map(lambda p: alone(*p), pairs)
+        return (jax.vmap(pull_back)(cotangents), jax.vmap(alone)(*pairs)), one_by_one
 
     # ... where what they share is not shared, too
-    @jax.jit
-    def alone(*given):
-        y, pull = jax.vjp(CHAINS[chain], *given)
-        return pull(y)
-
-    pairs = jax.tree.map(lambda a: jnp.stack([a, -a]), given)
-    one_by_one = [alone(*given), alone(*jax.tree.map(jnp.negative, given))]
-    mapped = jax.jit(jax.vmap(alone))(*pairs)
-    assert_close(mapped, jax.tree.map(lambda *a: jnp.stack(a), *one_by_one))
+    pairs = jax.tree.map(lambda a: np.stack([a, -a]), CHAIN)
+    assert_close(*both_ways(CHAIN, pairs))
 
 
 @pytest.mark.parametrize("chain", ["activation", "planes"])
 def test_derivatives_of_one_output_and_of_several_can_be_differentiated(chain, beside, monkeypatch):
-    given = normal(0, 2, 4, 6, 3), normal(1, 3, 3, 3, 5), jnp.exp(normal(2, 2, 5))
-
     def of_derivatives(*given):
         y, pull = jax.vjp(CHAINS[chain], *given)
         several = jax.vmap(pull)(jax.tree.map(lambda y: jnp.stack([y, jnp.ones_like(y)]), y))
         return sum(jnp.sum(jnp.sin(each)) for each in jax.tree.leaves((pull(y), several)))
 
-    found = jax.grad(of_derivatives, argnums=(0, 1, 2))(*given)
+    found = jax.jit(jax.grad(of_derivatives, argnums=(0, 1, 2)))(*CHAIN)
     for module in (activations, resample):
         monkeypatch.setattr(module, "side_by_side", lambda one, several: one)
-    wanted = jax.grad(of_derivatives, argnums=(0, 1, 2))(*given)
-    for ours, theirs in zip(found, wanted, strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-4 * float(jnp.abs(theirs).max()))
+    wanted = jax.jit(jax.grad(lambda *given: of_derivatives(*given), argnums=(0, 1, 2)))(*CHAIN)
+    for ours, theirs in zip(found, jax.device_get(wanted), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4 * np.abs(theirs).max())
 
 
 @pytest.mark.parametrize(("kind", "alone"), [("cpu", False), ("gpu", True), ("tpu", True)])

@@ -1,5 +1,8 @@
 """CLIP: the forms that TPUs run give what the plain ones give."""
 
+import functools
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,30 +29,43 @@ def _attention(parts: list[jax.Array], mask: jax.Array | None) -> jax.Array:
     return jnp.concatenate(heads, axis=-1)
 
 
-def _masks() -> dict[str, jax.Array | None]:
-    causal = jnp.tril(jnp.ones((LENGTH, LENGTH), bool))[None, None]
-    padded = jnp.arange(LENGTH)[None, None, None] < jnp.asarray([3, 7])[:, None, None, None]
-    blind = causal.at[..., 2, :].set(False)  # the third query sees nothing
+def _masks() -> dict[str, np.ndarray | None]:
+    causal = np.tril(np.ones((LENGTH, LENGTH), bool))[None, None]
+    padded = np.arange(LENGTH)[None, None, None] < np.asarray([3, 7])[:, None, None, None]
+    blind = causal.copy()
+    blind[..., 2, :] = False  # the third query sees nothing
     return {"none": None, "causal": causal, "causal and padded": causal & padded, "blind": blind}
 
 
-@pytest.mark.parametrize("mask", _masks())
+MASKS = _masks()
+PARTS = [
+    np.random.default_rng(seed).standard_normal((2, LENGTH, HEADS * NARROW), np.float32)
+    for seed in range(4)
+]
+COTANGENTS = np.stack([PARTS[3], -2 * PARTS[0], PARTS[1]])
+
+
+@functools.cache
+def _right(mask: str) -> tuple[Any, Any]:
+    """Values and derivatives of the definition."""
+
+    def right(*parts: jax.Array) -> jax.Array:
+        return _attention(list(parts), MASKS[mask])
+
+    expected, theirs, _ = several_pulled_back(right, COTANGENTS, *PARTS[:3])
+    return expected, theirs
+
+
+@pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("kind", ["cpu", "tpu"])
 def test_attention_and_its_derivative_are_those_of_the_definition(kind, mask, monkeypatch):
     monkeypatch.setattr(attention, "target_backend", lambda: kind)
-    parts = [
-        jax.random.normal(jax.random.key(seed), (2, LENGTH, HEADS * NARROW)) for seed in range(4)
-    ]
+    expected, theirs = _right(mask)
 
     def found(*parts: jax.Array) -> jax.Array:
-        return attention.attend(*parts, HEADS, _masks()[mask])
+        return attention.attend(*parts, HEADS, MASKS[mask])
 
-    def right(*parts: jax.Array) -> jax.Array:
-        return _attention(list(parts), _masks()[mask])
-
-    cotangents = jnp.stack([parts[3], -2 * parts[0], parts[1]])
-    values, mapped, one_by_one = several_pulled_back(found, cotangents, *parts[:3])
-    expected, _, theirs = several_pulled_back(right, cotangents, *parts[:3])
+    values, mapped, one_by_one = several_pulled_back(found, COTANGENTS, *PARTS[:3])
     np.testing.assert_allclose(values, expected, atol=2e-6)
     for ours in (mapped, one_by_one):
         for one, other in zip(ours, theirs, strict=True):
@@ -69,17 +85,37 @@ def test_a_tpu_keeps_heads_side_by_side(monkeypatch):
     assert last == {"cpu": True, "tpu": False}
 
 
-@pytest.mark.parametrize("kind", ["cpu", "tpu"])
-def test_a_prepared_tower_embeds_and_is_pulled_back_alike(kind, monkeypatch):
-    sizes = TowerConfig(width=128, layers=3, heads=2, mlp_width=64)
+@pytest.fixture(scope="module")
+def tower():
+    """A tower of two blocks, and what it makes of images and of derivatives."""
+    sizes = TowerConfig(width=128, layers=2, heads=2, mlp_width=64)
     cfg = CLIPConfig(sizes, sizes, 8, 4, 20, 10, 6)
-    graph, state = nnx.split(VisionTower(cfg, rngs=nnx.Rngs(0)))
-    images = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
-    cotangents = jax.random.normal(jax.random.key(1), (3, 2, 6))
-    expected, _, theirs = several_pulled_back(nnx.merge(graph, state), cotangents, images)
+    graph, state = nnx.split(nnx.eval_shape(lambda: VisionTower(cfg, rngs=nnx.Rngs(0))))
+    rng = np.random.default_rng(0)
+
+    def drawn(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        numbers = rng.standard_normal(leaf.shape, np.float32)
+        return numbers / leaf.shape[0] ** 0.5 if leaf.ndim > 1 else 1 + 0.1 * numbers
+
+    state = jax.tree.map(drawn, state)
+    images, cotangents = (
+        rng.standard_normal(shape, np.float32) for shape in ((2, 8, 8, 3), (3, 2, 6))
+    )
+
+    @jax.jit
+    def pulled_back(state, images, cotangents):
+        values, pull_back = jax.vjp(nnx.merge(graph, state), images)
+        return values, jax.vmap(pull_back)(cotangents)[0]
+
+    return graph, state, images, cotangents, pulled_back(state, images, cotangents)
+
+
+@pytest.mark.parametrize("kind", ["cpu", "tpu"])
+def test_a_prepared_tower_embeds_and_is_pulled_back_alike(kind, tower, monkeypatch):
+    graph, state, images, cotangents, (expected, theirs) = tower
     for module in (attention, clip):
         monkeypatch.setattr(module, "target_backend", lambda: kind)
-    monkeypatch.setattr(clip, "MANY", 3)
+    monkeypatch.setattr(clip, "MANY", 2)
 
     def embed(images):
         tower = nnx.merge(graph, state)
@@ -90,13 +126,18 @@ def test_a_prepared_tower_embeds_and_is_pulled_back_alike(kind, monkeypatch):
     values, mapped, one_by_one = several_pulled_back(embed, cotangents, images)
     np.testing.assert_allclose(values, expected, atol=2e-6)
     for (ours,) in (mapped, one_by_one):
-        np.testing.assert_allclose(ours, theirs[0], rtol=1e-4, atol=2e-6)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=2e-6)
 
 
 def test_kernels_are_kept_in_the_type_that_they_are_multiplied_in():
     sizes = TowerConfig(width=8, layers=1, heads=2, mlp_width=8)
     cfg = CLIPConfig(sizes, sizes, 8, 4, 20, 10, 6)
-    tower = VisionTower(cfg, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
-    tower.prepare()
+
+    def prepared() -> VisionTower:
+        tower = VisionTower(cfg, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+        tower.prepare()
+        return tower
+
+    tower = nnx.eval_shape(prepared)
     assert tower.blocks[0].fc1.kernel.dtype == tower.patch.kernel.dtype == jnp.bfloat16
     assert tower.projection.kernel.dtype == tower.blocks[0].ln_1.scale.dtype == jnp.float32

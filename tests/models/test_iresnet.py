@@ -79,19 +79,21 @@ def test_tables_fill_networks_with_squeeze_and_excitation():
 
 
 def test_squeeze_and_excitation_by_hand():
-    gate = SqueezeExcite(16, rngs=nnx.Rngs(0))
+    gate = nnx.jit(lambda: SqueezeExcite(16, rngs=nnx.Rngs(0)))()
     x = np.random.default_rng(1).standard_normal((2, 3, 3, 16)).astype(np.float32)
-    squeeze, excite = gate.squeeze.kernel[0, 0], gate.excite.kernel[0, 0]
+    squeeze, excite = (np.asarray(each.kernel[...])[0, 0] for each in (gate.squeeze, gate.excite))
     means = x.mean(axis=(1, 2))
     weights = 1 / (1 + np.exp(-np.maximum(means @ squeeze, 0) @ excite))
-    np.testing.assert_allclose(gate(x), x * weights[:, None, None], rtol=1e-5)
+    found = nnx.jit(lambda gate, x: gate(x))(gate, x)
+    np.testing.assert_allclose(found, x * weights[:, None, None], rtol=1e-5)
 
 
 def test_batch_norm_uses_its_running_statistics():
     norm = BatchNorm(2)
-    norm.mean[...], norm.var[...] = jnp.array([1.0, -2.0]), jnp.array([4.0, 0.25])
-    norm.scale[...], norm.bias[...] = jnp.array([3.0, 1.0]), jnp.array([0.5, 0.0])
-    np.testing.assert_allclose(norm(jnp.array([[3.0, -1.0]])), [[3.5, 2.0]], rtol=1e-4)
+    norm.mean[...], norm.var[...] = np.float32([1.0, -2.0]), np.float32([4.0, 0.25])
+    norm.scale[...], norm.bias[...] = np.float32([3.0, 1.0]), np.float32([0.5, 0.0])
+    found = nnx.jit(lambda norm, x: norm(x))(norm, np.float32([[3.0, -1.0]]))
+    np.testing.assert_allclose(found, [[3.5, 2.0]], rtol=1e-4)
 
 
 def test_strided_unit_of_equal_width_passes_every_second_pixel():
@@ -115,16 +117,17 @@ def test_config_survives_json_and_names_what_is_wrong():
 def test_images_of_the_wrong_shape_are_refused():
     network = nnx.eval_shape(lambda: IResNet(IResNetConfig(18, input_size=32), rngs=nnx.Rngs(0)))
     with pytest.raises(ValueError, match=r"\(2, 3, 32, 32\)"):
-        network(jnp.zeros((2, 3, 32, 32)))
+        network(np.zeros((2, 3, 32, 32), np.float32))
 
 
 def test_batch_norm_in_training_normalises_by_the_batch_and_moves_its_statistics():
     norm = BatchNorm(2)
-    norm.mean[...], norm.var[...] = jnp.array([1.0, -2.0]), jnp.array([4.0, 0.25])
+    norm.mean[...], norm.var[...] = np.float32([1.0, -2.0]), np.float32([4.0, 0.25])
     x = np.random.default_rng(0).normal(3.0, 2.0, (4, 3, 3, 2)).astype(np.float32)
     rows = x.reshape(-1, 2).astype(np.float64)
     wanted = (x - rows.mean(0)) / np.sqrt(rows.var(0) + 1e-5)
-    np.testing.assert_allclose(norm(jnp.asarray(x), train=True), wanted, atol=1e-5)
+    found = nnx.jit(lambda norm, x: norm(x, train=True))(norm, x)
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
     np.testing.assert_allclose(norm.mean[...], 0.9 * np.array([1, -2]) + 0.1 * rows.mean(0), 1e-5)
     sample = rows.var(0, ddof=1)  # as PyTorch keeps it
     np.testing.assert_allclose(norm.var[...], 0.9 * np.array([4, 0.25]) + 0.1 * sample, 1e-5)
@@ -132,21 +135,27 @@ def test_batch_norm_in_training_normalises_by_the_batch_and_moves_its_statistics
 
 def test_features_are_dropped_in_training_alone():
     cfg = IResNetConfig(10, input_size=56, embed_dim=4, widths=(2, 2, 2, 64), dropout=0.75)
-    output = Output(cfg, rngs=nnx.Rngs(0))
-    output.dense.kernel[...] = jnp.ones_like(output.dense.kernel)
-    x = jnp.ones((200, 4, 4, 64))  # 56 pixels are rounded up on their way to 4
-    output.norm.scale[...], output.norm.bias[...] = jnp.zeros(64), jnp.ones(64)
-    still = output.dense(output.norm(x).reshape(200, -1))
-    np.testing.assert_allclose(output(x)[:, 0], still[:, 0], rtol=1e-4)
-    seen = []
-    output.embedding_norm = lambda values, train: seen.append(values) or values
-    output(x, train=True, key=jax.random.key(0))
-    kept = np.asarray(seen[0][:, 0]) / 4  # how many of 1,024 features stayed, each counted fourfold
+    x = np.ones((200, 4, 4, 64), np.float32)  # 56 pixels are rounded up on their way to 4
+
+    @jax.jit
+    def outputs(x, key):
+        output = Output(cfg, rngs=nnx.Rngs(0))
+        output.dense.kernel[...] = jnp.ones_like(output.dense.kernel)
+        output.norm.scale[...], output.norm.bias[...] = jnp.zeros(64), jnp.ones(64)
+        seen = []
+        still, found = output.dense(output.norm(x).reshape(200, -1)), output(x)
+        output.embedding_norm = lambda values, train: seen.append(values) or values
+        output(x, train=True, key=key)
+        return still, found, seen[0]
+
+    still, found, dropped = jax.device_get(outputs(x, jax.random.key(0)))
+    np.testing.assert_allclose(found[:, 0], still[:, 0], rtol=1e-4)
+    kept = dropped[:, 0] / 4  # how many of 1,024 features stayed, each counted fourfold
     assert kept.mean() == pytest.approx(256, rel=0.02)
     assert kept.std() == pytest.approx((1024 * 0.75 * 0.25) ** 0.5, rel=0.2)
     network = nnx.eval_shape(lambda: IResNet(cfg, rngs=nnx.Rngs(0)))
     with pytest.raises(ValueError, match=r"dropout 0\.75 needs one"):
-        network(jnp.zeros((2, 56, 56, 3)), train=True)
+        network(np.zeros((2, 56, 56, 3), np.float32), train=True)
 
 
 def test_small_networks_have_settings_of_their_own():
@@ -181,8 +190,13 @@ def test_convolutions_have_the_derivatives_that_differentiation_gives(size, side
         )
 
     y = rng.normal(size=jax.eval_shape(plain, x, kernel).shape).astype(np.float32)
-    wanted, theirs = pulled_back(plain, y, x, kernel)
-    found, ours = pulled_back(lambda x, kernel: convolve(x, kernel, stride), y, x, kernel)
+
+    @jax.jit
+    def both(y, *given):
+        ours = pulled_back(lambda x, kernel: convolve(x, kernel, stride), y, *given)
+        return ours, pulled_back(plain, y, *given)
+
+    (found, ours), (wanted, theirs) = both(y, x, kernel)
     np.testing.assert_array_equal(found, wanted)
     for one, other in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)

@@ -17,7 +17,7 @@ def test_the_nearest_is_that_of_all_distances(dim):
     distances = np.linalg.norm(
         points[:, None].astype(np.float64) - centroids[None].astype(np.float64), axis=-1
     )
-    found = nearest(jnp.asarray(points), jnp.asarray(centroids))
+    found = jax.jit(nearest)(points, centroids)
     np.testing.assert_array_equal(found, distances.argmin(1))
 
 
@@ -27,30 +27,35 @@ def test_many_dimensions_take_memory_of_points_plus_centroids():
     assert memory.temp_size_in_bytes < 4 * 4096 * 20_000 / 10
 
 
+rounds = jax.jit(lloyd, static_argnums=2)
+
+
 @pytest.mark.parametrize("dim", [2, 50])
 def test_rounds_find_separate_groups(dim):
     rng = np.random.default_rng(0)
     middles = 20.0 * np.eye(3, dim, dtype=np.float32)
     middles[2] = -20
     points = np.concatenate([m + rng.normal(size=(30, dim)) for m in middles]).astype(np.float32)
-    found = lloyd(jnp.asarray(points), jnp.asarray(points[[0, 30, 60]]), 5)
+    found = rounds(points, points[[0, 30, 60]], 5)
     wanted = points.reshape(3, 30, dim).mean(1)
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
 def test_a_centroid_without_points_stays():
-    points, start = jnp.zeros((4, 1)), jnp.asarray([[1.0], [9.0]])
-    assert lloyd(points, start, 3).tolist() == [[0.0], [9.0]]
+    points, start = np.zeros((4, 1), np.float32), np.asarray([[1.0], [9.0]], np.float32)
+    assert rounds(points, start, 3).tolist() == [[0.0], [9.0]]
 
 
 def numpy_lloyd(points, clusters, seed, rounds=50):
     """The least inertia that plain rounds from random points reach in five tries."""
     rng, best = np.random.default_rng(seed), np.inf
     for _ in range(5):
-        centroids = points[rng.choice(len(points), clusters, replace=False)]
+        centroids, labels = points[rng.choice(len(points), clusters, replace=False)], None
         for _ in range(rounds):
             squares = ((points[:, None] - centroids[None]) ** 2).sum(-1)
-            labels = squares.argmin(1)
+            before, labels = labels, squares.argmin(1)
+            if np.array_equal(labels, before):
+                break
             for c in range(clusters):
                 if (labels == c).any():
                     centroids[c] = points[labels == c].mean(0)
@@ -109,7 +114,7 @@ def test_clusters_that_cannot_be_are_refused():
         cluster(jnp.zeros((4, 20)), 9, jax.random.key(0))
 
 
-@pytest.mark.parametrize("clusters", [30, 100])
+@pytest.mark.parametrize("clusters", [20, 100])
 def test_looking_again_at_what_has_moved_finds_what_looking_at_everything_finds(
     groups, clusters, monkeypatch
 ):
@@ -135,6 +140,6 @@ def test_what_is_looked_at_again_comes_in_few_sizes():
     mask = np.zeros(1000, bool)
     mask[[3, 999]] = True
     assert {3, 999} <= set(kmeans._padded(mask).tolist())
-    sizes = {len(kmeans._padded(np.arange(1000) < count)) for count in range(1, 1001)}
-    assert sizes == {16, 32, 63, 125, 250, 500, 1000}
-    assert all(len(kmeans._padded(np.arange(1000) < n)) >= n for n in range(1, 1001))
+    sizes = [len(kmeans._padded(np.arange(1000) < count)) for count in range(1, 1001)]
+    assert set(sizes) == {16, 32, 63, 125, 250, 500, 1000}
+    assert all(size >= count for count, size in enumerate(sizes, 1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +21,7 @@ from qdgs_jax.problem import FunctionProblem, Prepares
 from qdgs_jax.runs.config import baseline_of
 from qdgs_jax.runs.prepare import prepare_search
 from qdgs_jax.targets.abstract import abstract_domain
+from qdgs_jax.targets.sizes import SIZES
 
 LARGE = 2**18  # numbers; the smallest kernel of 512 channels to 512 has as many
 REPEATS = ("broadcast_in_dim", "reshape", "squeeze", "slice")
@@ -69,12 +72,29 @@ def computed_again(jaxpr: Any, fixed: dict[Any, int]) -> Iterator[str]:
             yield f"{name} {[v.aval.str_short() for v in equation.outvars]}"
 
 
+@pytest.fixture(scope="module")
+def few_layers(tmp_path_factory):
+    """Files of settings: layers as wide as those of the true networks, of each kind one or two."""
+    folder = tmp_path_factory.mktemp("sizes")
+    clip = SIZES["clip"]["vit-b-32"]
+    few = {
+        "generator": dataclasses.replace(
+            SIZES["stylegan2"]["ffhq-256"], resolution=16, channels=(512, 256, 128)
+        ),
+        "clip": dataclasses.replace(clip, vision=dataclasses.replace(clip.vision, layers=1)),
+    }
+    for name, cfg in few.items():
+        (folder / f"{name}.json").write_text(json.dumps(cfg.to_dict()))
+    return {name: str(folder / f"{name}.json") for name in few}
+
+
 @pytest.mark.parametrize(
-    ("kind", "dtype"), [("cpu", "float32"), ("gpu", "bfloat16"), ("tpu", "bfloat16")]
+    ("kind", "dtype", "whole"),
+    [("cpu", "float32", False), ("gpu", "bfloat16", False), ("tpu", "bfloat16", True)],
 )
-def test_no_step_computes_again_what_depends_on_weights_alone(kind, dtype):
-    """Of the search of faces at its true size."""
-    named = {"generator": "ffhq-256", "clip": "vit-b-32"}
+def test_no_step_computes_again_what_depends_on_weights_alone(kind, dtype, whole, few_layers):
+    """Of the search of faces; at its true size on a TPU, whose levels and blocks differ."""
+    named = {"generator": "ffhq-256", "clip": "vit-b-32"} if whole else few_layers
     config = settings(RUN, domain=named, evaluation={"dtype": dtype})
     task = prepare_search(config, abstract_domain(config, kind))
     latents = jax.ShapeDtypeStruct((task.num_start, task.search.problem.latent_dim), jnp.float32)
@@ -99,14 +119,19 @@ def domain(tmp_path_factory):
     return load_domain(settings(RUN, domain=chosen))
 
 
-def test_scores_and_jacobians_are_those_of_the_weights(domain):
-    latents = domain.sample(domain.params, jax.random.key(0), 3)
+@pytest.fixture(scope="module")
+def latents(domain):
+    sample = jax.jit(domain.sample, static_argnums=2)
+    return np.asarray(sample(domain.params, jax.random.key(0), 16))
+
+
+def test_scores_and_jacobians_are_those_of_the_weights(domain, latents):
     key = jax.random.key(1)
 
     def score(prepared):
         def found(params):
             params = domain.prepare_weights(params) if prepared else params
-            return domain.evaluate_with_jacobian(params, domain.init_state(), latents, key)
+            return domain.evaluate_with_jacobian(params, domain.init_state(), latents[:3], key)
 
         return jax.jit(found)(domain.params)
 
@@ -120,11 +145,10 @@ def test_a_problem_need_not_prepare_anything(domain):
 
 
 @pytest.mark.filterwarnings("ignore::qdgs_jax.search_doubts.SearchWarning")
-def test_random_sampling_is_handed_weights_that_it_can_sample_from(domain):
+def test_random_sampling_is_handed_weights_that_it_can_sample_from(domain, latents):
     small = {"emitters": 2, "evaluations": 40, "start_batches": 4, "start_batch_size": 4}
     task = prepare_search(baseline_of(settings(RUN, search={**small, "chunk": 2})), domain)
-    latents = domain.sample(domain.params, jax.random.key(0), task.num_start)
-    state = task.search.init(latents, task.key, params=task.params)
+    state = task.search.init(latents[: task.num_start], task.key, params=task.params)
     state, metrics = task.search.run(state, 2, params=task.params)
     assert state.evaluations == task.num_start + 2 * task.step_evaluations
     assert metrics["rejected"] == 0

@@ -39,7 +39,7 @@ def begin(function, **settings):
 
 def test_a_state_given_away_is_not_taken_again():
     search, state = begin(plain)
-    kept = jax.tree.map(jnp.copy, state)
+    kept = jax.jit(lambda state: jax.tree.map(jnp.copy, state))(state)
     search.run(state, 1)
     with pytest.raises(ValueError, match=r"given to `run` before.*go on with the state"):
         search.run(state, 1)
@@ -250,14 +250,14 @@ def test_no_key_is_used_twice():
     emitters = (branches(2), GaussianEmitter(4, 0.5))
     with jax.debug_key_reuse(True):
         for emitter in emitters:
-            search, state = begin(plain, emitter=emitter, chunk=2)
+            search, state = begin(plain, emitter=emitter, chunk=3)
             _, metrics = search.run(state, 3)
             assert metrics["step"] == 3
 
 
 def test_double_precision():
     with jax.enable_x64(True):
-        search, state = begin(plain, dtype=np.float64, emitter=branches(2), chunk=2)
+        search, state = begin(plain, dtype=np.float64, emitter=branches(2), chunk=3)
         archive = search.run(state, 3)[0].archive
         assert archive.genotypes.dtype == np.float64
         assert {x.dtype.name for x in jax.tree.leaves((archive.fitnesses, archive.thresholds))} == {

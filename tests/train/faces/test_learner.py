@@ -6,7 +6,6 @@ import functools
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -21,6 +20,7 @@ from qdgs_jax.train.faces.recipe import (
 )
 
 SIZE, CLASSES = 16, 3
+PLAIN = {"batch_size": 8, "weight_decay": 0.0, "momentum": 0.0}
 STILL = AugmentationTable(flip=0.0, crop=0.0, low_resolution=0.0, colour=0.0)
 
 
@@ -40,6 +40,12 @@ def pictures(count: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (count, SIZE, SIZE, 3), np.uint8)
     return images, np.arange(count, dtype=np.int32) % CLASSES
+
+
+def twice() -> tuple[np.ndarray, np.ndarray]:
+    """Eight images, of which every second one makes a part of two that are the same."""
+    images, people = pictures(4)
+    return np.repeat(images, 2, axis=0), np.repeat(people, 2)
 
 
 def started(chosen: Recipe) -> Any:
@@ -67,10 +73,9 @@ def test_batch_norms_alone_do_not_decay():
 
 def test_descent_has_decay_in_the_gradient_then_momentum_then_the_rate(step):
     """Two steps without decay and momentum give the gradients; PyTorch's rule does the rest."""
-    images, people = pictures(6)
-    plain, state = started(recipe(batch_size=6, weight_decay=0.0, momentum=0.0))
-    chosen = recipe(batch_size=6, weight_decay=0.02, momentum=0.9)
-    training, found = started(chosen)
+    images, people = twice()
+    plain, state = started(recipe(**PLAIN))
+    training, found = started(recipe(batch_size=8, weight_decay=0.02, momentum=0.9))
     momenta = dict.fromkeys(leaves(state.params), 0.0)
     for number in range(3):
         before = leaves(found.params)
@@ -91,12 +96,10 @@ def fields_of(state: Any) -> dict[str, Any]:
 
 def test_parts_give_the_gradient_of_the_whole_where_their_statistics_agree(step):
     """Each part has the same images, so that batch norms see the same in parts as in the whole."""
-    images, people = pictures(4)
-    whole = np.repeat(images, 2, axis=0), np.repeat(people, 2)  # every second image makes a part
     results = {}
     for parts in (1, 2):
-        training, state = started(recipe(batch_size=8, accumulate=parts))
-        results[parts] = step(training, state, *whole, keys.root(0))
+        training, state = started(recipe(**PLAIN, accumulate=parts))
+        results[parts] = step(training, state, *twice(), keys.root(0))
     (one, loss), (two, other) = results[1], results[2]
     assert float(loss) == pytest.approx(float(other), rel=1e-5)
     for name, value in leaves(one.params).items():
@@ -114,12 +117,12 @@ def test_a_step_leaves_the_types_that_it_found(kind):
     assert types[0] == types[1]
 
 
-def test_steps_draw_numbers_of_their_own(step):
-    chosen = recipe(batch_size=4).model_copy(update={"augmentation": AugmentationTable()})
-    training, state = started(chosen)
-    images, people = pictures(4)
+def test_steps_draw_numbers_of_their_own():
+    colours = STILL.model_copy(update={"colour": 1.0})
+    training, state = started(recipe(batch_size=4).model_copy(update={"augmentation": colours}))
+    loss = jax.jit(lambda *given: train_step(training, *given)[1])
     losses = {
-        float(step(training, state._replace(step=jnp.asarray(n)), images, people, keys.root(s))[1])
+        float(loss(state._replace(step=np.int32(n)), *pictures(4), keys.root(s)))
         for n in range(3)
         for s in range(2)
     }
