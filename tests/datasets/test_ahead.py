@@ -1,5 +1,7 @@
 """What follows a search is looked at before it: refused where it cannot be made, else doubted."""
 
+import copy
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -68,7 +70,7 @@ def test_augmentations_of_another_generator_are_refused(tmp_path):
 
 
 def test_pictures_that_cannot_be_in_ffhqs_alignment_are_refused():
-    domain = toy_domain(None)
+    domain = copy.copy(toy_domain(None))
     domain.pictures = lambda params, latents: jnp.zeros((len(latents), 16, 24, 3), jnp.uint8)
     with pytest.raises(ValueError, match=r'24 x 16 pixels cannot be in FFHQ.*align = "none"'):
         check_data_set(changed(WHOLE + PEOPLE), domain)
