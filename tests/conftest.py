@@ -42,7 +42,8 @@ gc.set_threshold(50_000, 20, 100)
 # Few tests and long ones: begun first, no process is left alone with them at the end.
 LONG = ("train/faces/test_seeds.py", "cli/test_faces.py", "train/test_repair.py")
 LONG += ("train/test_oracle.py", "domains/test_evaluation.py", "domains/test_faces_assets.py")
-PROGRAMS_KEPT = 1500
+LONG += ("train/test_training.py", "train/faces/test_fit.py", "train/faces/test_heads.py")
+PROGRAMS_KEPT = 2000
 compiled = 0
 
 

@@ -35,14 +35,31 @@ RECIPE = Recipe(
 @pytest.fixture(scope="module")
 def people() -> tuple[np.ndarray, np.ndarray]:
     """Pictures UInt8[20, 16, 32, 32, 3] of 20 people, whose geometry stays; all else varies."""
-    who = sample_identities(jax.random.key(0), PEOPLE)
-    pictures = draw(vary(jax.random.key(1), who, LEARNT + HELD), SIZE)
-    pictures = jnp.round(127.5 * (pictures + 1)).astype(jnp.uint8)
-    return np.asarray(pictures).reshape(PEOPLE, -1, SIZE, SIZE, 3)
+
+    @jax.jit
+    def drawn() -> jax.Array:
+        who = sample_identities(jax.random.key(0), PEOPLE)
+        pictures = draw(vary(jax.random.key(1), who, LEARNT + HELD), SIZE)
+        return jnp.round(127.5 * (pictures + 1)).astype(jnp.uint8)
+
+    return np.asarray(drawn()).reshape(PEOPLE, -1, SIZE, SIZE, 3)
+
+
+@pytest.mark.filterwarnings("ignore:overflow|invalid")
+def test_networks_that_diverge_are_told(people):
+    recipe = RECIPE.model_copy(
+        update={
+            "network": NetworkTable(depth=10, input_size=16, embed_dim=8, widths=(4, 4, 4, 4)),
+            "optimizer": OptimizerTable(epochs=3, batch_size=10, learning_rate=1e30),
+        }
+    )
+    pictures = people[:, 0, ::2, ::2]
+    with pytest.raises(ValueError, match=r"the loss of a network is not finite: .*1e\+30"):
+        train_seeds(recipe, pictures, np.arange(PEOPLE), (0,))
 
 
 @pytest.fixture(scope="module")
-def trained(people, optimised) -> SeedNetworks:  # drawing does not run long
+def trained(people, optimised) -> SeedNetworks:  # what stands above does not run long
     pictures = people[:, :LEARNT].reshape(-1, SIZE, SIZE, 3)
     return train_seeds(RECIPE, pictures, np.repeat(np.arange(PEOPLE), LEARNT), (3,))
 
@@ -86,16 +103,3 @@ def test_what_does_not_fit_is_refused(people, trained):
     )
     with pytest.raises(ValueError, match="depth 10 instead of 18, embed_dim 32 instead of 16"):
         train_seeds(deeper, pictures, np.arange(2 * PEOPLE), (0,), start=trained)
-
-
-@pytest.mark.filterwarnings("ignore:overflow|invalid")
-def test_networks_that_diverge_are_told(people):
-    recipe = RECIPE.model_copy(
-        update={
-            "network": NetworkTable(depth=10, input_size=16, embed_dim=8, widths=(4, 4, 4, 4)),
-            "optimizer": OptimizerTable(epochs=3, batch_size=10, learning_rate=1e30),
-        }
-    )
-    pictures = people[:, 0, ::2, ::2]
-    with pytest.raises(ValueError, match=r"the loss of a network is not finite: .*1e\+30"):
-        train_seeds(recipe, pictures, np.arange(PEOPLE), (0,))
