@@ -48,7 +48,7 @@ def load(folder: str | Path, model: type[Model], **options: Any) -> Model:
             "tell: put back the file that was written with them, or port the checkpoint again."
         )
     make = cast(Callable[..., Model], model)
-    # NumPy casts and `device_put` copies: elsewhere JAX compiles a program for each shape.
+    # NumPy casts and `device_put` places: otherwise JAX compiles a program for each shape.
     params = jax.device_put(jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), params))
     return fill_model(lambda: make(cfg, rngs=SHAPES_ONLY, **options), params)
 

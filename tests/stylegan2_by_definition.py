@@ -9,12 +9,18 @@ there is no reference data.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 BINOMIAL = np.array([1.0, 3.0, 3.0, 1.0]) / 8
+
+
+def nhwc(images: NDArray[Any]) -> NDArray[Any]:
+    """Images [B, C, H, W] with channels last."""
+    return images.transpose(0, 2, 3, 1)
 
 
 def convolve_true(x: Array, kernel: Array) -> Array:

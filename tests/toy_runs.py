@@ -84,14 +84,18 @@ def toy_domain(config):
 
 
 @functools.cache
-def _search(problem, emitter, chunk, make, settings):
+def _search(problem, emitter, make, settings, **options):
     create_archive = functools.partial(make, **dict(settings))
-    return Search(problem, emitter, chunk=chunk, create_archive=create_archive)
+    return Search(problem, emitter, create_archive=create_archive, **options)
 
 
-def _shared_search(problem, emitter, *, chunk, create_archive):
+def _shared_search(problem, emitter, *, create_archive, **options):
     settings = tuple(create_archive.keywords.items())
-    return _search(problem, emitter, chunk, create_archive.func, settings)
+    try:
+        hash(settings)
+    except TypeError:  # centroids of an archive of cells of any shape
+        return Search(problem, emitter, create_archive=create_archive, **options)
+    return _search(problem, emitter, create_archive.func, settings, **options)
 
 
 def play(patch, load=toy_domain):

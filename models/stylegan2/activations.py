@@ -243,7 +243,7 @@ class Layer(PyTreeNode):  # type: ignore[no-untyped-call]
             return _pull(*kept, to_ys, gain, clamp)
 
         if target_backend() == "gpu":
-            # Slopes are to be computed again where they are needed, rather than kept as masks.
+            # Slopes are computed on the way back, from x, rather than kept from the way there.
             x = lax.optimization_barrier(x)  # type: ignore[no-untyped-call]
         layer, to_x = side_by_side(one, one)((self, x), to_ys)
         return layer.replace(bias=layer.bias.reshape(self.bias.shape)), to_x
@@ -338,7 +338,7 @@ def _slopes(values: jax.Array, gain: float, clamp: float | None) -> jax.Array:
     positive = values >= 0
     unclamped = True if clamp is None else jnp.abs(values) < clamp
     if target_backend() == "gpu":
-        # One byte for each is kept for several derivatives, instead of a mask for each limit.
+        # Where several sums need them they are one byte each, instead of a mask for each limit.
         kinds = jnp.where(unclamped, 1 + positive.astype(jnp.int8), jnp.zeros((), jnp.int8))
         kinds = lax.optimization_barrier(kinds)  # type: ignore[no-untyped-call]
         positive, unclamped = kinds == 2, kinds != 0

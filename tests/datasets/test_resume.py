@@ -1,5 +1,6 @@
 """A data set that was stopped anywhere goes on, and ends as if nothing had happened."""
 
+import copy
 import errno
 import itertools
 import os
@@ -248,7 +249,7 @@ def test_augmentations_from_a_folder_stand_in_the_run_file(folder, tmp_path):
 
 
 def test_samples_come_part_by_part_where_all_would_not_fit(folder, tmp_path, monkeypatch):
-    domain = toy_domain(None)
+    domain = copy.copy(toy_domain(None))
     counts = []
     sample = domain.sample
 

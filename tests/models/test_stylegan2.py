@@ -69,10 +69,6 @@ def synthesise(generator: Generator, ws: Any, noise: str = "const") -> jax.Array
     return program.lower().compile()(params, ws)
 
 
-def nhwc(images: np.ndarray) -> np.ndarray:
-    return images.transpose(0, 2, 3, 1)
-
-
 def primitives(jaxpr: Any) -> Iterator[Any]:
     for equation in jaxpr.eqns:
         yield equation
@@ -136,21 +132,21 @@ def test_mapping_of_classes_agrees_with_the_original(cond, cond_generator):
 def test_images_and_their_gradients_layer_by_layer_agree_with_the_original(small, upsampling):
     cfg, weights, reference = small
     graph, params = nnx.split(load(cfg, weights, upsampling=upsampling))
-    cotangent = nhwc(reference["cotangent"])
+    cotangent = definition.nhwc(reference["cotangent"])
 
     def loss(ws, params):
         images = nnx.merge(graph, params).synthesis(ws)
         return jnp.sum(images * cotangent), images
 
     gradient, images = jax.jit(jax.grad(loss, has_aux=True))(reference["ws_psi07"], params)
-    assert synthetic.error(images, nhwc(reference["image_const"])) <= TOLERANCE
+    assert synthetic.error(images, definition.nhwc(reference["image_const"])) <= TOLERANCE
     assert synthetic.error(gradient, reference["grad_ws"]) <= TOLERANCE
 
 
 def test_images_without_noise_agree_with_the_original(small, small_generator):
     reference = small[2]
     images = synthesise(small_generator, reference["ws_psi07"], "none")
-    assert synthetic.error(images, nhwc(reference["image_none"])) <= TOLERANCE
+    assert synthetic.error(images, definition.nhwc(reference["image_none"])) <= TOLERANCE
 
 
 @pytest.mark.parametrize(("array", "clamp"), [("image_const", 256.0), ("image_const_clamp1", 1.0)])
@@ -158,7 +154,8 @@ def test_clamped_images_agree_with_the_original(cond, array, clamp):
     cfg, weights, reference = cond
     generator = load(dataclasses.replace(cfg, conv_clamp=clamp), weights)
     assert (
-        synthetic.error(synthesise(generator, reference["ws"]), nhwc(reference[array])) <= TOLERANCE
+        synthetic.error(synthesise(generator, reference["ws"]), definition.nhwc(reference[array]))
+        <= TOLERANCE
     )
 
 
@@ -187,7 +184,7 @@ def test_architectures_follow_the_definition_with_a_code_per_layer(cond, archite
     images = synthesise(load(cfg, weights), ws)
     by_definition = definition.Synthesis(weights, architecture, clamp=2.0)
     expected = np.stack([by_definition(codes) for codes in ws.astype(np.float64)])
-    assert synthetic.error(images, nhwc(expected)) <= TOLERANCE
+    assert synthetic.error(images, definition.nhwc(expected)) <= TOLERANCE
 
 
 def test_definition_agrees_with_the_original(cond):
@@ -258,7 +255,7 @@ def test_bfloat16_computes_in_bfloat16_and_returns_float32(cond):
     images = program.lower().compile()(params, reference["ws"])
     assert images.dtype == jnp.float32
     assert {leaf.dtype for leaf in jax.tree.leaves(nnx.state(generator))} == {np.dtype(np.float32)}
-    assert 1e-3 < synthetic.error(images, nhwc(reference["image_const"])) < 0.1
+    assert 1e-3 < synthetic.error(images, definition.nhwc(reference["image_const"])) < 0.1
     convs = [
         e for e in primitives(program.jaxpr.jaxpr) if e.primitive.name == "conv_general_dilated"
     ]

@@ -22,7 +22,7 @@ REGISTER = 8  # channels that fill one, here
 # `skip` without some of its images. The clamp of `resnet` is another one in each layer.
 CASES = [
     ("tpu", "skip", 1.5, (5, REGISTER, 3)),
-    ("tpu", "resnet", 1.5, (5, 3)),
+    ("tpu", "resnet", 1.5, (5, REGISTER, 3)),
     ("tpu", "orig", None, (5, 3)),
     ("gpu", "skip", None, (5, 3)),
     ("gpu", "resnet", 1.5, (5, 3)),

@@ -11,11 +11,6 @@ import synthetic
 from qdgs_jax.models.stylegan2.activations import Pixels
 from qdgs_jax.models.stylegan2.resample import UPSAMPLERS, convolve_up, smooth_up
 
-
-def nhwc(images: np.ndarray) -> np.ndarray:
-    return images.transpose(0, 2, 3, 1)
-
-
 SIDES = [(1, 1), (3, 5)]
 
 
@@ -31,7 +26,7 @@ def test_upsampling_convolutions_agree_with_the_definition(method):
     turned = kernel.transpose(3, 2, 0, 1)
     for x, ours in zip(images, found, strict=True):
         expected = [definition.convolve_up(s.transpose(2, 0, 1), turned) for s in x]
-        assert synthetic.error(ours, nhwc(np.stack(expected))) <= 1e-5
+        assert synthetic.error(ours, definition.nhwc(np.stack(expected))) <= 1e-5
 
 
 @pytest.mark.parametrize("method", UPSAMPLERS)
@@ -69,4 +64,4 @@ def test_image_upsampling_agrees_with_the_definition():
     x = np.random.default_rng(2).standard_normal((2, 3, 5, 3))
     expected = [definition.upsample(sample.transpose(2, 0, 1)) for sample in x]
     found = jax.jit(smooth_up, static_argnums=1)(x.astype(np.float32), (1, 2))
-    assert synthetic.error(found, nhwc(np.stack(expected))) <= 1e-5
+    assert synthetic.error(found, definition.nhwc(np.stack(expected))) <= 1e-5

@@ -27,7 +27,7 @@ def test_many_dimensions_take_memory_of_points_plus_centroids():
     assert memory.temp_size_in_bytes < 4 * 4096 * 20_000 / 10
 
 
-rounds = jax.jit(lloyd, static_argnums=2)
+run_lloyd = jax.jit(lloyd, static_argnums=2)
 
 
 @pytest.mark.parametrize("dim", [2, 50])
@@ -36,14 +36,14 @@ def test_rounds_find_separate_groups(dim):
     middles = 20.0 * np.eye(3, dim, dtype=np.float32)
     middles[2] = -20
     points = np.concatenate([m + rng.normal(size=(30, dim)) for m in middles]).astype(np.float32)
-    found = rounds(points, points[[0, 30, 60]], 5)
+    found = run_lloyd(points, points[[0, 30, 60]], 5)
     wanted = points.reshape(3, 30, dim).mean(1)
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
 def test_a_centroid_without_points_stays():
     points, start = np.zeros((4, 1), np.float32), np.asarray([[1.0], [9.0]], np.float32)
-    assert rounds(points, start, 3).tolist() == [[0.0], [9.0]]
+    assert run_lloyd(points, start, 3).tolist() == [[0.0], [9.0]]
 
 
 def numpy_lloyd(points, clusters, seed, rounds=50):

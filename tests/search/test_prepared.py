@@ -102,9 +102,10 @@ def test_no_step_computes_again_what_depends_on_weights_alone(kind, dtype, whole
         state = jax.eval_shape(task.search.init, latents, task.key, params=task.params)
         program = jax.make_jaxpr(task.search._steps)(task.params, state)
     weights = program.jaxpr.invars[: len(jax.tree.leaves(task.params))]
-    loop, sizes = next(
+    fixed = {v: v.aval.size for v in weights} | dict.fromkeys(program.jaxpr.constvars, 0)
+    ((loop, sizes),) = (
         (equation, sizes)
-        for equation, sizes in operations(program.jaxpr, {v: v.aval.size for v in weights})
+        for equation, sizes in operations(program.jaxpr, fixed)
         if equation.primitive.name == "scan" and equation.params["length"] == task.search.chunk
     )
     (body,) = parts_of(loop)

@@ -43,7 +43,7 @@ def pictures(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def twice() -> tuple[np.ndarray, np.ndarray]:
-    """Eight images, of which every second one makes a part of two that are the same."""
+    """Four images twice each, so that both parts of a batch have the same four."""
     images, people = pictures(4)
     return np.repeat(images, 2, axis=0), np.repeat(people, 2)
 

@@ -59,7 +59,7 @@ def test_networks_that_diverge_are_told(people):
 
 
 @pytest.fixture(scope="module")
-def trained(people, optimised) -> SeedNetworks:  # what stands above does not run long
+def trained(people, optimised) -> SeedNetworks:  # unlike what stands above
     pictures = people[:, :LEARNT].reshape(-1, SIZE, SIZE, 3)
     return train_seeds(RECIPE, pictures, np.repeat(np.arange(PEOPLE), LEARNT), (3,))
 
