@@ -90,7 +90,7 @@ class Cells(Statistics, MapElitesRepertoire):
         genotype, extra_scores = checks.as_example(genotype), checks.as_scores(extra_scores)
         # Without x64, arrays of float64 are of float32.
         name = jax.dtypes.canonicalize_dtype(dtype).name
-        cells = tuple(centroids.shape)
+        cells = centroids.shape[0], centroids.shape[1]
         return cls(
             centroids=jnp.asarray(centroids, jnp.float32),
             keys_extra_scores=tuple(extra_scores),

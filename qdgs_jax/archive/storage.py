@@ -26,6 +26,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from qdgs_jax.one_program import one_program
+
 _BITS = {1: jnp.dtype(jnp.uint8), 2: jnp.dtype(jnp.uint16)}
 
 
@@ -96,7 +98,7 @@ def decode(tree: Any, dtype: str) -> Any:
     return jax.tree.map(leaf, tree)
 
 
-@functools.partial(jax.jit, static_argnames=("cells", "dtype"), inline=True)
+@one_program("cells", "dtype")
 def empty_tables(
     genotype: Any,
     extra_scores: Mapping[str, Any],

@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-from toy_runs import qdgs, toy_domain, write_run
+from toy_runs import play, qdgs, write_run
 
-import qdgs_jax.domains
 from qdgs_jax import ports
 from qdgs_jax.runs.folder import RunFolder
 
@@ -15,7 +14,7 @@ REFUSED = "wide holds augmentations of 10 numbers, and the generator's latents h
 @pytest.fixture(autouse=True)
 def in_a_folder_with_augmentations(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(qdgs_jax.domains, "load_domain", toy_domain)
+    play(monkeypatch)
     config = {"kind": "latents", "count": 2, "latent_dim": 10}
     ports.save_model(tmp_path / "wide", config, {"rows": np.zeros((2, 10), np.float32)})
 

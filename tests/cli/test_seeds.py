@@ -1,9 +1,8 @@
 """Several seeds in one call: a run each, taken up by the same call, and one table over all."""
 
 import pytest
-from toy_runs import EVALUATIONS, qdgs, toy_domain, write_run
+from toy_runs import EVALUATIONS, play, qdgs, write_run
 
-import qdgs_jax.domains
 from qdgs_jax.runs import driver
 from qdgs_jax.runs.folder import COLUMNS, RunFolder
 
@@ -31,7 +30,7 @@ class Searches:
 def searches(tmp_path, monkeypatch):
     searches = Searches()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(qdgs_jax.domains, "load_domain", toy_domain)
+    play(monkeypatch)
     monkeypatch.setattr(driver, "run_search", searches)
     return searches
 
