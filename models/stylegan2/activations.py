@@ -56,15 +56,7 @@ class Pixels(PyTreeNode):  # type: ignore[no-untyped-call]
 
     def per_pixel(self, image: jax.Array) -> jax.Array:
         """An image Float[b, H, W, 1] in the order of `values`, with one or all channels."""
-        if not self.folded:
-            return image
-        if self.shifted:
-            image = jnp.pad(image, ((0, 0), (1, 1), (1, 1), (0, 0)))
-        if target_backend() == "gpu":
-            return jnp.repeat(fold(image), self.channels, axis=-1)
-        # A product, for a TPU is bad at putting numbers beside each other.
-        repeats = np.eye(4, dtype=np.float32).repeat(self.channels, axis=1)
-        return jnp.matmul(fold(image), repeats, precision=lax.Precision.HIGHEST)
+        return fold_for_all(image, self.channels, self.shifted) if self.folded else image
 
     def scaled(self, style: jax.Array) -> Pixels:
         """Channels times a style Float[B, C], multiplied in float32, in the type of `values`."""
@@ -94,6 +86,23 @@ def fold(image: jax.Array) -> jax.Array:
     return split.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // 2, width // 2, 4 * channels)
 
 
+def fold_for_all(image: jax.Array, channels: int, shifted: bool) -> jax.Array:
+    """Fold an image with one channel for pixels with many: Float[B, H, W, 4 C].
+
+    Args:
+        image: Float[B, 2 H, 2 W, 1], or with two rows and columns less where squares are shifted.
+        channels: C of the pixels.
+        shifted: whether their squares are shifted.
+    """
+    if shifted:
+        image = jnp.pad(image, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    if target_backend() == "gpu":
+        return jnp.repeat(fold(image), channels, axis=-1)
+    # A product, for a TPU is bad at putting numbers beside each other.
+    repeats = np.eye(4, dtype=np.float32).repeat(channels, axis=1)
+    return jnp.matmul(fold(image), repeats, precision=lax.Precision.HIGHEST)
+
+
 def planes(x: Pixels, kernel: jax.Array) -> jax.Array:
     """Few channels of every pixel: Float[B, P, H, W], float32.
 
@@ -107,13 +116,18 @@ def planes(x: Pixels, kernel: jax.Array) -> jax.Array:
     channels, count = kernel.shape
     if x.folded:
         kernel = jnp.einsum("qr,cp->qcrp", jnp.eye(4), kernel).reshape(4 * channels, 4 * count)
-    found = _project(values, kernel.astype(values.dtype)).astype(jnp.float32)
+    found = _project(values, kernel.astype(values.dtype))
     if not x.folded:
-        return found
+        return found.astype(jnp.float32)
     batch, _, height, width = found.shape
     split = found.reshape(batch, 2, 2, count, height, width)
-    rows, columns = _places(height, x.shifted), _places(width, x.shifted)
-    return jnp.einsum("yhs,bstphw,xwt->bpyx", rows, split, columns, precision=lax.Precision.HIGHEST)
+    rows, columns = (
+        _places(squares, x.shifted).astype(found.dtype) for squares in (height, width)
+    )
+    # Each number times one and all others times nothing: exact in bfloat16, too.
+    precision = lax.Precision.DEFAULT if found.dtype == jnp.bfloat16 else lax.Precision.HIGHEST
+    placed = jnp.einsum("yhs,bstphw,xwt->bpyx", rows, split, columns, precision=precision)
+    return placed.astype(jnp.float32)
 
 
 @jax.custom_vjp
@@ -201,11 +215,16 @@ class Layer(PyTreeNode):  # type: ignore[no-untyped-call]
     bias: jax.Array
     styles: Styles
 
-    def laid_out_as(self, pixels: Pixels) -> Layer:
-        """The same for pixels that may be folded; the noise has one channel."""
+    def laid_out_as(self, pixels: Pixels, noise: jax.Array | None = None) -> Layer:
+        """The same for pixels that may be folded.
+
+        Args:
+            pixels: whose layout it takes.
+            noise: as `pixels.per_pixel` lays out its own, if that is at hand.
+        """
         return Layer(
             scale=pixels.per_channel(self.scale),
-            noise=pixels.per_pixel(self.noise),
+            noise=pixels.per_pixel(self.noise) if noise is None else noise,
             bias=pixels.per_channel(self.bias),
             styles=tuple(
                 None if each is None else pixels.per_channel(each) for each in self.styles

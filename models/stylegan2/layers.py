@@ -33,6 +33,7 @@ from qdgs_jax.models.stylegan2.activations import (
     Styles,
     activate,
     clip,
+    fold_for_all,
     planes,
 )
 from qdgs_jax.models.stylegan2.kernels import (
@@ -89,15 +90,17 @@ class Dense(nnx.Module):
 
 
 class Prepared(PyTreeNode):  # type: ignore[no-untyped-call]
-    """What a `StyledConv` makes of its kernel alone.
+    """What a `StyledConv` makes of its weights alone.
 
     Attributes:
         kernel: in the form that the layer's convolution takes.
         energy: Float[I, O], the sum of its squared taps.
+        noise: the stored noise, scaled, as a TPU lays it out for folded pixels.
     """
 
     kernel: jax.Array | Kernel
     energy: jax.Array
+    noise: jax.Array | None = None
 
 
 class StyledConv(nnx.Module):
@@ -156,9 +159,15 @@ class StyledConv(nnx.Module):
             Whether they go folded.
         """
         self.affine.prepare()
-        self.prepared = Buffer(self._prepared(folded, back=True))
+        prepared = self._prepared(folded, back=True)
         subpixel = self.up and resolved(self.upsampling) == "subpixel"
-        return (subpixel and not self.at_once) or (folded and not self.up)
+        goes_folded = (subpixel and not self.at_once) or (folded and not self.up)
+        if target_backend() == "tpu" and (self.at_once or goes_folded):
+            noise = self._noise(1, "const", None)
+            laid_out = fold_for_all(noise, self.kernel.shape[3], shifted=not self.up)
+            prepared = prepared.replace(noise=laid_out)
+        self.prepared = Buffer(prepared)
+        return goes_folded
 
     def _prepared(self, folded: bool, back: bool = False) -> Prepared:
         """What is made of the kernel; what derivatives alone need, if `back`."""
@@ -198,7 +207,7 @@ class StyledConv(nnx.Module):
         prepared: Prepared = (
             self._prepared(x.folded) if self.prepared is None else self.prepared.get_value()
         )
-        kernel = prepared.kernel
+        kernel, laid_out = prepared.kernel, prepared.noise if noise == "const" else None
         layer = Layer(
             scale=lax.rsqrt(jnp.square(style) @ prepared.energy + 1e-8),
             noise=self._noise(len(style), noise, key),
@@ -208,7 +217,7 @@ class StyledConv(nnx.Module):
         clamp = None if self.conv_clamp is None else self.conv_clamp * gain
         gain = gain * ACTIVATION_GAIN
         if self.at_once:
-            found = convolve_up_and_activate(x.unfold(), kernel, layer, gain, clamp)
+            found = convolve_up_and_activate(x.unfold(), kernel, layer, gain, clamp, laid_out)
             return tuple(map(Pixels, found))
         if self.up:
             y = convolve_up(Pixels(x.unfold()), kernel, self.upsampling)
@@ -216,7 +225,7 @@ class StyledConv(nnx.Module):
             y = convolve_folded(x, kernel)
         else:
             y = Pixels(convolve(x.values, kernel))
-        found = activate(y.values, layer.laid_out_as(y), gain, clamp)
+        found = activate(y.values, layer.laid_out_as(y, laid_out), gain, clamp)
         return tuple(y.replace(values=values) for values in found)
 
     def _noise(self, batch: int, noise: str, key: jax.Array | None) -> jax.Array:

@@ -31,6 +31,7 @@ def convolve_up_and_activate(
     layer: Layer,
     gain: float,
     clamp: float | None,
+    noise: jax.Array | None = None,
 ) -> tuple[jax.Array, ...]:
     """`convolve_up`, then `Layer.activate`: Float[B, 2H, 2W, O] for each of the layer's styles.
 
@@ -42,22 +43,24 @@ def convolve_up_and_activate(
         layer: what follows, unfolded.
         gain: of the rectifier.
         clamp: its limit, or None.
+        noise: the layer's, as folded pixels lay it out, if that is at hand.
     """
     if not isinstance(kernel, Kernel):
         kernel = up_layer_kernel(kernel, x.dtype)
-    return _up_layer(x, kernel.array, kernel.back, layer, gain, clamp)
+    return _up_layer(x, kernel.array, kernel.back, layer, noise, gain, clamp)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
 def _up_layer(
     x: jax.Array,
     kernel: jax.Array,
     back: jax.Array,
     layer: Layer,
+    noise: jax.Array | None,
     gain: float,
     clamp: float | None,
 ) -> tuple[jax.Array, ...]:
-    return _forward(x, kernel, back, layer, gain, clamp)[0]
+    return _forward(x, kernel, back, layer, noise, gain, clamp)[0]
 
 
 def _forward(
@@ -65,11 +68,12 @@ def _forward(
     kernel: jax.Array,
     back: jax.Array,
     layer: Layer,
+    noise: jax.Array | None,
     gain: float,
     clamp: float | None,
 ) -> tuple[tuple[jax.Array, ...], _Kept]:
     y = Pixels(convolve(x, kernel, _SAME), folded=True)
-    results = layer.laid_out_as(y).activate(y.values, gain, clamp)
+    results = layer.laid_out_as(y, noise).activate(y.values, gain, clamp)
     found = tuple(y.replace(values=values).unfold() for values in results)
     if target_backend() == "gpu":  # where moving them is part of what is done above
         y = Pixels(y.unfold())
@@ -81,12 +85,12 @@ def _backward(
     clamp: float | None,
     kept: _Kept,
     to_results: tuple[jax.Array, ...],
-) -> tuple[jax.Array, jax.Array, None, Layer]:
+) -> tuple[jax.Array, jax.Array, None, Layer, None]:
     """Pull back by one convolution with strides of two, of whose 36 products none is wasted."""
     x, kernel, back, layer, y = kept
     to_layer, to_y = layer.pull(y.unfold(), to_results, gain, clamp)
     to_x = pulled(to_y, back, (2, 2), ((2, 2), (2, 2)))
-    return to_x, by_kernel(x, kernel, fold(to_y), _SAME), None, to_layer
+    return to_x, by_kernel(x, kernel, fold(to_y), _SAME), None, to_layer, None
 
 
 _up_layer.defvjp(_forward, _backward)
