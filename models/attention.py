@@ -1,7 +1,8 @@
 """Attention of several heads, whose channels lie side by side.
 
 On TPUs, whose registers and matrix units are wider than the heads of published CLIPs, as many heads
-as fill one are attended to at a time.
+as fill one are attended to at a time. On GPUs, whose libraries multiply matrices with sides of eight
+each, tokens are added while heads are put apart, which moves them in any case.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from jax.typing import DTypeLike
 
 from qdgs_jax.models.backend import LANES, target_backend
 
+EIGHTS = 8  # what a GPU's matrix units take sides to be a multiple of
 UNSEEN = float(np.finfo(np.float32).min)  # score of a key that a query may not see
 
 
@@ -36,6 +38,8 @@ def attend(
     together = LANES // narrow if LANES % narrow == 0 else 1
     if target_backend() == "tpu" and together > 1 and heads % together == 0:
         return _attend_side_by_side(query, key, value, narrow, mask)
+    if target_backend() == "gpu":
+        return _attend_apart(query, key, value, mask, heads)
     query, key, value = (part.reshape(batch, length, heads, narrow) for part in (query, key, value))
     mixed = jax.nn.dot_product_attention(query, key, value, mask=mask)
     return mixed.reshape(batch, length, width)
@@ -101,13 +105,99 @@ def _attend_backward(
     to_value = jnp.einsum("bhtc,bhts->bsc", to_each, shares)
     to_shares = jnp.einsum("bhtc,bsc->bhts", to_each, value, preferred_element_type=jnp.float32)
     mean = jnp.sum(to_each.astype(jnp.float32) * mixed[:, None].astype(jnp.float32), axis=-1)
-    to_scores = shares.astype(jnp.float32) * (to_shares - mean[..., None])
-    if mask is not None:  # a query that may see nothing has equal shares of what it does not see
-        to_scores = jnp.where(mask, to_scores, 0.0)
-    to_scores = (to_scores * narrow**-0.5).astype(query.dtype)
+    to_scores = _to_scores(shares, to_shares, mean, mask, narrow)
     to_query = jnp.sum(jnp.einsum("bhts,bsc->bhtc", to_scores, key) * own, axis=1)
     to_key = jnp.einsum("bhts,bhtc->bsc", to_scores, query[:, None] * own)
     return to_query, to_key, to_value, None
 
 
 attend_as_one.defvjp(_attend_forward, _attend_backward)
+
+
+def _to_scores(
+    shares: jax.Array, to_shares: jax.Array, mean: jax.Array, mask: jax.Array | None, narrow: int
+) -> jax.Array:
+    """Derivatives by products of queries and keys, of those by their softmax: Float[B, H, T, S].
+
+    Args:
+        shares: the softmax.
+        to_shares: derivatives by it.
+        mean: theirs by shares, Float[B, H, T].
+        mask: as of `attend`.
+        narrow: channels of a head.
+    """
+    found = shares.astype(jnp.float32) * (to_shares.astype(jnp.float32) - mean[..., None])
+    if mask is not None:  # a query that may see nothing has equal shares of what it does not see
+        found = jnp.where(mask, found, 0.0)
+    return (found * narrow**-0.5).astype(shares.dtype)
+
+
+def _apart(x: jax.Array, heads: int) -> jax.Array:
+    """Heads' channels apart, and tokens of zeros up to a multiple of eight: Float[B, H, T', C]."""
+    batch, length, width = x.shape
+    split = x.reshape(batch, length, heads, width // heads).transpose(0, 2, 1, 3)
+    return jnp.pad(split, ((0, 0), (0, 0), (0, -length % EIGHTS), (0, 0)))
+
+
+def _joined(x: jax.Array, length: int) -> jax.Array:
+    """The channels of Float[B, H, T', C] side by side, without the tokens that were added."""
+    batch, heads, _, narrow = x.shape
+    return x[:, :, :length].transpose(0, 2, 1, 3).reshape(batch, length, heads * narrow)
+
+
+def _with_added(mask: jax.Array | None, length: int) -> jax.Array | None:
+    """A mask that lets the queries that were added see, and all see the keys that were."""
+    if mask is None:
+        return None
+    added = -length % EIGHTS
+    queries = added if mask.shape[2] > 1 else 0
+    return jnp.pad(mask, ((0, 0), (0, 0), (0, queries), (0, added)), constant_values=True)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _attend_apart(
+    query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array | None, heads: int
+) -> jax.Array:
+    """`attend` by products for each head.
+
+    It has a reverse derivative of its own and therefore no forward one (`jax.jvp`).
+    """
+    return _apart_forward(query, key, value, mask, heads)[0]
+
+
+def _apart_forward(
+    query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array | None, heads: int
+) -> tuple[jax.Array, _Kept]:
+    length, width = query.shape[1:]
+    query, key, value = (_apart(part, heads) for part in (query, key, value))
+    mask = _with_added(mask, length)
+    scores = jnp.einsum("bhtc,bhsc->bhts", query, key, preferred_element_type=jnp.float32)
+    scores = scores * (width // heads) ** -0.5
+    if mask is not None:
+        scores = jnp.where(mask, scores, UNSEEN)
+    there = jnp.arange(scores.shape[-1]) < length
+    shares = jax.nn.softmax(jnp.where(there, scores, -jnp.inf)).astype(query.dtype)
+    mixed = _joined(jnp.einsum("bhts,bhsc->bhtc", shares, value), length)
+    return mixed, (query, key, value, mask, shares, mixed)
+
+
+def _apart_backward(
+    heads: int, kept: _Kept, to_mixed: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array, None]:
+    """Pull back Float[B, T, W]; the mean is known before, as in `_attend_backward`."""
+    query, key, value, mask, shares, mixed = kept
+    batch, length, width = mixed.shape
+    means = to_mixed.astype(jnp.float32) * mixed.astype(jnp.float32)
+    means = means.reshape(batch, length, heads, -1).sum(axis=-1).transpose(0, 2, 1)
+    means = jnp.pad(means, ((0, 0), (0, 0), (0, -length % EIGHTS)))
+    to_each = _apart(to_mixed, heads)
+    to_value = jnp.einsum("bhts,bhtc->bhsc", shares, to_each)
+    to_shares = jnp.einsum("bhtc,bhsc->bhts", to_each, value)
+    to_scores = _to_scores(shares, to_shares, means, mask, width // heads)
+    to_query = jnp.einsum("bhts,bhsc->bhtc", to_scores, key)
+    to_key = jnp.einsum("bhts,bhtc->bhsc", to_scores, query)
+    to_query, to_key, to_value = (_joined(x, length) for x in (to_query, to_key, to_value))
+    return to_query, to_key, to_value, None
+
+
+_attend_apart.defvjp(_apart_forward, _apart_backward)

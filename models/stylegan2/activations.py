@@ -332,6 +332,9 @@ def _pull(
 
     values = layer.rectified(x, gain, clamp)
     slopes = _slopes(values, gain, clamp)
+    if target_backend() == "gpu" and sum(style is not None for style in layer.styles) > 1:
+        # Which two sums need, and XLA therefore stores: in the type of the pixels.
+        values = lax.optimization_barrier(values.astype(x.dtype)).astype(jnp.float32)  # type: ignore[no-untyped-call]
     to_sum = jnp.zeros((), jnp.float32)
     to_styles: list[jax.Array | None] = []
     for style, to_y in zip(layer.styles, to_ys, strict=True):

@@ -57,7 +57,7 @@ def _right(mask: str) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("mask", MASKS)
-@pytest.mark.parametrize("kind", ["cpu", "tpu"])
+@pytest.mark.parametrize("kind", ["cpu", "gpu", "tpu"])
 def test_attention_and_its_derivative_are_those_of_the_definition(kind, mask, monkeypatch):
     monkeypatch.setattr(attention, "target_backend", lambda: kind)
     expected, theirs = _right(mask)
@@ -110,7 +110,7 @@ def tower():
     return graph, state, images, cotangents, pulled_back(state, images, cotangents)
 
 
-@pytest.mark.parametrize("kind", ["cpu", "tpu"])
+@pytest.mark.parametrize("kind", ["cpu", "gpu", "tpu"])
 def test_a_prepared_tower_embeds_and_is_pulled_back_alike(kind, tower, monkeypatch):
     graph, state, images, cotangents, (expected, theirs) = tower
     for module in (attention, clip):
