@@ -21,6 +21,7 @@ from qdax.core.emitters.multi_emitter import MultiEmitter
 from qdax.core.map_elites import MAPElites
 
 from qdgs_jax.archive import AddInfo, Archive
+from qdgs_jax.compiler_options import LongProgram
 from qdgs_jax.one_program import one_program
 from qdgs_jax.problem import Evaluation, FunctionProblem, Params, Problem, prepared_weights
 from qdgs_jax.search_checks import (
@@ -96,9 +97,9 @@ class Search(MAPElites):
         super().__init__(None, emitter, lambda repertoire: repertoire.stats, self._first_archive)
         self._weights = functools.partial(weights_of, problem, emitter_takes=self._takes_params)
         self._init = jax.jit(self._start)
-        self._one_step = jax.jit(self._step, donate_argnums=1)
+        self._one_step = LongProgram(self._step, donate_argnums=1)
         self._pure_step = one_program()(self._step)
-        self._many_steps = jax.jit(self._steps, donate_argnums=1)
+        self._many_steps = LongProgram(self._steps, donate_argnums=1)
         self._measure = jax.jit(state_metrics)
 
     @classmethod

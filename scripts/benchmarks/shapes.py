@@ -166,7 +166,7 @@ def measure(domain: PromptedDomain, emitters: int, repeats: int) -> dict[str, An
         "gflop_per_evaluation": flops / 1e9,
         "gflop_per_jacobian": jacobian_flops / 1e9,
         "compile_s": compile_s,
-        "programs_compiled_for_the_loop": search._one_step._cache_size(),
+        "programs_compiled_for_the_loop": search._one_step.programs(),
     }
 
 

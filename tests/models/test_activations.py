@@ -62,6 +62,25 @@ def test_every_form_holds_the_same_pixels(form):
     np.testing.assert_allclose(projected, np.moveaxis(image @ kernel, -1, 1), atol=1e-5)
 
 
+@pytest.mark.parametrize("form", [folded, shifted])
+def test_colours_are_put_in_their_places_exactly_in_bfloat16(form):
+    """In one pass of a matrix unit, as every number is multiplied with one and with nothing else."""
+    image, kernel = normal(0, 2, 4, 6, 3).astype(jnp.bfloat16), normal(1, 3, 2)
+    given = image, kernel, normal(2, 2, 2, 4, 6).astype(jnp.bfloat16).astype(np.float32)
+
+    def pulled(form):
+        def used(image, kernel, cotangent):
+            found, pull = jax.vjp(lambda image: planes(form(image), kernel), image)
+            return found, *pull(cotangent)
+
+        return jax.jit(used)
+
+    program = str(jax.make_jaxpr(pulled(form))(*given))
+    assert "HIGHEST" not in program
+    for found, plain in zip(pulled(form)(*given), pulled(Pixels)(*given), strict=True):
+        np.testing.assert_array_equal(found, plain)
+
+
 def test_a_convolution_of_folded_pixels_is_the_plain_one_and_so_are_its_derivatives():
     image, kernel, cotangent = normal(0, 2, 4, 6, 3), normal(1, 3, 3, 3, 5), normal(2, 2, 4, 6, 5)
     plain, theirs = pulled_back(convolve, cotangent, image, kernel)

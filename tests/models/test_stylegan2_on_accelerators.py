@@ -16,6 +16,7 @@ from qdgs_jax.models.stylegan2 import (
     resample,
     up_layer,
 )
+from qdgs_jax.models.stylegan2.generator import NOISES
 
 REGISTER = 8  # channels that fill one, here
 # On a TPU levels of so many channels and of fewer differ, on a GPU all are alike, and `orig` is
@@ -94,3 +95,36 @@ def assert_close(found, wanted):
     for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
         scale = np.abs(theirs).max() + 1e-3
         np.testing.assert_allclose(ours, theirs, atol=2e-5 * scale, rtol=1e-4)
+
+
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize(("up", "channels"), [(True, 5), (True, REGISTER), (False, 5)])
+def test_a_prepared_layer_takes_the_noise_that_it_is_asked_for(up, channels, noise, monkeypatch):
+    """Of a TPU's, which has its stored noise laid out; one that does not upsample comes folded."""
+    for module in (activations, layers, resample, side_by_side, up_layer):
+        monkeypatch.setattr(module, "target_backend", lambda: "tpu")
+    monkeypatch.setattr(layers, "LANES", REGISTER)
+    options = {"use_noise": True, "conv_clamp": None, "upsampling": "auto", "dtype": np.float32}
+    graph, state = nnx.split(
+        nnx.eval_shape(
+            lambda: layers.StyledConv(3, channels, 6, 8, up=up, rngs=nnx.Rngs(0), **options)
+        )
+    )
+    rng = np.random.default_rng(0)
+    state = jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape, np.float32), state)
+    x = rng.standard_normal((2, *((4, 4, 3) if up else (4, 4, 12))), np.float32)
+    style = rng.standard_normal((2, 3), np.float32)
+
+    @jax.jit
+    def both(state, x, style):
+        layer = nnx.merge(graph, state)
+        pixels = activations.Pixels(x, folded=not up)
+        given = pixels, style, noise, jax.random.key(1), (None,)
+        (plain,) = layer(*given)
+        layer.prepare(pixels.folded)
+        assert layer.prepared.get_value().noise is not None
+        (prepared,) = layer(*given)
+        return plain.unfold(), prepared.unfold()
+
+    plain, prepared = both(state, x, style)
+    np.testing.assert_allclose(prepared, plain, atol=1e-5)

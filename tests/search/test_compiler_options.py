@@ -1,0 +1,48 @@
+"""Options of compilers: kept where the compiler knows them, left out where it does not."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from qdgs_jax import compiler_options
+from qdgs_jax.compiler_options import OPTIONS, LongProgram, accepted_options
+
+KNOWN = {"xla_cpu_enable_fast_math": False}
+UNKNOWN = {"xla_of_another_version": True}
+
+
+@pytest.fixture(params=[KNOWN, UNKNOWN, {}], ids=["known", "unknown", "none"])
+def options(request, monkeypatch):
+    monkeypatch.setattr(compiler_options, "OPTIONS", {"cpu": request.param})
+    accepted_options.cache_clear()
+    yield request.param
+    accepted_options.cache_clear()
+
+
+def test_options_that_the_compiler_refuses_are_left_out(options):
+    assert accepted_options("cpu") == ({} if options == UNKNOWN else options)
+    assert accepted_options("a machine without any") == {}
+
+
+def test_a_long_program_computes_and_donates_whatever_its_options(options):
+    program = LongProgram(lambda scale, x: x * scale, donate_argnums=1)
+    given = jnp.ones(3)
+    assert program(2.0, given).tolist() == [2.0, 2.0, 2.0]
+    assert given.is_deleted()
+    program(3.0, jnp.ones(3))
+    assert program.programs() == 1
+    program(3.0, jnp.ones(4))
+    assert program.programs() == 2
+    assert "multiply" in program.lower(2.0, jnp.ones(3)).as_text()
+
+
+def test_a_long_program_is_part_of_somebody_elses(options):
+    """JAX refuses options of a program inside another."""
+    program = LongProgram(lambda scale, x: x * scale, donate_argnums=1)
+    assert jax.jit(lambda x: program(2.0, x) + 1)(jnp.ones(2)).tolist() == [3.0, 3.0]
+    assert jax.vmap(program)(jnp.arange(2.0), jnp.ones(2)).tolist() == [0.0, 1.0]
+    assert jax.grad(lambda x: program(3.0, x))(1.0) == 3.0
+
+
+def test_the_options_of_tpus_are_plain_values():
+    assert all(isinstance(value, (bool, int, float)) for value in OPTIONS["tpu"].values())
