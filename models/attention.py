@@ -1,8 +1,8 @@
 """Attention of several heads, whose channels lie side by side.
 
 On TPUs, whose registers and matrix units are wider than the heads of published CLIPs, as many heads
-as fill one are attended to at a time. On GPUs, whose libraries multiply matrices with sides of eight
-each, tokens are added while heads are put apart, which moves them in any case.
+as fill one are attended to at a time. On GPUs, whose libraries multiply matrices of eight by eight
+numbers, tokens are added while heads are put apart, which moves them in any case.
 """
 
 from __future__ import annotations

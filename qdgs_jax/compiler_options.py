@@ -66,6 +66,7 @@ class LongProgram(Generic[P, R]):
         return self._jitted(compiler_options=dict(options)) if options else self._plain
 
     def __call__(self, *args: P.args, **keywords: P.kwargs) -> R:
+        """Call it; what it is to give away is gone afterwards."""
         program = self._plain if traced((args, keywords)) else self._tuned
         result: R = program(*args, **keywords)
         return result

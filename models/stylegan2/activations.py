@@ -121,9 +121,7 @@ def planes(x: Pixels, kernel: jax.Array) -> jax.Array:
         return found.astype(jnp.float32)
     batch, _, height, width = found.shape
     split = found.reshape(batch, 2, 2, count, height, width)
-    rows, columns = (
-        _places(squares, x.shifted).astype(found.dtype) for squares in (height, width)
-    )
+    rows, columns = (_places(squares, x.shifted).astype(found.dtype) for squares in (height, width))
     # Each number times one and all others times nothing: exact in bfloat16, too.
     precision = lax.Precision.DEFAULT if found.dtype == jnp.bfloat16 else lax.Precision.HIGHEST
     placed = jnp.einsum("yhs,bstphw,xwt->bpyx", rows, split, columns, precision=precision)

@@ -64,7 +64,7 @@ def test_every_form_holds_the_same_pixels(form):
 
 @pytest.mark.parametrize("form", [folded, shifted])
 def test_colours_are_put_in_their_places_exactly_in_bfloat16(form):
-    """In one pass of a matrix unit, as every number is multiplied with one and with nothing else."""
+    """In one pass of a matrix unit: every number is multiplied with one and with zeros."""
     image, kernel = normal(0, 2, 4, 6, 3).astype(jnp.bfloat16), normal(1, 3, 2)
     given = image, kernel, normal(2, 2, 2, 4, 6).astype(jnp.bfloat16).astype(np.float32)
 
