@@ -44,6 +44,11 @@ def accepted_options(backend: str) -> Options:
     return options
 
 
+def compile_long(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+    """Compile what `LongProgram.lower` gave for the device at hand, as calling it would."""
+    return lowered.compile(compiler_options=dict(accepted_options(jax.default_backend())))
+
+
 class LongProgram(Generic[P, R]):
     """A function that is compiled with the options of the device that it runs on.
 
@@ -72,7 +77,7 @@ class LongProgram(Generic[P, R]):
         return result
 
     def lower(self, *args: P.args, **keywords: P.kwargs) -> jax.stages.Lowered:
-        """Lower it without options, which are those of `compile`."""
+        """Lower it; `compile_long` compiles the result as a call would."""
         return self._plain.lower(*args, **keywords)
 
     def programs(self) -> int:

@@ -210,7 +210,10 @@ class Search(MAPElites):
         return state, self.metrics(state)
 
     def lower(self, state: SearchState, *, params: Params | None = None) -> jax.stages.Lowered:
-        """Lower what `run` executes `chunk` steps with, to analyse its memory and cost."""
+        """Lower what `run` executes `chunk` steps with, to analyse its memory and cost.
+
+        `compiler_options.compile_long` compiles it as `run` does.
+        """
         return self._many_steps.lower(self._weights(params), state)
 
     def scan_update(

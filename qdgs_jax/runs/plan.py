@@ -105,6 +105,7 @@ def plan_search(config: RunConfig, domain: Any, seconds: float = TRIAL_SECONDS) 
     """
     import jax
 
+    from qdgs_jax.compiler_options import compile_long
     from qdgs_jax.runs.prepare import prepare_search
 
     config = _of_single_steps(config)
@@ -114,7 +115,7 @@ def plan_search(config: RunConfig, domain: Any, seconds: float = TRIAL_SECONDS) 
     whole = _in_one_batch(domain)
     counted = lowered if whole is domain else None  # what XLA counts right already
     step_flop, start_flop = _count(prepare_search(config, whole), counted)
-    compiled = lowered.compile()
+    compiled = compile_long(lowered)
     step_seconds, tried = _try_steps(task, compiled, seconds)
     archive, state = _bytes(shapes.archive), _bytes(shapes)
     cells = shapes.archive.centroids.shape[0]

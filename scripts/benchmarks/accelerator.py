@@ -27,6 +27,7 @@ import jax.numpy as jnp
 
 from qdgs_jax import keys
 from qdgs_jax.cli.compile import configured
+from qdgs_jax.compiler_options import compile_long
 from qdgs_jax.runs.config import RunConfig
 from qdgs_jax.runs.plan import made_up_state
 from qdgs_jax.runs.prepare import prepare_search
@@ -101,7 +102,7 @@ def step_row(config: RunConfig, ceiling: float, repeats: int) -> str:
     state = made_up_state(task)
     lowered = task.search.lower(task.shapes(), params=task.params)
     began = time.perf_counter()
-    compiled = lowered.compile()
+    compiled = compile_long(lowered)
     compile_s = time.perf_counter() - began
     times = []
     for turn in range(repeats + 1):

@@ -28,6 +28,7 @@ from qd_peers import INSERTION_DIMS, INSERTION_RANGES, PEERS, insertion_batch
 
 from qdgs_jax.archive import GridArchive
 from qdgs_jax.benchmark_problems import PROBLEMS, Benchmark, load_benchmark
+from qdgs_jax.compiler_options import compile_long
 from qdgs_jax.emitters import (
     EvolutionStrategyEmitter,
     GaussianEmitter,
@@ -225,7 +226,7 @@ def step_times(args: argparse.Namespace) -> Iterator[str]:
         emitter = GradientArborescenceEmitter(16, 31, 2, 10.0, Optimizer("ascent", 1.0))
         search = Search(bench.problem, emitter, dims=(side, side), ranges=bench.ranges, **ANNEALED)
         state = search.init(jnp.zeros((1, args.dim)), jax.random.key(0))
-        memory = search.lower(state).compile().memory_analysis()
+        memory = compile_long(search.lower(state)).memory_analysis()
         archive = sum(leaf.nbytes for leaf in jax.tree.leaves(state.archive))
         state, _ = jax.block_until_ready(search.run(state, 100))
         per_step = []

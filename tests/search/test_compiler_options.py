@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from qdgs_jax import compiler_options
-from qdgs_jax.compiler_options import OPTIONS, LongProgram, accepted_options
+from qdgs_jax.compiler_options import OPTIONS, LongProgram, accepted_options, compile_long
 
 KNOWN = {"xla_cpu_enable_fast_math": False}
 UNKNOWN = {"xla_of_another_version": True}
@@ -33,7 +33,9 @@ def test_a_long_program_computes_and_donates_whatever_its_options(options):
     assert program.programs() == 1
     program(3.0, jnp.ones(4))
     assert program.programs() == 2
-    assert "multiply" in program.lower(2.0, jnp.ones(3)).as_text()
+    lowered = program.lower(2.0, jnp.ones(3))
+    assert "multiply" in lowered.as_text()
+    assert compile_long(lowered)(2.0, jnp.ones(3)).tolist() == [2.0, 2.0, 2.0]
 
 
 def test_a_long_program_is_part_of_somebody_elses(options):
