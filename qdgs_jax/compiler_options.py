@@ -18,13 +18,13 @@ from qdgs_jax.one_program import traced
 P = ParamSpec("P")
 R = TypeVar("R")
 
-Options = Mapping[str, bool | int | float]
+Options = Mapping[str, str | bool]
 
 OPTIONS: Mapping[str, Options] = MappingProxyType(
     {
         "tpu": {
             # A convolution may be so much slower than its fastest form, which is twice as long.
-            "xla_jf_convolution_performance_target": 0.98,
+            "xla_jf_convolution_performance_target": "0.98",
             # What to fuse is judged by the instructions that come of it.
             "xla_tpu_use_bundle_aware_cost_model_for_fusions": True,
         }

@@ -34,8 +34,8 @@ from qdgs_jax.models.stylegan2.activations import (
     activate,
     clip,
     fold_for_all,
-    planes,
 )
+from qdgs_jax.models.stylegan2.colours import planes
 from qdgs_jax.models.stylegan2.kernels import (
     Kernel,
     folded_kernel,

@@ -10,7 +10,7 @@ from derivatives import pulled_back, several_pulled_back
 
 from qdgs_jax.models.backend import lowering_for
 from qdgs_jax.models.side_by_side import placed_after_batch
-from qdgs_jax.models.stylegan2 import activations, resample
+from qdgs_jax.models.stylegan2 import activations, colours, resample
 from qdgs_jax.models.stylegan2.activations import (
     Layer,
     Pixels,
@@ -18,8 +18,8 @@ from qdgs_jax.models.stylegan2.activations import (
     activate_keeping_input,
     fold,
     leaky,
-    planes,
 )
+from qdgs_jax.models.stylegan2.colours import planes
 from qdgs_jax.models.stylegan2.kernels import Kernel
 from qdgs_jax.models.stylegan2.resample import convolve, convolve_folded, convolve_up
 from qdgs_jax.models.stylegan2.up_layer import convolve_up_and_activate, up_layer_kernel
@@ -195,7 +195,7 @@ def assert_close(found, wanted):
 @pytest.fixture
 def beside(monkeypatch):
     """Derivatives of several outputs are pulled back as they are on a TPU."""
-    for module in (activations, resample):
+    for module in (activations, colours, resample):
         monkeypatch.setattr(module, "side_by_side", placed_after_batch)
 
 
@@ -249,7 +249,7 @@ def test_derivatives_of_one_output_and_of_several_can_be_differentiated(chain, b
         return sum(jnp.sum(jnp.sin(each)) for each in jax.tree.leaves((pull(y), several)))
 
     found = jax.jit(jax.grad(of_derivatives, argnums=(0, 1, 2)))(*CHAIN)
-    for module in (activations, resample):
+    for module in (activations, colours, resample):
         monkeypatch.setattr(module, "side_by_side", lambda one, several: one)
     wanted = jax.jit(jax.grad(lambda *given: of_derivatives(*given), argnums=(0, 1, 2)))(*CHAIN)
     for ours, theirs in zip(found, jax.device_get(wanted), strict=True):

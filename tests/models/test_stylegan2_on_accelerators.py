@@ -12,6 +12,7 @@ from qdgs_jax.models.stylegan2 import (
     Generator,
     StyleGAN2Config,
     activations,
+    colours,
     layers,
     resample,
     up_layer,
@@ -70,7 +71,7 @@ def test_a_generator_draws_and_is_pulled_back_as_one_for_processors(
 ):
     image, to_params, to_ws = on_processors(architecture, clamp, channels)
     graph, params, ws, cotangents = drawn(architecture, clamp, channels)
-    for module in (activations, layers, resample, up_layer, side_by_side):
+    for module in (activations, colours, layers, resample, up_layer, side_by_side):
         monkeypatch.setattr(module, "target_backend", lambda: kind)
     monkeypatch.setattr(layers, "LANES", REGISTER)
 
@@ -101,7 +102,7 @@ def assert_close(found, wanted):
 @pytest.mark.parametrize(("up", "channels"), [(True, 5), (True, REGISTER), (False, 5)])
 def test_a_prepared_layer_takes_the_noise_that_it_is_asked_for(up, channels, noise, monkeypatch):
     """Of a TPU's, which has its stored noise laid out; one that does not upsample comes folded."""
-    for module in (activations, layers, resample, side_by_side, up_layer):
+    for module in (activations, colours, layers, resample, side_by_side, up_layer):
         monkeypatch.setattr(module, "target_backend", lambda: "tpu")
     monkeypatch.setattr(layers, "LANES", REGISTER)
     options = {"use_noise": True, "conv_clamp": None, "upsampling": "auto", "dtype": np.float32}

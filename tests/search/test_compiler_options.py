@@ -47,4 +47,4 @@ def test_a_long_program_is_part_of_somebody_elses(options):
 
 
 def test_the_options_of_tpus_are_plain_values():
-    assert all(isinstance(value, (bool, int, float)) for value in OPTIONS["tpu"].values())
+    assert all(isinstance(value, (bool, str)) for value in OPTIONS["tpu"].values())
