@@ -172,9 +172,10 @@ def smooth_up(image: jax.Array, axes: tuple[int, int]) -> jax.Array:
     The zeros between pixels are never made: even and odd outputs are (x[i-1] + 3 x[i]) / 4 and
     (3 x[i] + x[i+1]) / 4. As products with a banded matrix they suit every machine.
     """
-    # The filter is exact in bfloat16. Of the image a TPU then takes 16 bits in three products.
-    tpu = target_backend() == "tpu"
-    precision = lax.Precision.HIGH if tpu else lax.Precision.HIGHEST
+    # The filter is exact in bfloat16. Three products take 16 bits of the image on a TPU, six all.
+    wanted = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+    three = target_backend() == "tpu" and wanted != "highest"
+    precision = lax.Precision.HIGH if three else lax.Precision.HIGHEST
     for axis in axes:
         size = image.shape[axis]
         band = np.zeros((2 * size + 2, size), np.float32)

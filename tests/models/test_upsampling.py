@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import jax
 import numpy as np
 import pytest
 import stylegan2_by_definition as definition
 import synthetic
+from jax import lax
 
+from qdgs_jax.models.stylegan2 import resample
 from qdgs_jax.models.stylegan2.activations import Pixels
 from qdgs_jax.models.stylegan2.resample import UPSAMPLERS, convolve_up, smooth_up
 
@@ -65,3 +69,17 @@ def test_image_upsampling_agrees_with_the_definition():
     expected = [definition.upsample(sample.transpose(2, 0, 1)) for sample in x]
     found = jax.jit(smooth_up, static_argnums=1)(x.astype(np.float32), (1, 2))
     assert synthetic.error(found, definition.nhwc(np.stack(expected))) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted", "products"),
+    [("tpu", None, "HIGH"), ("tpu", "high", "HIGH"), ("tpu", "highest", "HIGHEST")]
+    + [(kind, None, "HIGHEST") for kind in ("cpu", "gpu")],
+)
+def test_images_are_upsampled_with_sixteen_bits_or_all(kind, wanted, products, monkeypatch):
+    """A TPU's default of eight would show, whatever the precision of the networks."""
+    monkeypatch.setattr(resample, "target_backend", lambda: kind)
+    with jax.default_matmul_precision(wanted) if wanted else contextlib.nullcontext():
+        program = jax.make_jaxpr(lambda x: smooth_up(x, (1, 2)))(np.zeros((1, 4, 4, 3), np.float32))
+    found = [e.params["precision"] for e in program.eqns if e.primitive.name == "dot_general"]
+    assert found == [(lax.Precision[products],) * 2] * 2
