@@ -25,6 +25,8 @@ def attend(
 ) -> jax.Array:
     """Attention of several heads, whose channels lie side by side: Float[B, T, W].
 
+    On accelerators it has a reverse derivative of its own and no forward one (`jax.jvp`).
+
     Args:
         query: Float[B, T, W].
         key: Float[B, T, W].
@@ -39,7 +41,7 @@ def attend(
     if target_backend() == "tpu" and together > 1 and heads % together == 0:
         return _attend_side_by_side(query, key, value, narrow, mask)
     if target_backend() == "gpu":
-        return _attend_apart(query, key, value, mask, heads)
+        return attend_apart(query, key, value, mask, heads)
     query, key, value = (part.reshape(batch, length, heads, narrow) for part in (query, key, value))
     mixed = jax.nn.dot_product_attention(query, key, value, mask=mask)
     return mixed.reshape(batch, length, width)
@@ -72,13 +74,13 @@ def attend_as_one(
 
     It has a reverse derivative of its own and therefore no forward one (`jax.jvp`).
     """
-    return _attend_forward(query, key, value, mask, narrow)[0]
+    return _as_one_forward(query, key, value, mask, narrow)[0]
 
 
 _Kept = tuple[jax.Array, jax.Array, jax.Array, jax.Array | None, jax.Array, jax.Array]
 
 
-def _attend_forward(
+def _as_one_forward(
     query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array | None, narrow: int
 ) -> tuple[jax.Array, _Kept]:
     own = _own(query.shape[-1], narrow, query.dtype)
@@ -91,7 +93,7 @@ def _attend_forward(
     return mixed, (query, key, value, mask, shares, mixed)
 
 
-def _attend_backward(
+def _as_one_backward(
     narrow: int, kept: _Kept, to_mixed: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array, None]:
     """Pull back Float[B, T, C].
@@ -111,7 +113,7 @@ def _attend_backward(
     return to_query, to_key, to_value, None
 
 
-attend_as_one.defvjp(_attend_forward, _attend_backward)
+attend_as_one.defvjp(_as_one_forward, _as_one_backward)
 
 
 def _to_scores(
@@ -155,7 +157,7 @@ def _with_added(mask: jax.Array | None, length: int) -> jax.Array | None:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _attend_apart(
+def attend_apart(
     query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array | None, heads: int
 ) -> jax.Array:
     """`attend` by products for each head.
@@ -184,7 +186,7 @@ def _apart_forward(
 def _apart_backward(
     heads: int, kept: _Kept, to_mixed: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array, None]:
-    """Pull back Float[B, T, W]; the mean is known before, as in `_attend_backward`."""
+    """Pull back Float[B, T, W]; the mean is known before, as in `_as_one_backward`."""
     query, key, value, mask, shares, mixed = kept
     batch, length, width = mixed.shape
     means = to_mixed.astype(jnp.float32) * mixed.astype(jnp.float32)
@@ -192,7 +194,7 @@ def _apart_backward(
     means = jnp.pad(means, ((0, 0), (0, 0), (0, -length % EIGHTS)))
     to_each = _apart(to_mixed, heads)
     to_value = jnp.einsum("bhts,bhtc->bhsc", shares, to_each)
-    to_shares = jnp.einsum("bhtc,bhsc->bhts", to_each, value)
+    to_shares = jnp.einsum("bhtc,bhsc->bhts", to_each, value, preferred_element_type=jnp.float32)
     to_scores = _to_scores(shares, to_shares, means, mask, width // heads)
     to_query = jnp.einsum("bhts,bhsc->bhtc", to_scores, key)
     to_key = jnp.einsum("bhts,bhtc->bhsc", to_scores, query)
@@ -200,4 +202,4 @@ def _apart_backward(
     return to_query, to_key, to_value, None
 
 
-_attend_apart.defvjp(_apart_forward, _apart_backward)
+attend_apart.defvjp(_apart_forward, _apart_backward)

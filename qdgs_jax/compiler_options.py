@@ -13,7 +13,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 import jax
 
-from qdgs_jax.one_program import traced
+from qdgs_jax.models.backend import target_backend
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -30,11 +30,27 @@ OPTIONS: Mapping[str, Options] = MappingProxyType(
         }
     }
 )
+_UNKNOWN = "No such compile option"
+_BELOW_ANOTHER = "`compiler_options` can only be passed to top-level"
+
+
+def compile_with(lowered: jax.stages.Lowered, options: Options) -> jax.stages.Compiled:
+    """Compile with options, or without if the compiler does not know them.
+
+    Raises:
+        jax.errors.JaxRuntimeError: the compiler refuses the program.
+    """
+    try:
+        return lowered.compile(compiler_options=dict(options))
+    except jax.errors.JaxRuntimeError as error:
+        if not options or _UNKNOWN not in str(error):
+            raise
+        return lowered.compile()
 
 
 @functools.cache
 def accepted_options(backend: str) -> Options:
-    """The options of a backend that this process has, or none where its compiler refuses them."""
+    """The options of a backend, whose devices this process has; none if its compiler refuses."""
     options = OPTIONS.get(backend, {})
     if options:
         try:
@@ -46,7 +62,7 @@ def accepted_options(backend: str) -> Options:
 
 def compile_long(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
     """Compile what `LongProgram.lower` gave for the device at hand, as calling it would."""
-    return lowered.compile(compiler_options=dict(accepted_options(jax.default_backend())))
+    return lowered.compile(compiler_options=dict(accepted_options(target_backend())))
 
 
 class LongProgram(Generic[P, R]):
@@ -64,16 +80,22 @@ class LongProgram(Generic[P, R]):
         """
         self._jitted = functools.partial(jax.jit, function, donate_argnums=donate_argnums)
         self._plain = self._jitted()
-
-    @functools.cached_property
-    def _tuned(self) -> Any:
-        options = accepted_options(jax.default_backend())
-        return self._jitted(compiler_options=dict(options)) if options else self._plain
+        self._tuned: dict[str, Any] = {}
 
     def __call__(self, *args: P.args, **keywords: P.kwargs) -> R:
         """Call it; what it is to give away is gone afterwards."""
-        program = self._plain if traced((args, keywords)) else self._tuned
-        result: R = program(*args, **keywords)
+        backend = _backend_of((args, keywords))
+        if backend not in self._tuned:
+            options = dict(accepted_options(backend))
+            self._tuned[backend] = (
+                self._jitted(compiler_options=options) if options else self._plain
+            )
+        try:
+            result: R = self._tuned[backend](*args, **keywords)
+        except ValueError as error:  # while it is traced, before anything is given away
+            if _BELOW_ANOTHER not in str(error):
+                raise
+            result = self._plain(*args, **keywords)
         return result
 
     def lower(self, *args: P.args, **keywords: P.kwargs) -> jax.stages.Lowered:
@@ -81,5 +103,17 @@ class LongProgram(Generic[P, R]):
         return self._plain.lower(*args, **keywords)
 
     def programs(self) -> int:
-        """How many programs it was compiled into."""
-        return int(self._tuned._cache_size())
+        """How many programs calls compiled, those below somebody else's `jit` not among them."""
+        each = {id(program): program for program in self._tuned.values()}
+        return sum(program._cache_size() for program in each.values())
+
+
+def _backend_of(arguments: Any) -> str:
+    """The kind of device that a call with these arguments runs on."""
+    backend = target_backend()
+    if backend not in OPTIONS:
+        return backend
+    arrays = (leaf for leaf in jax.tree.leaves(arguments) if isinstance(leaf, jax.Array))
+    placed = (a for a in arrays if not isinstance(a, jax.core.Tracer) and a.committed)
+    first = next(placed, None)
+    return backend if first is None else next(iter(first.devices())).platform

@@ -162,7 +162,7 @@ class StyledConv(nnx.Module):
         prepared = self._prepared(folded, back=True)
         subpixel = self.up and resolved(self.upsampling) == "subpixel"
         goes_folded = (subpixel and not self.at_once) or (folded and not self.up)
-        if target_backend() == "tpu" and (self.at_once or goes_folded):
+        if self.use_noise and target_backend() == "tpu" and (self.at_once or goes_folded):
             noise = self._noise(1, "const", None)
             laid_out = fold_for_all(noise, self.kernel.shape[3], shifted=not self.up)
             prepared = prepared.replace(noise=laid_out)

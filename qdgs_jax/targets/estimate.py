@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
-from qdgs_jax.compiler_options import OPTIONS
+from qdgs_jax.compiler_options import OPTIONS, compile_with
 from qdgs_jax.targets.chips import GIB, Target
 from qdgs_jax.targets.costs import Costs, gpu_costs, memory_of, tpu_costs
 from qdgs_jax.targets.programs import Work
@@ -166,7 +166,7 @@ def estimate(work: Work, target: Target) -> Estimate:
     wall, processor = time.perf_counter(), time.process_time()
     try:
         with without_cache():
-            compiled = work.lowered.compile(compiler_options=dict(_options_for(work, target)))
+            compiled = compile_with(work.lowered, options_for(work.program, target))
     except Exception as error:  # of the compiler, in several kinds
         reason = str(error).strip().split("\n")[0]
         raise ValueError(f"{target}: {work.program} cannot be compiled: {reason[:300]}") from error
@@ -190,11 +190,11 @@ def estimate(work: Work, target: Target) -> Estimate:
     )
 
 
-def _options_for(work: Work, target: Target) -> Mapping[str, Any]:
+def options_for(program: str, target: Target) -> Mapping[str, Any]:
     """Options of the compiler: those that the run itself would set, where it sets some."""
     if target.backend == "gpu":
         return _GPU_OPTIONS
-    return OPTIONS[target.backend] if work.program == "search" else {}
+    return OPTIONS[target.backend] if program == "search" else {}
 
 
 @contextlib.contextmanager

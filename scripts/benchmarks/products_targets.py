@@ -4,7 +4,10 @@
     python scripts/benchmarks/products_targets.py --emitters 24 --target cuda:h100
 
 Every convolution and matrix product of the step is compiled by itself, in whatever layout the
-compiler likes best. The sum over them is what the step would take if nothing stood between them.
+compiler likes best and with none of the options that searches set, which make single ones slower.
+The sum over them is what the step would take if nothing stood between them. Operations are counted
+as they are made, with what is padding or multiplied with zeros; code and seconds count each kind of
+product once, cycles and bytes as often as a step makes it.
 For a GPU, whose compiler tells no times, it is what they read and write. Nothing is executed; it
 needs the extra `tpu-compiler`; for GPUs none, as nothing is compiled for them.
 """

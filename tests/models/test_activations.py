@@ -75,8 +75,10 @@ def test_colours_are_put_in_their_places_exactly_in_bfloat16(form):
 
         return jax.jit(used)
 
-    program = str(jax.make_jaxpr(pulled(form))(*given))
-    assert "HIGHEST" not in program
+    def exact(image):  # which a CPU is in any case
+        return "HIGHEST" in str(jax.make_jaxpr(pulled(form))(image, *given[1:]))
+
+    assert exact(image.astype(np.float32)) and not exact(image)
     for found, plain in zip(pulled(form)(*given), pulled(Pixels)(*given), strict=True):
         np.testing.assert_array_equal(found, plain)
 

@@ -34,7 +34,8 @@ def _masks() -> dict[str, np.ndarray | None]:
     padded = np.arange(LENGTH)[None, None, None] < np.asarray([3, 7])[:, None, None, None]
     blind = causal.copy()
     blind[..., 2, :] = False  # the third query sees nothing
-    return {"none": None, "causal": causal, "causal and padded": causal & padded, "blind": blind}
+    masks = {"none": None, "causal": causal, "causal and padded": causal & padded, "blind": blind}
+    return {**masks, "padded": padded, "padded alike": padded[:1]}
 
 
 MASKS = _masks()

@@ -4,7 +4,9 @@ import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from qdgs_jax.targets.estimate import without_cache
+from qdgs_jax.compiler_options import OPTIONS
+from qdgs_jax.targets.chips import Target
+from qdgs_jax.targets.estimate import options_for, without_cache
 
 
 @pytest.fixture
@@ -33,3 +35,16 @@ def test_programs_for_absent_devices_are_not_kept_whatever_was_compiled_before(c
     with without_cache():
         assert kept(3.0) == 1
     assert kept(4.0) == 2
+
+
+@pytest.mark.parametrize(
+    ("target", "program", "as_runs_do"),
+    [
+        ("tpu:v5e:2x2", "search", True),
+        ("tpu:v5e:2x2", "train", False),
+        ("cuda:h100", "search", False),
+    ],
+)
+def test_a_program_is_compiled_with_the_options_of_the_run(target, program, as_runs_do):
+    found = options_for(program, Target.parse(target))
+    assert (found == OPTIONS["tpu"]) == as_runs_do
