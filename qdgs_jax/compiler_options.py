@@ -50,12 +50,12 @@ def compile_with(lowered: jax.stages.Lowered, options: Options) -> jax.stages.Co
 
 @functools.cache
 def accepted_options(backend: str) -> Options:
-    """The options of a backend, whose devices this process has; none if its compiler refuses."""
+    """The options of a backend, or none if its compiler refuses them or this process has none."""
     options = OPTIONS.get(backend, {})
     if options:
         try:
             jax.jit(lambda: 0, compiler_options=dict(options)).lower().compile()
-        except jax.errors.JaxRuntimeError:
+        except RuntimeError:  # of which JAX's own are a kind
             return {}
     return options
 

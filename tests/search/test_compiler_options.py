@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from qdgs_jax import compiler_options
@@ -12,6 +13,7 @@ from qdgs_jax.compiler_options import (
     compile_long,
     compile_with,
 )
+from qdgs_jax.models.backend import lowering_for
 
 KNOWN = {"xla_cpu_enable_fast_math": False}
 UNKNOWN = {"xla_of_another_version": True}
@@ -54,6 +56,13 @@ def test_a_long_program_is_part_of_somebody_elses(options):
     assert jax.jit(lambda: program(2.0, held))().tolist() == [2.0, 2.0]
     looped = jax.lax.fori_loop(0, 3, lambda _, x: x + program(1.0, held), jnp.zeros(2))
     assert looped.tolist() == [3.0, 3.0]
+
+
+def test_a_long_program_is_traced_for_devices_that_are_absent():
+    program = LongProgram(lambda scale, x: x * scale, donate_argnums=1)
+    with lowering_for("tpu"):
+        assert "mul" in str(jax.make_jaxpr(program)(2.0, np.ones(3)))
+    accepted_options.cache_clear()
 
 
 def test_options_are_used(monkeypatch):
