@@ -84,11 +84,8 @@ def _as_one_forward(
     query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array | None, narrow: int
 ) -> tuple[jax.Array, _Kept]:
     own = _own(query.shape[-1], narrow, query.dtype)
-    scores = jnp.einsum("bhtc,bsc->bhts", query[:, None] * own, key).astype(jnp.float32)
-    scores = scores * narrow**-0.5
-    if mask is not None:
-        scores = jnp.where(mask, scores, UNSEEN)
-    shares = jax.nn.softmax(scores).astype(query.dtype)
+    products = jnp.einsum("bhtc,bsc->bhts", query[:, None] * own, key)
+    shares = _shares(products, mask, narrow, query.shape[1]).astype(query.dtype)
     mixed = jnp.sum(jnp.einsum("bhts,bsc->bhtc", shares, value) * own, axis=1)
     return mixed, (query, key, value, mask, shares, mixed)
 
@@ -116,6 +113,23 @@ def _as_one_backward(
 attend_as_one.defvjp(_as_one_forward, _as_one_backward)
 
 
+def _shares(products: jax.Array, mask: jax.Array | None, narrow: int, length: int) -> jax.Array:
+    """Softmax of products of queries and keys, in float32.
+
+    Args:
+        products: Float[B, H, T, S].
+        mask: as of `attend`.
+        narrow: channels of a head.
+        length: keys that there are; those beyond were added, and have no share.
+    """
+    scores = products.astype(jnp.float32) * narrow**-0.5
+    if mask is not None:
+        scores = jnp.where(mask, scores, UNSEEN)
+    if length < scores.shape[-1]:
+        scores = jnp.where(jnp.arange(scores.shape[-1]) < length, scores, -jnp.inf)
+    return jax.nn.softmax(scores)
+
+
 def _to_scores(
     shares: jax.Array, to_shares: jax.Array, mean: jax.Array, mask: jax.Array | None, narrow: int
 ) -> jax.Array:
@@ -123,12 +137,12 @@ def _to_scores(
 
     Args:
         shares: the softmax.
-        to_shares: derivatives by it.
+        to_shares: derivatives by it, float32.
         mean: theirs by shares, Float[B, H, T].
         mask: as of `attend`.
         narrow: channels of a head.
     """
-    found = shares.astype(jnp.float32) * (to_shares.astype(jnp.float32) - mean[..., None])
+    found = shares.astype(jnp.float32) * (to_shares - mean[..., None])
     if mask is not None:  # a query that may see nothing has equal shares of what it does not see
         found = jnp.where(mask, found, 0.0)
     return (found * narrow**-0.5).astype(shares.dtype)
@@ -173,12 +187,8 @@ def _apart_forward(
     length, width = query.shape[1:]
     query, key, value = (_apart(part, heads) for part in (query, key, value))
     mask = _with_added(mask, length)
-    scores = jnp.einsum("bhtc,bhsc->bhts", query, key, preferred_element_type=jnp.float32)
-    scores = scores * (width // heads) ** -0.5
-    if mask is not None:
-        scores = jnp.where(mask, scores, UNSEEN)
-    there = jnp.arange(scores.shape[-1]) < length
-    shares = jax.nn.softmax(jnp.where(there, scores, -jnp.inf)).astype(query.dtype)
+    products = jnp.einsum("bhtc,bhsc->bhts", query, key, preferred_element_type=jnp.float32)
+    shares = _shares(products, mask, width // heads, length).astype(query.dtype)
     mixed = _joined(jnp.einsum("bhts,bhsc->bhtc", shares, value), length)
     return mixed, (query, key, value, mask, shares, mixed)
 

@@ -210,10 +210,7 @@ class Search(MAPElites):
         return state, self.metrics(state)
 
     def lower(self, state: SearchState, *, params: Params | None = None) -> jax.stages.Lowered:
-        """Lower what `run` executes `chunk` steps with, to analyse its memory and cost.
-
-        `compiler_options.compile_long` compiles it as `run` does.
-        """
+        """Lower what `run` executes `chunk` steps with; `compile_long` compiles it as that does."""
         return self._many_steps.lower(self._weights(params), state)
 
     def scan_update(
@@ -316,9 +313,8 @@ class Search(MAPElites):
         state, evaluation = self._evaluate(params, state, parents, evaluate, observe, True)
         extra = dict(evaluation.extra)
         gradients = extra.pop("gradients")
-        archive, _ = state.archive.insert(
-            parents, evaluation.descriptors, evaluation.fitnesses, extra
-        )
+        told = evaluation.descriptors, evaluation.fitnesses, extra
+        archive, _ = state.archive.insert(parents, *told)
         return state.replace(archive=archive), jnp.swapaxes(gradients, 1, 2)
 
     def _evaluate(

@@ -59,19 +59,24 @@ def _project_backward(
         return jnp.einsum("bphw,cp->bhwc", to_y, kernel)
 
     def several(kernel: jax.Array, to_y: jax.Array) -> jax.Array:
-        return lax.conv_general_dilated(
-            jnp.moveaxis(to_y, 1, 2),
-            kernel.T[None, None, None],
-            (1, 1, 1),
-            "VALID",
-            dimension_numbers=("NCDHW", "DHWIO", "NDHWC"),
-        )
+        return _correlated_beside(kernel.T[None, None], to_y, 1, 0)
 
     to_values = side_by_side(one, several)(kernel, to_y)
     return to_values, jnp.einsum("bphw,bhwc->cp", to_y, values).astype(kernel.dtype)
 
 
 _project.defvjp(_project_forward, _project_backward)
+
+
+def _correlated_beside(kernel: jax.Array, to_y: jax.Array, stride: int, pad: int) -> jax.Array:
+    """Derivatives Float[B, n, P, H, W] with a kernel Float[h, w, P, C]: Float[B, n, H', W', C]."""
+    return lax.conv_general_dilated(
+        jnp.moveaxis(to_y, 1, 2),
+        kernel[None],
+        (1, stride, stride),
+        ((0, 0), (pad, pad), (pad, pad)),
+        dimension_numbers=("NCDHW", "DHWIO", "NDHWC"),
+    )
 
 
 def _places(squares: int, shifted: bool) -> np.ndarray:
@@ -123,20 +128,13 @@ def _project_folded_backward(
     """Pull back by a convolution with strides of two, which folds while it multiplies."""
     values, kernel = kept
     channels, count = kernel.shape
-    around = ((1, 1), (1, 1)) if shifted else ((0, 0), (0, 0))
+    pad = int(shifted)
 
     def one(back: jax.Array, to_y: jax.Array) -> jax.Array:
-        names = ("NCHW", "HWIO", "NHWC")
-        return lax.conv_general_dilated(to_y, back, (2, 2), around, dimension_numbers=names)
+        return several(back, to_y[:, None])[:, 0]
 
     def several(back: jax.Array, to_y: jax.Array) -> jax.Array:
-        return lax.conv_general_dilated(
-            jnp.moveaxis(to_y, 1, 2),
-            back[None],
-            (1, 2, 2),
-            ((0, 0), *around),
-            dimension_numbers=("NCDHW", "DHWIO", "NDHWC"),
-        )
+        return _correlated_beside(back, to_y, 2, pad)
 
     back = _for_each(kernel, "rpqc").reshape(2, 2, count, 4 * channels)
     to_values = side_by_side(one, several)(back, to_y.astype(back.dtype))

@@ -70,7 +70,8 @@ class SearchTask:
         import jax
         import jax.numpy as jnp
 
-        latents = jnp.zeros((self.num_start, self.search.problem.latent_dim))
+        shape = (self.num_start, self.search.problem.latent_dim)
+        latents = jax.ShapeDtypeStruct(shape, jnp.float32)  # type: ignore[no-untyped-call]
         shapes: SearchState = jax.eval_shape(
             self.search.init, latents, self.key, params=self.params
         )

@@ -84,11 +84,8 @@ def search_work(task: SearchTask, target: Target, **described: Any) -> Work:
         described: `unit`, `units`, `words` and `flop` of the `Work`.
     """
     where = _on_all(target.devices()[:1])
-    latents = jax.ShapeDtypeStruct((task.num_start, task.search.problem.latent_dim), jnp.float32)  # type: ignore[no-untyped-call]
-    key = jax.ShapeDtypeStruct(task.key.shape, task.key.dtype)  # type: ignore[no-untyped-call]
     with lowering_for(target.backend):
-        state = jax.eval_shape(task.search.init, latents, key, params=task.params)
-        params, state = _placed((task.params, state), where)
+        params, state = _placed((task.params, task.shapes()), where)
         lowered = task.search.lower(state, params=params)
     return Work("search", lowered, task.search.chunk, devices=1, **described)
 

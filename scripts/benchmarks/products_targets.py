@@ -28,7 +28,6 @@ from typing import Any
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.experimental.layout import Format, Layout
 from jax.interpreters import partial_eval
@@ -92,13 +91,10 @@ def step_products(emitters: int, target: Target) -> list[tuple[Product, float]]:
     config = configured("faces", "ffhq-256", "vit-b-32", emitters, None, "bfloat16")
     task = prepare_search(config, abstract_domain(config, target.backend))
     search = task.search
-    latents = jax.ShapeDtypeStruct((task.num_start, search.problem.latent_dim), jnp.float32)
-    key = jax.ShapeDtypeStruct(task.key.shape, task.key.dtype)
     with lowering_for(target.backend):
-        state = jax.eval_shape(search.init, latents, key, params=task.params)
         steps = functools.partial(search.run, num_steps=search.chunk)
         program = jax.make_jaxpr(lambda params, state: steps(state, params=params))(
-            task.params, state
+            task.params, task.shapes()
         ).jaxpr
     # Derivatives by weights that nobody asks for are left out, as compilers leave them out.
     program, _ = partial_eval.dce_jaxpr(program, [True] * len(program.outvars))
